@@ -1,0 +1,50 @@
+# The two commands of the README are `make demo` and `make test`; `make check` is what CI runs.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test test-assets check fmt bench lock wheel clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)          ## the whole story on this machine, with real Envoys
+	$(BIN)/meshca demo
+
+test: $(READY)          ## everything, end-to-end tests included
+	$(BIN)/pytest
+
+test-assets: $(READY)   ## kube-apiserver and etcd for the end-to-end tests, into a cache outside the tree
+	$(BIN)/python -m tests.assets
+
+check: $(READY)         ## what CI runs before the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fmt: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)         ## measure, print the table, and say what to write into docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+lock:                   ## resolve again: requirements.lock gets every version and hash
+	$(PYTHON) -m venv .lock && .lock/bin/pip install --quiet uv
+	.lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra demo --group dev pyproject.toml --output-file requirements.lock
+	rm -rf .lock
+
+wheel: $(READY)
+	$(BIN)/python -m hatchling build --target wheel
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("meshca needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,1 @@
+"""The administrator's door: the REST API behind the command line."""

@@ -1,0 +1,1 @@
+"""What happened: the append-only log, its hash chain, and queries over it."""

@@ -1,0 +1,47 @@
+"""One audit entry: what happened, to whom, with which outcome, by whom and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+"""A value that canonical JSON can hold."""
+
+KINDS: Final = (
+    "issuance",
+    "refusal",
+    "policy_change",
+    "server_start",
+    "server_stop",
+    "authority_change",
+    "gap",
+)
+"""What an entry can be about; queries name these, and an unknown one is an error."""
+
+OUTCOMES: Final = ("done", "refused", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is recorded; empty text means "not applicable".
+
+    `actor` is who did it: a SPIFFE ID, `uid:0`, or `meshca` itself. `reason` is a stable code for
+    a refusal or an operator's words for a change. `details` holds the rest: evidence, what was
+    claimed, counts; never a key, a token or a certificate request.
+    """
+
+    time: datetime
+    kind: str
+    outcome: str
+    actor: str = ""
+    spiffe_id: str = ""
+    serial: str = ""
+    cluster: str = ""
+    namespace: str = ""
+    service_account: str = ""
+    pod: str = ""
+    node: str = ""
+    reason: str = ""
+    details: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))

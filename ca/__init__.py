@@ -1,0 +1,1 @@
+"""The certificate authority: keys, authorities, profiles, lint, issuance, bundles."""

@@ -1,0 +1,187 @@
+"""The inventory of certificates: written before signing, marked once signed, read by serial or filter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from identity.caller import Evidence
+from meshca.database import bulk_insert, metadata
+from meshca.errors import NotFound
+
+INTENT = "intent"
+ISSUED = "issued"
+
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    sa.Column(
+        "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+    ),
+    sa.Column("serial", sa.Text, nullable=False, unique=True),
+    sa.Column("spiffe_id", sa.Text, nullable=False, index=True),
+    sa.Column("authority_id", sa.Text, nullable=False),
+    sa.Column("key_sha256", sa.Text, nullable=False),
+    sa.Column("not_before", sa.BigInteger, nullable=False),
+    sa.Column("not_after", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("cluster", sa.Text, nullable=False),
+    sa.Column("namespace", sa.Text, nullable=False),
+    sa.Column("service_account", sa.Text, nullable=False),
+    sa.Column("pod_name", sa.Text, nullable=False),
+    sa.Column("pod_uid", sa.Text, nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("token_id", sa.Text, nullable=False),
+    sa.Column("certificate", sa.LargeBinary, nullable=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be signed, recorded before it is: the durable half of invariant 2."""
+
+    serial: str
+    spiffe_id: str
+    authority_id: str
+    key_sha256: str
+    not_before: datetime
+    not_after: datetime
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The signature followed: `certificate` is the DER of the issued certificate."""
+
+    serial: str
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One certificate of the inventory; `status` is `intent` when the signature is not recorded.
+
+    An intent must be treated as a certificate that may exist.
+    """
+
+    intent: Intent
+    status: str
+    certificate: bytes | None
+
+
+class IntentSink:
+    """Writes intents as new rows."""
+
+    def write(self, connection: sa.Connection, records: Sequence[Intent]) -> None:
+        """Insert one row an intent."""
+        bulk_insert(connection, certificates, [_row(intent) for intent in records])
+
+
+class SignedSink:
+    """Completes rows whose signature followed."""
+
+    def write(self, connection: sa.Connection, records: Sequence[Signed]) -> None:
+        """Store each certificate with its intent."""
+        statement = sa.text(
+            "UPDATE certificates SET status = 'issued', certificate = :der WHERE serial = :serial"
+        )
+        connection.execute(
+            statement, [{"der": signed.certificate, "serial": signed.serial} for signed in records]
+        )
+
+
+def _row(intent: Intent) -> tuple[str | int | bytes | None, ...]:
+    e = intent.evidence
+    return (
+        intent.serial,
+        intent.spiffe_id,
+        intent.authority_id,
+        intent.key_sha256,
+        int(intent.not_before.timestamp()),
+        int(intent.not_after.timestamp()),
+        INTENT,
+        e.method,
+        e.cluster,
+        e.namespace,
+        e.service_account,
+        e.pod_name,
+        e.pod_uid,
+        e.node,
+        e.token_id,
+        None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which certificates to list; None or False means "any"."""
+
+    spiffe_id: str | None = None
+    cluster: str | None = None
+    namespace: str | None = None
+    service_account: str | None = None
+    pod_uid: str | None = None
+    node: str | None = None
+    authority_id: str | None = None
+    live_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Reads of the certificates table."""
+
+    engine: sa.Engine
+
+    def get(self, serial: str) -> Record:
+        """Return the certificate with `serial` (hex, case and colons ignored).
+
+        Raises NotFound.
+        """
+        wanted = serial.replace(":", "").lower().lstrip("0")
+        query = sa.select(certificates).where(certificates.c.serial == wanted)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"no certificate with serial {wanted} was issued here")
+        return _record(row)
+
+    def list(self, wanted: Filter, *, limit: int = 100, before_id: int | None = None) -> list[Record]:
+        """Return at most `limit` certificates, the newest first."""
+        query = sa.select(certificates).order_by(certificates.c.id.desc()).limit(limit)
+        for name in ("spiffe_id", "cluster", "namespace", "service_account", "pod_uid", "node"):
+            if (value := getattr(wanted, name)) is not None:
+                query = query.where(certificates.c[name] == value)
+        if wanted.authority_id is not None:
+            query = query.where(certificates.c.authority_id == wanted.authority_id)
+        if wanted.live_at is not None:
+            query = query.where(certificates.c.not_after > int(wanted.live_at.timestamp()))
+        if before_id is not None:
+            query = query.where(certificates.c.id < before_id)
+        with self.engine.connect() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+
+def _record(row: sa.Row[tuple[object, ...]]) -> Record:
+    r = row._mapping
+    evidence = Evidence(
+        method=r["method"],
+        cluster=r["cluster"],
+        namespace=r["namespace"],
+        service_account=r["service_account"],
+        pod_name=r["pod_name"],
+        pod_uid=r["pod_uid"],
+        node=r["node"],
+        token_id=r["token_id"],
+    )
+    intent = Intent(
+        serial=r["serial"],
+        spiffe_id=r["spiffe_id"],
+        authority_id=r["authority_id"],
+        key_sha256=r["key_sha256"],
+        not_before=datetime.fromtimestamp(r["not_before"], UTC),
+        not_after=datetime.fromtimestamp(r["not_after"], UTC),
+        evidence=evidence,
+    )
+    return Record(intent, r["status"], r["certificate"])

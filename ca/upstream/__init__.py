@@ -1,0 +1,1 @@
+"""Where our intermediate comes from: one kind of upstream a file."""

@@ -1,0 +1,1 @@
+"""Who is calling: each proof of identity, verified into one value, the attested `Caller`."""

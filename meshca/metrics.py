@@ -1,0 +1,120 @@
+"""Every metric of the service, in one frozen object that wiring hands to those who count.
+
+Names follow the field's (`citadel_server_*` users will find their way); labels are bounded sets:
+never an identity, a serial or anything a caller can invent.
+"""
+
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The service's metrics, registered in `registry` (a new one by default, so tests are alone)."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    issuance: Counter = field(init=False)
+    issuance_seconds: Histogram = field(init=False)
+    tokens: Counter = field(init=False)
+    streams: Gauge = field(init=False)
+    pushes: Counter = field(init=False)
+    answers: Counter = field(init=False)
+    push_to_ack_seconds: Histogram = field(init=False)
+    soonest_expiry: Gauge = field(init=False)
+    rotation_lag_seconds: Gauge = field(init=False)
+    rotation_failures: Counter = field(init=False)
+    renewals_overdue: Gauge = field(init=False)
+    commit_group_size: Histogram = field(init=False)
+    commit_seconds: Histogram = field(init=False)
+    pending_writes: Gauge = field(init=False)
+    refusals_unrecorded: Counter = field(init=False)
+    policy_load_failures: Counter = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, metric in _build(self.registry).items():
+            object.__setattr__(self, name, metric)
+
+
+def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
+    return {
+        "issuance": Counter(
+            "meshca_issuance", "Certificates asked for, by outcome.", ["outcome"], registry=r
+        ),
+        "issuance_seconds": Histogram(
+            "meshca_issuance_seconds",
+            "Time from request to signed certificate, durable record included.",
+            ["outcome"],
+            registry=r,
+            buckets=_LATENCY,
+        ),
+        "tokens": Counter(
+            "meshca_token_validation",
+            "Tokens validated, by outcome code and by whether the answer came from the cache.",
+            ["outcome", "cache"],
+            registry=r,
+        ),
+        "streams": Gauge("meshca_streams", "Open xDS streams, by service.", ["service"], registry=r),
+        "pushes": Counter(
+            "meshca_pushes", "xDS responses sent, by resource type.", ["type"], registry=r
+        ),
+        "answers": Counter(
+            "meshca_answers",
+            "Answers of proxies to pushes: ack, nack or stale.",
+            ["type", "answer"],
+            registry=r,
+        ),
+        "push_to_ack_seconds": Histogram(
+            "meshca_push_to_ack_seconds",
+            "Time from push to the proxy's ACK.",
+            registry=r,
+            buckets=_LATENCY,
+        ),
+        "soonest_expiry": Gauge(
+            "meshca_soonest_expiry_timestamp_seconds",
+            "Unix time at which the first certificate of a kind (root, intermediate, leaf, server) "
+            "expires.",
+            ["kind"],
+            registry=r,
+        ),
+        "rotation_lag_seconds": Gauge(
+            "meshca_rotation_lag_seconds",
+            "How far the most overdue renewal is behind its instant; 0 when none is.",
+            registry=r,
+        ),
+        "rotation_failures": Counter(
+            "meshca_rotation_failures", "Renewals that failed and will be retried.", registry=r
+        ),
+        "renewals_overdue": Gauge(
+            "meshca_renewals_overdue",
+            "Certificates past their renewal instant whose renewal has failed at least once. Alert "
+            "on > 0: at default lifetimes there is at least 18 minutes left.",
+            registry=r,
+        ),
+        "commit_group_size": Histogram(
+            "meshca_commit_group_size",
+            "Submissions written by one database transaction.",
+            registry=r,
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+        ),
+        "commit_seconds": Histogram(
+            "meshca_commit_seconds", "Duration of a group's transaction.", registry=r,
+            buckets=_LATENCY,
+        ),
+        "pending_writes": Gauge(
+            "meshca_pending_writes", "Submissions waiting for their commit.", registry=r
+        ),
+        "refusals_unrecorded": Counter(
+            "meshca_refusals_unrecorded",
+            "Refusals whose audit entry was folded into a later count because too many came at "
+            "once.",
+            registry=r,
+        ),
+        "policy_load_failures": Counter(
+            "meshca_policy_load_failures",
+            "Policy sets that did not load; the last good set stayed in force.",
+            registry=r,
+        ),
+    }

@@ -1,0 +1,347 @@
+"""Configuration: one strict YAML file, every mistake reported at once with the path of its key.
+
+An unknown key, a wrong type, an impossible combination: nothing starts. Any scalar can be given as
+`MESHCA_<PATH>` in the environment (`MESHCA_LISTEN_MESH`, `MESHCA_LIFETIMES_SVID`), which wins over
+the file. Relative paths are relative to the file. After `load` nothing is checked again.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from meshca.durations import format_duration, parse_duration
+from meshca.errors import InvalidDocument, Problem
+from meshca.spiffe_id import SpiffeId, parse_trust_domain
+from meshca.yaml_source import Document, load_documents
+
+SVIDS_PER_INTERMEDIATE = 6
+IDENTITY_FIELDS = ("trust_domain", "cluster", "namespace", "service_account")
+DEFAULT_IDENTITY = "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+_ENVIRONMENT = "MESHCA_"
+# pydantic matches `pattern` with the Rust regex crate, whose `$` never accepts a trailing newline.
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})")
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("write a duration as text, like 90s, 1h or 7d")
+    duration = parse_duration(value)
+    if not duration:
+        raise ValueError("the duration is zero")
+    return duration
+
+
+def _address(value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"{value!r} is not HOST:PORT")
+    return value
+
+
+def _file(value: str, info: ValidationInfo) -> Path:
+    base: Path = (info.context or {}).get("directory", Path())
+    return base / value
+
+
+def _http_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
+        raise ValueError(f"{value!r} is not an http or https URL without user, query and fragment")
+    return value.rstrip("/")
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Address = Annotated[str, AfterValidator(_address)]
+File = Annotated[Path, BeforeValidator(_file)]
+Url = Annotated[str, AfterValidator(_http_url)]
+Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Listen(_Strict):
+    """Where each door listens. The admin door is the unix socket `admin.sock` in `data_dir`."""
+
+    mesh: Address = "0.0.0.0:8443"
+    renew: Address | None = None
+    public: Address | None = None
+    metrics: Address = "127.0.0.1:9464"
+
+
+class SelfSigned(_Strict):
+    """A development root that lives beside the server; it warns at each start."""
+
+    kind: Literal["self_signed"]
+
+
+class Disk(_Strict):
+    """A root certificate with either an intermediate and its key, or the (encrypted) root key."""
+
+    kind: Literal["disk"]
+    root: File
+    chain: File | None = None
+    key: File | None = None
+    root_key: File | None = None
+    passphrase_file: File | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        intermediate = self.chain is not None and self.key is not None
+        if intermediate == (self.root_key is not None) or (self.chain is None) != (
+            self.key is None
+        ):
+            raise ValueError("give either `chain` and `key`, or `root_key`")
+        return self
+
+
+class Lifetimes(_Strict):
+    """How long certificates live; the leaf's maximum bounds what a caller may ask for."""
+
+    svid: Duration = timedelta(hours=1)
+    svid_maximum: Duration = timedelta(hours=24)
+    intermediate: Duration = timedelta(days=7)
+    backdate: Duration = timedelta(seconds=60)
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.svid < timedelta(minutes=1):
+            raise ValueError("svid is shorter than 1m: rotation could not keep up")
+        if self.svid > self.svid_maximum:
+            raise ValueError("svid is longer than svid_maximum")
+        if self.svid * SVIDS_PER_INTERMEDIATE > self.intermediate:
+            shortest = format_duration(self.svid * SVIDS_PER_INTERMEDIATE)
+            raise ValueError(
+                f"intermediate must live at least six times as long as svid: at least {shortest}"
+            )
+        if self.backdate > timedelta(hours=1):
+            raise ValueError("backdate is longer than 1h")
+        return self
+
+
+class ApiServer(_Strict):
+    """How to reach a cluster's API server: a kubeconfig, or the pod's own service account."""
+
+    kubeconfig: File | None = None
+    context: str | None = None
+
+
+class Keys(_Strict):
+    """Where a cluster's token verification keys come from: exactly one of the three."""
+
+    file: File | None = None
+    url: Url | None = None
+    ca_file: File | None = None
+    api_server: ApiServer | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [x for x in (self.file, self.url, self.api_server) if x is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of `file`, `url`, `api_server`")
+        if self.ca_file is not None and self.url is None:
+            raise ValueError("`ca_file` belongs to `url`")
+        return self
+
+
+class Allow(_Strict):
+    """Which namespaces of a cluster get identities: names, `prefix*`, or `*`; none is an error."""
+
+    namespaces: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z0-9-]*\*?$", min_length=1)]], Field(min_length=1)
+    ] = ["*"]
+
+
+class Cluster(_Strict):
+    """One Kubernetes cluster whose service-account tokens are proof of identity."""
+
+    name: Name
+    issuer: Annotated[str, Field(min_length=1, max_length=1024)]
+    audiences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    validation: Literal["jwks", "token_review", "both"] = "jwks"
+    keys: Keys | None = None
+    review: ApiServer | None = None
+    identity: str = DEFAULT_IDENTITY
+    allow: Allow = Allow()
+
+    @field_validator("identity")
+    @classmethod
+    def _template(cls, template: str) -> str:
+        check_identity_template(template)
+        return template
+
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        if self.validation != "token_review" and self.keys is None:
+            raise ValueError(f"validation {self.validation} needs `keys`")
+        return self
+
+
+class PolicySource(_Strict):
+    """One place that policies come from."""
+
+    directory: File
+
+
+class PolicyConfig(_Strict):
+    """Authorization policy: its sources and what holds where no policy speaks."""
+
+    sources: list[PolicySource] = []
+    default: Literal["allow", "deny"] = "deny"
+    root_namespace: Name = "meshca"
+
+
+class Settings(_Strict):
+    """The whole of `meshca.yaml`, validated."""
+
+    trust_domain: Annotated[str, AfterValidator(parse_trust_domain)]
+    data_dir: File
+    database: str = ""
+    listen: Listen = Listen()
+    server_names: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z0-9*]([a-z0-9.-]*[a-z0-9])?$")]],
+        Field(min_length=1),
+    ] = ["localhost"]
+    public_url: Url | None = None
+    upstream: Annotated[SelfSigned | Disk, Field(discriminator="kind")]
+    lifetimes: Lifetimes = Lifetimes()
+    clusters: Annotated[list[Cluster], Field(min_length=1)]
+    policy: PolicyConfig = PolicyConfig()
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, url: str) -> str:
+        if url and not re.match(r"sqlite:///|postgresql\+psycopg://", url):
+            raise ValueError("write sqlite:///PATH or postgresql+psycopg://...")
+        return url
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for what in ("name", "issuer"):
+            values = [getattr(cluster, what) for cluster in self.clusters]
+            if twice := {value for value in values if values.count(value) > 1}:
+                raise ValueError(f"two clusters have the {what} {', '.join(sorted(twice))}")
+        if self.public_url is not None and self.listen.public is None:
+            raise ValueError("public_url is set but listen.public is not: nothing would answer")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """Return the database's URL; by default SQLite in `data_dir`."""
+        return self.database or f"sqlite:///{self.data_dir / 'meshca.db'}"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Return the path of the admin door's unix socket."""
+        return self.data_dir / "admin.sock"
+
+
+def check_identity_template(template: str) -> None:
+    """Raise ValueError unless `template` yields one SPIFFE ID of our trust domain for any caller."""
+    names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    if unknown := set(names) - set(IDENTITY_FIELDS):
+        raise ValueError(f"unknown field {sorted(unknown)}; known: {', '.join(IDENTITY_FIELDS)}")
+    if not template.startswith("spiffe://{trust_domain}/"):
+        raise ValueError("must begin with spiffe://{trust_domain}/")
+    missing = {"namespace", "service_account"} - set(names)
+    if missing:
+        raise ValueError(f"{sorted(missing)} is not in the template: callers would share one ID")
+    SpiffeId.parse(fill_identity_template(template, dict.fromkeys(IDENTITY_FIELDS, "x")))
+
+
+def fill_identity_template(template: str, values: Mapping[str, str]) -> str:
+    """Return `template` with each `{field}` replaced; fields are plain names, never expressions."""
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], template)
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings in `path`.
+
+    Raises InvalidDocument with every problem, each with the file, the line and the key's path.
+    """
+    source = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDocument([Problem("", f"cannot be read: {error}", source)]) from error
+    documents = load_documents(text, source)
+    if len(documents) != 1 or not isinstance(documents[0].value, dict):
+        raise InvalidDocument([Problem("", "must be one YAML mapping", source)])
+    document = documents[0]
+    _override(document.value, os.environ if environment is None else environment)
+    try:
+        return Settings.model_validate(
+            document.value, context={"directory": path.absolute().parent}
+        )
+    except ValidationError as error:
+        raise InvalidDocument([_problem(document, e) for e in error.errors()]) from error
+
+
+def _problem(document: Document, error: Any) -> Problem:
+    path = _without_tags(error["loc"], document.value)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown key"
+    elif error["type"] == "missing":
+        message = "missing"
+    return document.problem(path, message)
+
+
+def _without_tags(location: tuple[str | int, ...], value: Any) -> tuple[str | int, ...]:
+    """Return `location` without the union tags that pydantic puts into it (`upstream.disk.key`)."""
+    path: list[str | int] = []
+    for part in location:
+        if isinstance(value, dict) and value.get("kind") == part:
+            continue
+        path.append(part)
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+    return tuple(path)
+
+
+def _override(values: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Apply `MESHCA_<PATH>` to the scalars that the schema names (not inside lists)."""
+    for path in _scalar_paths(Settings):
+        name = _ENVIRONMENT + "_".join(path).upper()
+        if name not in environment:
+            continue
+        target = values
+        for key in path[:-1]:
+            child = target.setdefault(key, {})
+            if not isinstance(child, dict):
+                return
+            target = child
+        target[path[-1]] = environment[name]
+
+
+def _scalar_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    paths: list[tuple[str, ...]] = []
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        options = getattr(annotation, "__args__", (annotation,))
+        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if models and getattr(annotation, "__origin__", None) is not list:
+            paths += [p for m in models for p in _scalar_paths(m, (*prefix, name))]
+        elif getattr(annotation, "__origin__", None) is not list:
+            paths.append((*prefix, name))
+    return list(dict.fromkeys(paths))

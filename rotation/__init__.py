@@ -1,0 +1,1 @@
+"""What is due: when certificates are renewed, and the loop that does it."""
