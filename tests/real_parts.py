@@ -1,0 +1,46 @@
+"""Finding the real programs that end-to-end tests run, and refusing to skip them in CI."""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def require(found: bool, what: str, how: str) -> None:
+    """Skip the test when `what` is missing, naming the command that gets it; in CI, fail."""
+    if found:
+        return
+    message = f"{what} is missing; get it with: {how}"
+    if os.environ.get("MESHCA_REQUIRE_ALL") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def envoy() -> str:
+    """Return the path of the envoy program."""
+    found = shutil.which("envoy", path=f"{ROOT / '.venv' / 'bin'}:{os.environ.get('PATH', '')}")
+    require(found is not None, "envoy", "make .venv/.ready")
+    assert found is not None
+    return found
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], *, within_seconds: float, what: str) -> None:
+    """Poll `condition` until it holds; fail, saying `what` was awaited, at the deadline."""
+    deadline = time.monotonic() + within_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {within_seconds} s: {what}")
+        time.sleep(0.02)
