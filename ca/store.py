@@ -17,7 +17,10 @@ certificates = sa.Table(
     "certificates",
     metadata,
     sa.Column(
-        "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+        "id",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        primary_key=True,
+        autoincrement=True,
     ),
     sa.Column("serial", sa.Text, nullable=False, unique=True),
     sa.Column("spiffe_id", sa.Text, nullable=False, index=True),
@@ -147,7 +150,9 @@ class Inventory:
             raise NotFound(f"no certificate with serial {wanted} was issued here")
         return _record(row)
 
-    def list(self, wanted: Filter, *, limit: int = 100, before_id: int | None = None) -> list[Record]:
+    def list(
+        self, wanted: Filter, *, limit: int = 100, before_id: int | None = None
+    ) -> list[Record]:
         """Return at most `limit` certificates, the newest first."""
         query = sa.select(certificates).order_by(certificates.c.id.desc()).limit(limit)
         for name in ("spiffe_id", "cluster", "namespace", "service_account", "pod_uid", "node"):

@@ -56,7 +56,9 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             ["outcome", "cache"],
             registry=r,
         ),
-        "streams": Gauge("meshca_streams", "Open xDS streams, by service.", ["service"], registry=r),
+        "streams": Gauge(
+            "meshca_streams", "Open xDS streams, by service.", ["service"], registry=r
+        ),
         "pushes": Counter(
             "meshca_pushes", "xDS responses sent, by resource type.", ["type"], registry=r
         ),
@@ -100,7 +102,9 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128),
         ),
         "commit_seconds": Histogram(
-            "meshca_commit_seconds", "Duration of a group's transaction.", registry=r,
+            "meshca_commit_seconds",
+            "Duration of a group's transaction.",
+            registry=r,
             buckets=_LATENCY,
         ),
         "pending_writes": Gauge(

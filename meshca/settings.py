@@ -123,8 +123,8 @@ class Lifetimes(_Strict):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        if self.svid < timedelta(minutes=1):
-            raise ValueError("svid is shorter than 1m: rotation could not keep up")
+        if self.svid < timedelta(seconds=10):
+            raise ValueError("svid is shorter than 10s: rotation could not keep up")
         if self.svid > self.svid_maximum:
             raise ValueError("svid is longer than svid_maximum")
         if self.svid * SVIDS_PER_INTERMEDIATE > self.intermediate:

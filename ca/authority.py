@@ -1,0 +1,107 @@
+"""Authorities: certificates that may sign leaves, and the holder that knows which one is active.
+
+An `Authority` is a value: the intermediate's certificate, the chain above it, and the signer that
+holds its key. `Authorities` is the one place where "which authority signs now, and which roots do
+proxies trust" lives; rotation replaces its content, doors and issuance read it. Subscribers hear
+of each change of the bundle.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.bundle import TrustBundle
+from meshca.errors import AuthorityUnavailable
+
+
+class Signer(Protocol):
+    """Whoever holds an authority's private key: a file, later Vault Transit or PKCS#11."""
+
+    @property
+    def signature_algorithm(self) -> bytes:
+        """Return the DER AlgorithmIdentifier of its signatures (RFC 5280 4.1.1.2)."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature over `message`, as it stands in a certificate's BIT STRING."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """One signing certificate with its chain; `chain` begins with it and ends below the root."""
+
+    chain: tuple[x509.Certificate, ...]
+    root: x509.Certificate
+    signer: Signer
+    authority_id: str = field(init=False)
+    subject_key_id: bytes = field(init=False)
+    subject_der: bytes = field(init=False)
+    chain_pem: tuple[bytes, ...] = field(init=False)
+    not_after: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        ski = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        set_field = object.__setattr__
+        set_field(self, "subject_key_id", ski.value.digest)
+        set_field(self, "authority_id", ski.value.digest.hex())
+        set_field(self, "subject_der", self.certificate.subject.public_bytes())
+        set_field(self, "chain_pem", tuple(c.public_bytes(Encoding.PEM) for c in self.chain))
+        bound = min(c.not_valid_after_utc for c in (*self.chain, self.root))
+        set_field(self, "not_after", bound)
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """Return the signing certificate itself."""
+        return self.chain[0]
+
+
+@dataclass(slots=True)
+class Authorities:
+    """The active authority and the bundle that goes with it."""
+
+    trust_domain: str
+    _active: Authority | None = None
+    _bundle: TrustBundle | None = None
+    _subscribers: list[Callable[[], None]] = field(default_factory=list)
+
+    def active(self, now: datetime) -> Authority:
+        """Return the authority that signs now.
+
+        Raises AuthorityUnavailable when none is loaded or its chain has expired.
+        """
+        if self._active is None:
+            raise AuthorityUnavailable("no authority is loaded yet")
+        if self._active.not_after <= now:
+            raise AuthorityUnavailable(
+                f"authority {self._active.authority_id} expired at "
+                f"{self._active.not_after.isoformat()}; it is {now.isoformat()}"
+            )
+        return self._active
+
+    @property
+    def bundle(self) -> TrustBundle:
+        """Return the trust bundle; raises AuthorityUnavailable before one is loaded."""
+        if self._bundle is None:
+            raise AuthorityUnavailable("no trust bundle is loaded yet")
+        return self._bundle
+
+    def activate(self, authority: Authority, roots: tuple[x509.Certificate, ...]) -> None:
+        """Let `authority` sign from now on, trusted through `roots`; tell subscribers."""
+        if authority.root not in roots:
+            raise ValueError("the bundle must hold the root of the active authority")
+        previous = self._bundle
+        if previous is None or previous.roots != roots:
+            sequence = 1 if previous is None else previous.sequence + 1
+            self._bundle = TrustBundle(self.trust_domain, roots, sequence)
+        self._active = authority
+        for callback in tuple(self._subscribers):
+            callback()
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each change, on the event loop."""
+        self._subscribers.append(callback)

@@ -1,0 +1,68 @@
+"""The trust bundle: which roots speak for our trust domain (SPIFFE Trust Domain and Bundle).
+
+A bundle is one monotonic document: its `sequence` grows with every change of content. It is never
+empty, since an empty validation context would turn mutual TLS off in Envoy.
+"""
+
+import base64
+from dataclasses import dataclass
+
+import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+REFRESH_HINT_SECONDS = 300
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBundle:
+    """The roots of one trust domain; raises ValueError when built without any."""
+
+    trust_domain: str
+    roots: tuple[x509.Certificate, ...]
+    sequence: int
+
+    def __post_init__(self) -> None:
+        if not self.roots:
+            raise ValueError("a trust bundle without roots would turn verification off")
+
+    def pem(self) -> bytes:
+        """Return the roots as concatenated PEM."""
+        return b"".join(root.public_bytes(Encoding.PEM) for root in self.roots)
+
+    def spiffe_json(self) -> bytes:
+        """Return the bundle as a SPIFFE JWKS document (clauses 4.1, 4.2; X509-SVID 6.1)."""
+        document = {
+            "spiffe_sequence": self.sequence,
+            "spiffe_refresh_hint": REFRESH_HINT_SECONDS,
+            "keys": [_jwk(root) for root in self.roots],
+        }
+        return orjson.dumps(document)
+
+
+def _jwk(root: x509.Certificate) -> dict[str, str | list[str]]:
+    x5c = base64.b64encode(root.public_bytes(Encoding.DER)).decode()
+    return {"use": "x509-svid", "x5c": [x5c], **_key_parameters(root)}
+
+
+def _key_parameters(root: x509.Certificate) -> dict[str, str]:
+    key = root.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        size = (key.curve.key_size + 7) // 8
+        numbers = key.public_numbers()
+        curve = _CURVES[key.curve.name]
+        return {"kty": "EC", "crv": curve, "x": _b64(numbers.x, size), "y": _b64(numbers.y, size)}
+    if isinstance(key, rsa.RSAPublicKey):
+        public = key.public_numbers()
+        return {
+            "kty": "RSA",
+            "n": _b64(public.n, (public.n.bit_length() + 7) // 8),
+            "e": _b64(public.e, (public.e.bit_length() + 7) // 8),
+        }
+    raise ValueError(f"a root with a {type(key).__name__} cannot be in a SPIFFE bundle")
+
+
+def _b64(number: int, size: int) -> str:
+    return base64.urlsafe_b64encode(number.to_bytes(size, "big")).rstrip(b"=").decode()
