@@ -33,7 +33,10 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """One signing certificate with its chain; `chain` begins with it and ends below the root."""
+    """One signing certificate with its chain; `chain` begins with it and ends below the root.
+
+    `not_before` and `not_after` are those of the whole chain: nothing signed here lies outside.
+    """
 
     chain: tuple[x509.Certificate, ...]
     root: x509.Certificate
@@ -42,6 +45,7 @@ class Authority:
     subject_key_id: bytes = field(init=False)
     subject_der: bytes = field(init=False)
     chain_pem: tuple[bytes, ...] = field(init=False)
+    not_before: datetime = field(init=False)
     not_after: datetime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,8 +55,9 @@ class Authority:
         set_field(self, "authority_id", ski.value.digest.hex())
         set_field(self, "subject_der", self.certificate.subject.public_bytes())
         set_field(self, "chain_pem", tuple(c.public_bytes(Encoding.PEM) for c in self.chain))
-        bound = min(c.not_valid_after_utc for c in (*self.chain, self.root))
-        set_field(self, "not_after", bound)
+        above = (*self.chain, self.root)
+        set_field(self, "not_before", max(c.not_valid_before_utc for c in above))
+        set_field(self, "not_after", min(c.not_valid_after_utc for c in above))
 
     @property
     def certificate(self) -> x509.Certificate:

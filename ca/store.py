@@ -1,4 +1,4 @@
-"""The inventory of certificates: written before signing, marked once signed, read by serial or filter."""
+"""The inventory of certificates: written before signing, marked once signed, read by filter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

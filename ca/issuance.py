@@ -1,0 +1,126 @@
+"""Issuing one SVID: the numbered steps of docs/issuance.md, in their order, nothing else.
+
+The order is the security argument. Identity comes from the attested caller only; lint has read
+every byte before the authority's key is touched; the record and its audit entry are durable before
+a signature exists, so that kill -9 at any moment loses no issued certificate (invariant 2).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from audit.entry import Entry
+from ca import issuer
+from ca.authority import Authorities
+from ca.issuer import Svid
+from ca.profile import Profile
+from ca.request import IssuanceRequest
+from ca.store import Intent, Signed
+from identity.caller import Caller
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import MeshcaError, Overloaded, ProofRefused, Refused, StoreUnavailable
+from meshca.logs import get_logger
+from meshca.metrics import Metrics
+
+log = get_logger("ca")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuance:
+    """Issues SVIDs to attested callers."""
+
+    authorities: Authorities
+    profile: Profile
+    writer: GroupWriter
+    clock: Clock
+    metrics: Metrics
+
+    async def issue(
+        self, caller: Caller, request: IssuanceRequest, *, dns_names: tuple[str, ...] = ()
+    ) -> Svid:
+        """Return a new SVID for `caller` with the requested key.
+
+        Raises Refused, AuthorityUnavailable, StoreUnavailable, Overloaded or IssuanceFault; the
+        caller gets no certificate then, and the inventory holds at most an intent.
+        """
+        started = self.clock.monotonic()
+        try:
+            svid = await self._steps(caller, request, dns_names)
+        except MeshcaError as error:
+            outcome = "refused" if isinstance(error, Refused) else "failed"
+            self._measure(outcome, started)
+            raise
+        self._measure("issued", started)
+        return svid
+
+    async def _steps(
+        self, caller: Caller, request: IssuanceRequest, dns_names: tuple[str, ...]
+    ) -> Svid:
+        now = self.clock.now()
+        # 1. The caller: attested by a door, and its proof still good.
+        if caller.expires_at <= now:
+            raise ProofRefused("expired", f"the proof of {caller.spiffe_id} has expired")
+        # 2. The request: a public key whose possession was proven, and nothing else.
+        # 3. Prepare the certificate under the active authority, and 4. lint it, without any key.
+        prepared = issuer.prepare(
+            caller,
+            request,
+            authority=self.authorities.active(now),
+            profile=self.profile,
+            now=now,
+            dns_names=dns_names,
+        )
+        # 5. Record the intent together with its audit entry, durably.
+        await self.writer.submit(prepared.intent, _entry(prepared.intent, "done", now))
+        try:
+            # 6. Sign.
+            signed = issuer.sign(prepared)
+            # 7. Compare what was signed with what was linted.
+            certificate = issuer.compare(prepared, signed)
+        except MeshcaError as error:
+            self._note(_entry(prepared.intent, "failed", now, str(error)))
+            raise
+        # 8. Mark it issued: the next group carries this; until then the intent stands for it.
+        self._note(Signed(prepared.intent.serial, signed))
+        # 9. Return it.
+        return issuer.finish(prepared, certificate, signed)
+
+    def _note(self, record: Entry | Signed) -> None:
+        """Write what may be lost with the process: the durable intent already tells the story."""
+        try:
+            self.writer.enqueue(record)
+        except (Overloaded, StoreUnavailable) as error:
+            log.warning("not_recorded", what=type(record).__name__, error=str(error))
+
+    def _measure(self, outcome: str, started: float) -> None:
+        self.metrics.issuance.labels(outcome).inc()
+        self.metrics.issuance_seconds.labels(outcome).observe(self.clock.monotonic() - started)
+
+
+def _entry(intent: Intent, outcome: str, now: datetime, reason: str = "") -> Entry:
+    """Return the audit entry of an issuance: `done` means "from here on it may exist"."""
+    e = intent.evidence
+    return Entry(
+        time=now,
+        kind="issuance",
+        outcome=outcome,
+        actor=intent.spiffe_id,
+        spiffe_id=intent.spiffe_id,
+        serial=intent.serial,
+        cluster=e.cluster,
+        namespace=e.namespace,
+        service_account=e.service_account,
+        pod=e.pod_name,
+        node=e.node,
+        reason=reason,
+        details={
+            "method": e.method,
+            "issuer": e.issuer,
+            "pod_uid": e.pod_uid,
+            "token_id": e.token_id,
+            "authority": intent.authority_id,
+            "key_sha256": intent.key_sha256,
+            "not_before": int(intent.not_before.timestamp()),
+            "not_after": int(intent.not_after.timestamp()),
+        },
+    )

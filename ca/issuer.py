@@ -1,0 +1,174 @@
+"""Preparing and signing: `prepare` yields the only thing that `sign` accepts, and lints it first.
+
+Nothing here touches a store, a clock or a socket.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca import lint, tbs
+from ca.authority import Authority
+from ca.keys import subject_key_id
+from ca.profile import Profile
+from ca.request import IssuanceRequest
+from ca.store import Intent
+from identity.caller import Caller
+from meshca.errors import AuthorityUnavailable, IssuanceFault, RequestRefused
+
+SERIAL_BITS = 128
+_UNSIGNED = bytes(64)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A linted TBSCertificate and the authority that may sign it; only `prepare` makes one."""
+
+    tbs: bytes = field(repr=False)
+    authority: Authority = field(repr=False)
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Svid:
+    """An issued X.509-SVID: leaf DER and the PEM chain, leaf first, ending below the root."""
+
+    serial: str
+    spiffe_id: str
+    authority_id: str
+    not_before: datetime
+    not_after: datetime
+    der: bytes = field(repr=False)
+    chain: tuple[x509.Certificate, ...] = field(repr=False)
+    chain_pem: tuple[bytes, ...] = field(repr=False)
+
+
+def prepare(
+    caller: Caller,
+    request: IssuanceRequest,
+    *,
+    authority: Authority,
+    profile: Profile,
+    now: datetime,
+    dns_names: tuple[str, ...] = (),
+) -> Prepared:
+    """Return the certificate to be, linted before any key of ours is touched.
+
+    Raises RequestRefused for a lifetime that is not given to anyone, AuthorityUnavailable when the
+    chain ends before the certificate could begin, IssuanceFault when lint finds a broken rule.
+    """
+    not_before, not_after = _validity(request, authority, profile, now)
+    fields = _fields(caller, request, authority, profile, (not_before, not_after), dns_names)
+    encoded = tbs.encode(fields)
+    unsigned = tbs.assemble(encoded, fields.signature_algorithm, _UNSIGNED)
+    lint.check(_parse(unsigned), _expectation(caller, fields, authority, profile, now))
+    intent = Intent(
+        serial=f"{fields.serial:x}",
+        spiffe_id=fields.uri,
+        authority_id=authority.authority_id,
+        key_sha256=sha256(request.public_key).hexdigest(),
+        not_before=not_before,
+        not_after=not_after,
+        evidence=caller.evidence,
+    )
+    return Prepared(encoded, authority, intent)
+
+
+def sign(prepared: Prepared) -> bytes:
+    """Return the DER certificate: the one place where an authority's key signs a leaf."""
+    signer = prepared.authority.signer
+    return tbs.assemble(prepared.tbs, signer.signature_algorithm, signer.sign(prepared.tbs))
+
+
+def compare(prepared: Prepared, signed: bytes) -> x509.Certificate:
+    """Return `signed` parsed; raise IssuanceFault unless it is what was linted, to the byte."""
+    certificate = _parse(signed)
+    if certificate.tbs_certificate_bytes != prepared.tbs:
+        raise IssuanceFault(f"serial {prepared.intent.serial}: signed bytes are not those linted")
+    return certificate
+
+
+def finish(prepared: Prepared, certificate: x509.Certificate, signed: bytes) -> Svid:
+    """Return the SVID of a certificate that `compare` accepted, with its chain."""
+    intent, authority = prepared.intent, prepared.authority
+    return Svid(
+        serial=intent.serial,
+        spiffe_id=intent.spiffe_id,
+        authority_id=intent.authority_id,
+        not_before=intent.not_before,
+        not_after=intent.not_after,
+        der=signed,
+        chain=(certificate, *authority.chain),
+        chain_pem=(certificate.public_bytes(Encoding.PEM), *authority.chain_pem),
+    )
+
+
+def _parse(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise IssuanceFault("the certificate to be does not parse") from error
+
+
+def _validity(
+    request: IssuanceRequest, authority: Authority, profile: Profile, now: datetime
+) -> tuple[datetime, datetime]:
+    """Return whole seconds: backdated, but not before the chain; ending no later than the chain."""
+    lifetime = request.lifetime or profile.lifetime
+    if not timedelta(0) < lifetime <= profile.maximum_lifetime:
+        raise RequestRefused(
+            "lifetime", f"a lifetime of {lifetime} was asked; at most {profile.maximum_lifetime}"
+        )
+    now = now.replace(microsecond=0)
+    not_after = min(now + lifetime, authority.not_after)
+    if not_after <= now:
+        raise AuthorityUnavailable(f"authority {authority.authority_id} has expired")
+    return max(now - profile.backdate, authority.not_before), not_after
+
+
+def _fields(
+    caller: Caller,
+    request: IssuanceRequest,
+    authority: Authority,
+    profile: Profile,
+    validity: tuple[datetime, datetime],
+    dns_names: tuple[str, ...],
+) -> tbs.LeafFields:
+    url = profile.public_url
+    return tbs.LeafFields(
+        serial=secrets.randbits(SERIAL_BITS),
+        signature_algorithm=authority.signer.signature_algorithm,
+        issuer=authority.subject_der,
+        not_before=validity[0],
+        not_after=validity[1],
+        public_key=request.public_key,
+        is_ec=request.is_ec,
+        subject_key_id=subject_key_id(request.public_key),
+        authority_key_id=authority.subject_key_id,
+        uri=str(caller.spiffe_id),
+        dns_names=dns_names,
+        crl_url=url and f"{url}/crl/{authority.authority_id}.crl",
+        issuer_url=url and f"{url}/ca/{authority.authority_id}.der",
+    )
+
+
+def _expectation(
+    caller: Caller, fields: tbs.LeafFields, authority: Authority, profile: Profile, now: datetime
+) -> lint.Expectation:
+    return lint.Expectation(
+        spiffe_id=caller.spiffe_id,
+        trust_domain=profile.trust_domain,
+        subject_public_key=fields.public_key,
+        subject_key_id=fields.subject_key_id,
+        issuer=authority.subject_der,
+        authority_key_id=authority.subject_key_id,
+        signature_algorithm=authority.signer.signature_algorithm,
+        earliest=authority.not_before,
+        latest=authority.not_after,
+        longest=profile.maximum_lifetime + profile.backdate,
+        dns_names=fields.dns_names,
+    )

@@ -1,0 +1,115 @@
+"""A request for a certificate: a public key and proof that the caller holds its private half.
+
+Nothing else is taken from a CSR. What it asks for is still looked at: a CSR that wants to be a CA,
+carries several URIs, or a URI that is not the caller's shows a confused or hostile client, and a
+clear refusal serves better than a certificate that does not say what was asked.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ca.keys import (
+    LeafPublicKey,
+    PrivateKey,
+    check_public_key,
+    generate_key,
+    private_key_pem,
+    public_key_der,
+)
+from meshca.errors import RequestRefused
+from meshca.spiffe_id import SpiffeId
+
+MAXIMUM_CSR_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceRequest:
+    """What to certify: a SubjectPublicKeyInfo, whether it is EC, a lifetime if one is asked."""
+
+    public_key: bytes
+    is_ec: bool
+    lifetime: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedKey:
+    """A key made here for a proxy: it lives in memory only, and its repr does not show it."""
+
+    private_pem: bytes = field(repr=False)
+    request: IssuanceRequest
+
+
+def generate() -> GeneratedKey:
+    """Return a new P-256 key pair and the request to certify it."""
+    key: PrivateKey = generate_key()
+    spki = public_key_der(check_public_key(key.public_key()))
+    return GeneratedKey(private_key_pem(key), IssuanceRequest(spki, is_ec=True))
+
+
+def from_csr(csr: bytes, caller: SpiffeId, lifetime: timedelta | None = None) -> IssuanceRequest:
+    """Return the request in a PEM or DER PKCS#10 CSR made by `caller`.
+
+    Raises RequestRefused for malformed or oversized input, a bad signature, a key we do not
+    certify, and for asking for a CA, several URIs, or another identity.
+    """
+    parsed = _parse(csr)
+    key = _public_key(parsed)
+    _check_proof_of_possession(parsed)
+    _check_extensions(parsed, caller)
+    return IssuanceRequest(
+        public_key_der(key), isinstance(key, ec.EllipticCurvePublicKey), lifetime
+    )
+
+
+def _parse(csr: bytes) -> x509.CertificateSigningRequest:
+    if len(csr) > MAXIMUM_CSR_BYTES:
+        raise RequestRefused("csr_too_large", f"the CSR is larger than {MAXIMUM_CSR_BYTES} bytes")
+    load = (
+        x509.load_pem_x509_csr if csr.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_csr
+    )
+    try:
+        return load(csr)
+    except ValueError as error:
+        raise RequestRefused("csr_malformed", "the CSR is not PKCS#10 in PEM or DER") from error
+
+
+def _public_key(csr: x509.CertificateSigningRequest) -> LeafPublicKey:
+    try:
+        return check_public_key(csr.public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise RequestRefused("weak_key", "the CSR's public key is malformed") from error
+
+
+def _check_proof_of_possession(csr: x509.CertificateSigningRequest) -> None:
+    try:
+        valid = csr.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise RequestRefused("csr_signature", "the CSR's signature cannot be checked") from error
+    if not valid:
+        raise RequestRefused("csr_signature", "the CSR's signature does not verify with its key")
+
+
+def _check_extensions(csr: x509.CertificateSigningRequest, caller: SpiffeId) -> None:
+    try:
+        extensions = csr.extensions
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise RequestRefused("csr_malformed", "the CSR's extensions do not parse") from error
+    for extension in extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            raise RequestRefused("csr_ca", "the CSR asks for a CA certificate")
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+            _check_uris(uris, caller)
+
+
+def _check_uris(uris: list[str], caller: SpiffeId) -> None:
+    if len(uris) > 1:
+        raise RequestRefused("csr_several_uris", f"the CSR names {len(uris)} URIs; one is allowed")
+    if uris and uris[0] != str(caller):
+        raise RequestRefused(
+            "csr_foreign_uri", f"the CSR asks for another identity than the caller's {caller}"
+        )

@@ -1,0 +1,124 @@
+"""Checking what an upstream gives us before it may sign: an authority must prove that it works.
+
+A chain that any verifier would reject must be found here, with the file to change named, and not
+by the first proxy (SPIRE's probe, but before activation).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from ca.authority import Authority
+from ca.keys import PrivateKey, PrivateKeySigner, check_public_key, public_key_der
+from meshca.errors import AuthorityUnavailable, RequestRefused
+from meshca.spiffe_id import SpiffeId
+
+
+def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    """Return the PEM certificates in `path`; raises AuthorityUnavailable when there are none."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
+    except OSError as error:
+        raise AuthorityUnavailable(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise AuthorityUnavailable(f"{path} holds no PEM certificates") from error
+
+
+def make_authority(
+    chain: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    key: PrivateKey,
+    *,
+    trust_domain: str,
+    now: datetime,
+) -> Authority:
+    """Return the authority of `chain` (the signing certificate first) if it may sign now.
+
+    Raises AuthorityUnavailable, naming the certificate and the rule it breaks.
+    """
+    chain = tuple(c for c in chain if c not in roots)
+    if not chain:
+        raise AuthorityUnavailable("the chain holds no intermediate, only roots")
+    if public_key_der(check_public_key(key.public_key())) != _spki(chain[0]):
+        raise AuthorityUnavailable(f"the key does not belong to {_describe(chain[0])}")
+    root = _verify_upwards(chain, roots)
+    for depth, certificate in enumerate((*chain, root)):
+        _check_ca(certificate, certificates_below=depth, trust_domain=trust_domain, now=now)
+    return Authority(chain, root, PrivateKeySigner(key))
+
+
+def _verify_upwards(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]
+) -> x509.Certificate:
+    """Return the root that `chain` leads to, each signature verified on the way."""
+    for certificate, issuer in pairwise(chain):
+        if not _is_issued_by(certificate, issuer):
+            raise AuthorityUnavailable(
+                f"{_describe(certificate)} is not signed by {_describe(issuer)}, the next in chain"
+            )
+    for root in roots:
+        if _is_issued_by(chain[-1], root):
+            return root
+    raise AuthorityUnavailable(f"{_describe(chain[-1])} is not signed by any of the roots")
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def _check_ca(
+    certificate: x509.Certificate, *, certificates_below: int, trust_domain: str, now: datetime
+) -> None:
+    who = _describe(certificate)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= now < end:
+        raise AuthorityUnavailable(
+            f"{who} is valid from {begin.isoformat()} to {end.isoformat()}; it is {now.isoformat()}"
+        )
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except (x509.ExtensionNotFound, ValueError) as error:
+        raise AuthorityUnavailable(f"{who} is not a CA certificate: {error}") from error
+    if not constraints.ca or not usage.key_cert_sign:
+        raise AuthorityUnavailable(f"{who} is not a CA certificate: it may not sign certificates")
+    if constraints.path_length is not None and constraints.path_length < certificates_below:
+        raise AuthorityUnavailable(f"{who} allows only {constraints.path_length} CAs below it")
+    _check_trust_domain(certificate, trust_domain)
+
+
+def _check_trust_domain(certificate: x509.Certificate, trust_domain: str) -> None:
+    """X509-SVID 3.2: a signing certificate's ID, where it has one, is ours and has no path."""
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return
+    for uri in san.get_values_for_type(x509.UniformResourceIdentifier):
+        if uri.startswith("spiffe:") and uri != str(SpiffeId(trust_domain, "")):
+            raise AuthorityUnavailable(
+                f"{_describe(certificate)} is for {uri}, not for trust domain {trust_domain}"
+            )
+
+
+def _spki(certificate: x509.Certificate) -> bytes:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise AuthorityUnavailable(f"{_describe(certificate)} has a key that is not ECDSA or RSA")
+    try:
+        return public_key_der(check_public_key(key))
+    except RequestRefused as error:
+        raise AuthorityUnavailable(f"{_describe(certificate)}: {error}") from error
+
+
+def _describe(certificate: x509.Certificate) -> str:
+    return f"certificate {certificate.subject.rfc4514_string()!r}"

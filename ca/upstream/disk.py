@@ -1,0 +1,78 @@
+"""The `disk` upstream: an intermediate and its key from files, or a root key that signs one.
+
+Key files must be readable by their owner only. A fresh intermediate's key lives in memory: after a
+restart the root key signs another.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ca.ca_certificate import make_intermediate
+from ca.keys import check_public_key, generate_key, load_private_key, read_secret_file
+from ca.upstream.chain import make_authority, read_certificates
+from ca.upstream.provision import Provision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskIntermediate:
+    """An intermediate that somebody else signed; when it ends, somebody must replace the files."""
+
+    root: Path
+    chain: Path
+    key: Path
+    passphrase_file: Path | None
+    trust_domain: str
+
+    @property
+    def can_renew(self) -> bool:
+        """Return False: the files are what they are."""
+        return False
+
+    def provide(self, now: datetime) -> Provision:
+        """Return the authority in the files; raises AuthorityUnavailable, naming the file."""
+        roots = read_certificates(self.root)
+        key = load_private_key(self.key, _passphrase(self.passphrase_file))
+        authority = make_authority(
+            read_certificates(self.chain), roots, key, trust_domain=self.trust_domain, now=now
+        )
+        return Provision(authority, roots)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRoot:
+    """A root whose (encrypted) key is on disk: each call signs a fresh intermediate under it."""
+
+    root: Path
+    root_key: Path
+    passphrase_file: Path | None
+    trust_domain: str
+    lifetime: timedelta
+
+    @property
+    def can_renew(self) -> bool:
+        """Return True: the root key is here."""
+        return True
+
+    def provide(self, now: datetime) -> Provision:
+        """Return a fresh authority; raises AuthorityUnavailable, naming the file."""
+        roots = read_certificates(self.root)
+        root_key = load_private_key(self.root_key, _passphrase(self.passphrase_file))
+        key = generate_key()
+        certificate = make_intermediate(
+            check_public_key(key.public_key()),
+            root=roots[0],
+            root_key=root_key,
+            trust_domain=self.trust_domain,
+            now=now,
+            lifetime=self.lifetime,
+        )
+        # make_authority verifies the signature, so a root key that is not the root's is found.
+        authority = make_authority(
+            [certificate], roots, key, trust_domain=self.trust_domain, now=now
+        )
+        return Provision(authority, roots)
+
+
+def _passphrase(path: Path | None) -> bytes | None:
+    return None if path is None else read_secret_file(path).rstrip(b"\r\n")
