@@ -31,15 +31,20 @@ class Prepared:
     tbs: bytes = field(repr=False)
     authority: Authority = field(repr=False)
     intent: Intent
+    issued_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Svid:
-    """An issued X.509-SVID: leaf DER and the PEM chain, leaf first, ending below the root."""
+    """An issued X.509-SVID: leaf DER and the PEM chain, leaf first, ending below the root.
+
+    `issued_at` is when it was made: `not_before` lies earlier by the profile's backdating.
+    """
 
     serial: str
     spiffe_id: str
     authority_id: str
+    issued_at: datetime
     not_before: datetime
     not_after: datetime
     der: bytes = field(repr=False)
@@ -75,7 +80,7 @@ def prepare(
         not_after=not_after,
         evidence=caller.evidence,
     )
-    return Prepared(encoded, authority, intent)
+    return Prepared(encoded, authority, intent, now)
 
 
 def sign(prepared: Prepared) -> bytes:
@@ -99,6 +104,7 @@ def finish(prepared: Prepared, certificate: x509.Certificate, signed: bytes) -> 
         serial=intent.serial,
         spiffe_id=intent.spiffe_id,
         authority_id=intent.authority_id,
+        issued_at=prepared.issued_at,
         not_before=intent.not_before,
         not_after=intent.not_after,
         der=signed,
