@@ -13,6 +13,7 @@
     |-- Overloaded                 a bound was reached; come back later  RESOURCE_EXHAUSTED
     |-- NotFound                   what was asked for does not exist     NOT_FOUND
     |-- InvalidDocument            configuration or policy that does not load, with every problem
+    |-- EvidenceBroken             the audit log is not as it was written
     `-- IssuanceFault              our own fault: lint or comparison     INTERNAL
 
 A `Refused` carries a short `reason` code for metrics and the audit log, and `claimed`, what the
@@ -98,6 +99,14 @@ class NotFound(MeshcaError):
     def public_message(self) -> str:  # type: ignore[override]  # names only what the caller asked for
         """Return the message itself."""
         return str(self)
+
+
+class EvidenceBroken(MeshcaError):
+    """The audit log does not verify; `sequence` is the first entry that was changed."""
+
+    def __init__(self, sequence: int, message: str) -> None:
+        super().__init__(message)
+        self.sequence = sequence
 
 
 class IssuanceFault(MeshcaError):
