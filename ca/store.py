@@ -66,12 +66,14 @@ class Signed:
 class Record:
     """One certificate of the inventory; `status` is `intent` when the signature is not recorded.
 
-    An intent must be treated as a certificate that may exist.
+    An intent must be treated as a certificate that may exist. `id` grows with each record: the
+    cursor of `Inventory.list`.
     """
 
     intent: Intent
     status: str
     certificate: bytes | None
+    id: int = 0
 
 
 class IntentSink:
@@ -189,4 +191,4 @@ def _record(row: sa.Row[tuple[object, ...]]) -> Record:
         not_after=datetime.fromtimestamp(r["not_after"], UTC),
         evidence=evidence,
     )
-    return Record(intent, r["status"], r["certificate"])
+    return Record(intent, r["status"], r["certificate"], r["id"])
