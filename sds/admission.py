@@ -1,0 +1,111 @@
+"""The first thing every door does: turn what the caller shows into an attested `Caller`.
+
+One place, so that every door refuses in the same way and every refusal is recorded with its reason
+and what was claimed. The caller learns only that it was refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cryptography import x509
+from identity.peer import verify_peer
+
+from audit.entry import Entry
+from ca.authority import Authorities
+from identity.caller import Caller
+from meshca.clock import Clock
+from meshca.errors import ProofRefused, Refused
+from meshca.logs import clip, get_logger
+
+_SCHEME: Final = "bearer "
+log = get_logger("sds")
+
+
+class Authenticator(Protocol):
+    """Whoever verifies bearer tokens."""
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return the caller that `token` proves; raises Refused or Unavailable."""
+        ...
+
+
+class Recorder(Protocol):
+    """Whoever records refusals, within bounds."""
+
+    def record(self, entry: Entry) -> None:
+        """Record `entry` without waiting."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a call comes from: the transport's address, and the client certificates it verified."""
+
+    address: str
+    certificates: Sequence[x509.Certificate] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Attests callers and records refusals."""
+
+    authenticator: Authenticator
+    authorities: Authorities
+    refusals: Recorder
+    clock: Clock
+    trust_domain: str
+
+    async def admit(self, door: str, metadata: Mapping[str, str], peer: Peer) -> Caller:
+        """Return the attested caller of `door`.
+
+        A verified client certificate is proof on the door that asks for one; else the bearer token
+        in `authorization`. Raises Refused (recorded) or Unavailable.
+        """
+        try:
+            if peer.certificates:
+                return verify_peer(
+                    peer.certificates,
+                    roots=self.authorities.bundle.roots,
+                    trust_domain=self.trust_domain,
+                    now=self.clock.now(),
+                )
+            return await self.authenticator.authenticate(_bearer(metadata))
+        except Refused as error:
+            self.refuse(door, error, peer)
+            raise
+
+    def refuse(self, door: str, error: Refused, peer: Peer, caller: Caller | None = None) -> None:
+        """Record a refusal with its reason, what was claimed, and who is attested, if anyone."""
+        evidence = caller.evidence if caller is not None else None
+        claimed = {key: clip(value, 256) for key, value in error.claimed.items()}
+        identity = str(caller.spiffe_id) if caller is not None else ""
+        self.refusals.record(
+            Entry(
+                time=self.clock.now(),
+                kind="refusal",
+                outcome="refused",
+                actor=identity,
+                spiffe_id=identity,
+                cluster=evidence.cluster if evidence else "",
+                namespace=evidence.namespace if evidence else "",
+                service_account=evidence.service_account if evidence else "",
+                pod=evidence.pod_name if evidence else "",
+                node=evidence.node if evidence else "",
+                reason=error.reason,
+                details={
+                    "door": door,
+                    "message": clip(str(error)),
+                    "peer": peer.address,
+                    "claimed": dict(claimed),
+                },
+            )
+        )
+        log.warning("refused", door=door, reason=error.reason, peer=peer.address, **claimed)
+
+
+def _bearer(metadata: Mapping[str, str]) -> str:
+    header = metadata.get("authorization", "")
+    if header[: len(_SCHEME)].lower() != _SCHEME:
+        raise ProofRefused("no_token", "no bearer token in the authorization header")
+    return header[len(_SCHEME) :].strip()

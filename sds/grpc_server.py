@@ -1,0 +1,172 @@
+"""The grpc.aio adapter: ports, TLS, bytes, and the one table that maps errors to status codes.
+
+Options are those measured for many streams and for dead peers (envoy.md section 13). The default
+of `so_reuseport` would let a second server bind the same port in silence; it is off, so that a
+port in use is an error.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import grpc
+from cryptography import x509
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
+from google.protobuf.message import Message
+
+from meshca.errors import (
+    IdentityForbidden,
+    MeshcaError,
+    NotFound,
+    Overloaded,
+    ProofRefused,
+    RequestRefused,
+    Unavailable,
+)
+from meshca.logs import get_logger
+from sds import istio_ca
+from sds.admission import Peer
+from sds.doors import ADS, ECDS, SDS, Doors
+from sds.proto.istio_ca_pb2 import IstioCertificateRequest
+
+OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.server.max_pending_requests", 50_000),
+    ("grpc.server.max_pending_requests_hard_limit", 60_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_metadata_size", 64 * 1024),
+)
+"""Arguments of every grpc.aio server here."""
+
+STATUS: Final[Mapping[type[MeshcaError], grpc.StatusCode]] = {
+    ProofRefused: grpc.StatusCode.UNAUTHENTICATED,
+    IdentityForbidden: grpc.StatusCode.PERMISSION_DENIED,
+    RequestRefused: grpc.StatusCode.INVALID_ARGUMENT,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+}
+"""Which status each error becomes; what is not here is INTERNAL."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+log = get_logger("sds")
+
+_XDS = {
+    SDS: ("envoy.service.secret.v3.SecretDiscoveryService", "Secrets"),
+    ECDS: ("envoy.service.extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs"),
+}
+_ADS_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+
+def status_of(error: MeshcaError) -> grpc.StatusCode:
+    """Return the gRPC status that `error` becomes."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+async def _fail(context: Context, error: MeshcaError) -> None:
+    code = status_of(error)
+    if code is grpc.StatusCode.INTERNAL:
+        log.error("internal_error", error=str(error), kind=type(error).__name__)
+    await context.abort(code, error.public_message)
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    pairs = context.invocation_metadata() or ()
+    return {key: value for key, value in pairs if isinstance(value, str)}
+
+
+def _peer(context: Context) -> Peer:
+    pems = context.auth_context().get("x509_pem_cert", ())
+    return Peer(context.peer(), [x509.load_pem_x509_certificate(pem) for pem in pems])
+
+
+def _streaming(call: Any, service: str) -> Any:
+    # grpc.aio asks inspect.isasyncgenfunction: the handler itself must be the generator.
+    async def handle(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[bytes]:
+        try:
+            async for response in call(service, requests, _metadata(context), _peer(context)):
+                yield response.SerializeToString()
+        except MeshcaError as error:
+            await _fail(context, error)
+
+    return handle
+
+
+def _unary(call: Callable[..., Awaitable[Message]], *arguments: str) -> Any:
+    async def handle(request: Any, context: Context) -> bytes:
+        try:
+            response = await call(*arguments, request, _metadata(context), _peer(context))
+        except MeshcaError as error:
+            await _fail(context, error)
+            raise AssertionError("abort does not return") from error
+        return response.SerializeToString()
+
+    return handle
+
+
+def handlers(doors: Doors) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the generic handlers of every service that `doors` answer."""
+    sotw, delta = DiscoveryRequest.FromString, DeltaDiscoveryRequest.FromString
+    result = []
+    for service, (name, noun) in _XDS.items():
+        methods = {
+            f"Stream{noun}": _stream_handler(doors.stream, service, sotw),
+            f"Delta{noun}": _stream_handler(doors.delta, service, delta),
+            f"Fetch{noun}": grpc.unary_unary_rpc_method_handler(
+                _unary(doors.fetch, service), request_deserializer=sotw
+            ),
+        }
+        result.append(grpc.method_handlers_generic_handler(name, methods))
+    aggregated = {
+        "StreamAggregatedResources": _stream_handler(doors.stream, ADS, sotw),
+        "DeltaAggregatedResources": _stream_handler(doors.delta, ADS, delta),
+    }
+    result.append(grpc.method_handlers_generic_handler(_ADS_SERVICE, aggregated))
+    service_name, _, method = istio_ca.METHOD[1:].rpartition("/")
+    create: Any = grpc.unary_unary_rpc_method_handler(
+        _unary(doors.create_certificate),
+        request_deserializer=IstioCertificateRequest.FromString,
+    )
+    result.append(grpc.method_handlers_generic_handler(service_name, {method: create}))
+    return tuple(result)
+
+
+def _stream_handler(call: Any, service: str, deserialize: Callable[[bytes], Message]) -> Any:
+    return grpc.stream_stream_rpc_method_handler(
+        _streaming(call, service), request_deserializer=deserialize
+    )
+
+
+class ServerIdentity:
+    """The certificate that the listeners show; replaced while they serve.
+
+    gRPC asks for it at every handshake, on a thread of its own, so that a new certificate is in
+    use at once.
+    """
+
+    def __init__(self, roots: Callable[[], bytes]) -> None:
+        self._roots = roots
+        self._pair: tuple[bytes, bytes] | None = None
+
+    def replace(self, private_key_pem: bytes, chain_pem: bytes) -> None:
+        """Show `chain_pem` from the next handshake on."""
+        self._pair = (private_key_pem, chain_pem)
+
+    def credentials(self, *, require_client_certificate: bool) -> grpc.ServerCredentials:
+        """Return server credentials that follow `replace`; call it once there is a certificate."""
+
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            assert self._pair is not None  # noqa: S101  # wiring waits for the first certificate
+            roots = self._roots() if require_client_certificate else None
+            return grpc.ssl_server_certificate_configuration([self._pair], roots)
+
+        return grpc.dynamic_ssl_server_credentials(
+            configuration(), configuration, require_client_certificate
+        )

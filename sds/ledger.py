@@ -1,0 +1,107 @@
+"""The ledger: who is connected, and which version of what each proxy has acknowledged.
+
+It holds the open sessions and reads their state when asked, so that it costs a push nothing. It
+also bounds them: streams in all, and streams of one holder.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from meshca.errors import Overloaded
+from meshca.logs import clip
+from rotation.proxies import ProxyState
+from sds.session import Session
+
+MAXIMUM_STREAMS: Final = 20_000
+MAXIMUM_STREAMS_PER_HOLDER: Final = 64
+_SHOWN_NAMES: Final = 16
+
+AnySession = Session[Any, Any]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Every open session of this process, by holder."""
+
+    maximum_streams: int = MAXIMUM_STREAMS
+    maximum_streams_per_holder: int = MAXIMUM_STREAMS_PER_HOLDER
+    _sessions: dict[str, set[AnySession]] = field(default_factory=lambda: defaultdict(set))
+    _count: int = 0
+
+    def open(self, session: AnySession) -> None:
+        """Take in a session; raises Overloaded when it, or its holder, would be one too many."""
+        mine = self._sessions.get(session.caller.holder, ())
+        if len(mine) >= self.maximum_streams_per_holder:
+            raise Overloaded(f"{session.caller.spiffe_id} already has {len(mine)} streams")
+        if self._count >= self.maximum_streams:
+            raise Overloaded(f"{self._count} streams are open")
+        self._sessions[session.caller.holder].add(session)
+        self._count += 1
+
+    def close(self, session: AnySession) -> None:
+        """Let a session go."""
+        mine = self._sessions.get(session.caller.holder)
+        if mine is None or session not in mine:
+            return
+        mine.discard(session)
+        self._count -= 1
+        if not mine:
+            del self._sessions[session.caller.holder]
+
+    def wake_all(self) -> None:
+        """Let every session look for something to send."""
+        for sessions in self._sessions.values():
+            for session in sessions:
+                session.wake()
+
+    def end_expired(self, now: datetime) -> None:
+        """End the sessions whose proof has expired; called every second or so."""
+        for sessions in self._sessions.values():
+            for session in sessions:
+                if session.ends_at <= now:
+                    session.end()
+
+    def end_all(self) -> None:
+        """End every session: the server drains."""
+        for sessions in self._sessions.values():
+            for session in sessions:
+                session.end()
+
+    @property
+    def streams(self) -> int:
+        """Return how many sessions are open."""
+        return self._count
+
+    def connected(self) -> Sequence[ProxyState]:
+        """Return the connected proxies, ordered by identity and pod."""
+        states = [_state(sessions) for sessions in self._sessions.values() if sessions]
+        return sorted(states, key=lambda state: (state.spiffe_id, state.pod, state.node_id))
+
+
+def _state(sessions: set[AnySession]) -> ProxyState:
+    ordered = sorted(sessions, key=lambda session: session.connected_at)
+    first, last = ordered[0], ordered[-1]
+    subscriptions = [s for session in ordered for s in session.subscriptions]
+    unanswered = dict.fromkeys(clip(n, 128) for s in subscriptions for n in s.unanswered())
+    too_many = sum(s.refused_names for s in subscriptions)
+    names = list(unanswered)
+    if too_many or len(names) > _SHOWN_NAMES:
+        more = too_many + max(len(names) - _SHOWN_NAMES, 0)
+        names = [*names[:_SHOWN_NAMES], f"(and {more} more)"]
+    return ProxyState(
+        spiffe_id=str(last.caller.spiffe_id),
+        cluster=last.caller.evidence.cluster,
+        namespace=last.caller.evidence.namespace,
+        pod=last.caller.evidence.pod_name,
+        node_id=next((s.node_id for s in reversed(ordered) if s.node_id), ""),
+        peer=last.peer,
+        connected_at=first.connected_at,
+        proof_expires_at=max(session.caller.expires_at for session in ordered),
+        streams=len(ordered),
+        nacks=sum(s.nacks for s in subscriptions),
+        unanswered=tuple(names),
+        resources=tuple(state for s in subscriptions for state in s.states()),
+    )

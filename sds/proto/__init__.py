@@ -1,0 +1,1 @@
+"""Generated protobuf code for protocols that xds-protos does not carry."""
