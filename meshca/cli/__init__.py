@@ -1,0 +1,77 @@
+"""The command line: one executable, one module a command group.
+
+Rules. Data goes to standard output, everything else to standard error. Exit status: 0 done,
+1 refused, not found or check failed, 2 usage. Importing this package is cheap: commands import
+what they need when they run, so that `meshca --help` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from meshca.cli import (
+    audit,
+    authz,
+    bundle,
+    config,
+    demo,
+    dev,
+    envoy,
+    init,
+    proxies,
+    serve,
+    status,
+    svid,
+)
+from meshca.cli.failure import CommandFailed
+from meshca.errors import MeshcaError
+
+app = typer.Typer(
+    name="meshca",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Mesh certificate authority and zero-trust identity service.\n\n"
+    "First steps: `meshca init d --trust-domain example.org`, then follow what it prints.\n\n"
+    "When something is wrong: `meshca status`, `meshca proxies --behind`,\n"
+    "`meshca audit query --outcome refused`.\n\n"
+    "Exit status: 0 done; 1 refused, not found or check failed; 2 wrong usage.",
+)
+app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("serve")(serve.serve)
+app.command("status")(status.status)
+app.command("proxies")(proxies.proxies)
+app.add_typer(svid.app, name="svid")
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(authz.app, name="authz")
+app.add_typer(audit.app, name="audit")
+app.add_typer(envoy.app, name="envoy")
+app.add_typer(config.app, name="config")
+app.add_typer(dev.app, name="dev")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except CommandFailed as failure:
+        _say("error", str(failure))
+        if failure.hint:
+            _say("hint", failure.hint)
+        sys.exit(failure.exit_status)
+    except MeshcaError as error:
+        _say("error", str(error))
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): say nothing, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _say(what: str, text: str) -> None:
+    colour = {"error": "red", "hint": "yellow"}[what]
+    typer.secho(f"{what}: ", fg=colour, bold=True, nl=False, err=True)
+    typer.echo(text, err=True)

@@ -1,0 +1,85 @@
+"""Options that many commands share, and how their values are read."""
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshca.cli.failure import CommandFailed
+from meshca.durations import parse_duration
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from meshca.settings import Settings
+
+DEFAULT_CONFIG = Path("meshca.yaml")
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="MESHCA_CONFIG",
+        metavar="FILE",
+        help="The server's configuration.",
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="unix:PATH",
+        help="The server's admin socket, instead of the one that --config names.",
+    ),
+]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
+
+
+def load_settings(config: Path) -> "Settings":
+    """Return the settings in `config`; raises CommandFailed when there is no such file."""
+    from meshca import settings
+
+    if not config.exists():
+        raise CommandFailed(
+            f"there is no configuration at {config}",
+            hint="name one with --config FILE or MESHCA_CONFIG, or make one: "
+            "meshca init DIR --trust-domain example.org",
+        )
+    return settings.load(config)
+
+
+def duration(text: str) -> "timedelta":
+    """Return the duration `text`; for typer's `parser=`."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def instant(text: str) -> str:
+    """Return the time `text` names, in RFC 3339: a timestamp, or how long ago (`15m`, `2h`)."""
+    from meshca.clock import SystemClock
+
+    try:
+        return (SystemClock().now() - parse_duration(text)).isoformat()
+    except ValueError:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is neither a time like 2026-11-01T12:00:00Z nor an age like 15m or 2h"
+        ) from error
+    return time.astimezone().isoformat() if time.tzinfo is None else time.isoformat()

@@ -1,0 +1,55 @@
+"""`meshca status`: one screen."""
+
+from typing import Any
+
+import typer
+
+from meshca.cli.client import connect
+from meshca.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    Output,
+    OutputOption,
+    UrlOption,
+)
+from meshca.cli.output import emit, print_fields, remaining
+
+
+def status(
+    config: ConfigOption = DEFAULT_CONFIG,
+    url: UrlOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show one screen: can it sign, its authorities and their clocks, proxies, policies, log head.
+
+    Exit 1 when the server runs but is not ready.
+    """
+    answer = connect(config, url).get("/status")
+    emit(output, answer, lambda: _table(answer))
+    if not answer["ready"]:
+        raise typer.Exit(1)
+
+
+def _table(answer: dict[str, Any]) -> None:
+    authority = answer["authority"] or {}
+    proxies, policies, log = answer["proxies"], answer["policies"], answer["audit"]
+    print_fields(
+        [
+            ("ready", "yes" if answer["ready"] else "NO: " + "; ".join(answer["problems"])),
+            ("trust domain", answer["trust_domain"]),
+            ("version", answer["version"]),
+            ("running since", answer["started_at"]),
+            ("authority", authority.get("id", "none")),
+            ("  chain ends", _clock(authority.get("not_after"))),
+            *(("root", f"{r['id']} ends {_clock(r['not_after'])}") for r in answer["roots"]),
+            ("proxies", f"{proxies['connected']} connected, {proxies['behind']} behind"),
+            ("  NACKs", proxies["nacks"] or ""),
+            ("policies", f"{policies['policies']}, version {policies['version'] or '(files)'}"),
+            ("  problem", policies["problem"]),
+            ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
+        ]
+    )
+
+
+def _clock(time: str | None) -> str:
+    return f"{time} ({remaining(time)})" if time else ""
