@@ -14,6 +14,7 @@
     |-- NotFound                   what was asked for does not exist     NOT_FOUND
     |-- InvalidDocument            configuration or policy that does not load, with every problem
     |-- EvidenceBroken             the audit log is not as it was written
+    |-- CannotListen               an address to listen on is taken or not ours
     `-- IssuanceFault              our own fault: lint or comparison     INTERNAL
 
 A `Refused` carries a short `reason` code for metrics and the audit log, and `claimed`, what the
@@ -31,7 +32,7 @@ class MeshcaError(Exception):
 
 
 class Refused(MeshcaError):
-    """The caller asked for something it may not have; `reason` is a stable code such as `expired`."""
+    """The caller asked for what it may not have; `reason` is a stable code such as `expired`."""
 
     public_message = "refused"
 
@@ -107,6 +108,10 @@ class EvidenceBroken(MeshcaError):
     def __init__(self, sequence: int, message: str) -> None:
         super().__init__(message)
         self.sequence = sequence
+
+
+class CannotListen(MeshcaError):
+    """A door cannot be opened; the message names its key in the configuration and the address."""
 
 
 class IssuanceFault(MeshcaError):

@@ -1,0 +1,162 @@
+"""Running HTTP apps inside our own event loop: bound before ready, drained at the end, no signals.
+
+    async with serve_tcp(app, "127.0.0.1:9464", key="metrics"):
+        ...
+
+An address that cannot be had is a CannotListen that names its key in the configuration. The unix
+socket is made 0600 before anyone can connect, in a directory that no other user can write to; a
+socket left by a dead server is replaced, one that still answers is not.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from admin.peer import PeerProtocol
+from meshca.errors import CannotListen
+
+MAXIMUM_PATH_BYTES = 107  # sun_path of unix(7), less its terminating zero
+MAXIMUM_CONNECTIONS = 512
+GRACE_SECONDS = 3
+KEEP_ALIVE_SECONDS = 10
+
+
+@asynccontextmanager
+async def serve_tcp(app: ASGIApp, address: str, *, key: str) -> AsyncIterator[str]:
+    """Serve `app` on `address` (HOST:PORT) for the duration; yield the address bound.
+
+    `key` is the door's name in the configuration, for CannotListen.
+    """
+    bound = bind_tcp(address, key=key)
+    host, port = bound.getsockname()[:2]
+    async with _serving(app, bound, H11Protocol):
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@asynccontextmanager
+async def serve_unix(app: ASGIApp, path: Path) -> AsyncIterator[None]:
+    """Serve `app` on the unix socket `path` for the duration; requests know their peer."""
+    bound = bind_unix(path)
+    inode = path.stat().st_ino
+    try:
+        async with _serving(app, bound, PeerProtocol):
+            yield
+    finally:
+        _remove(path, inode)
+
+
+def bind_tcp(address: str, *, key: str) -> socket.socket:
+    """Return a socket bound to `address`; raises CannotListen."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family)
+    except OSError as error:
+        raise CannotListen(f"listen.{key}: {address}: {_reason(error)}") from error
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Return a socket bound to `path`, mode 0600; raises CannotListen."""
+    if len(os.fsencode(path)) > MAXIMUM_PATH_BYTES:
+        raise CannotListen(
+            f"data_dir: {path}: a unix socket's path has at most {MAXIMUM_PATH_BYTES} bytes"
+        )
+    _check_directory(path.parent)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear(path)
+        bound.bind(str(path))
+        path.chmod(0o600)  # nobody can connect before listen()
+        bound.listen()
+    except OSError as error:
+        bound.close()
+        raise CannotListen(f"data_dir: {path}: {_reason(error)}") from error
+    except CannotListen:
+        bound.close()
+        raise
+    return bound
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use: something else listens there already"
+    if error.errno == errno.EACCES:
+        return "permission denied"
+    return error.strerror or str(error)
+
+
+def _check_directory(directory: Path) -> None:
+    try:
+        status = directory.stat()
+    except OSError as error:
+        raise CannotListen(f"data_dir: {directory}: {_reason(error)}") from error
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise CannotListen(
+            f"data_dir: {directory}: other users can write to it, so they could replace the admin "
+            "socket; chmod go-w"
+        )
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of a server that is gone; refuse anything else that is there."""
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise CannotListen(f"data_dir: {path}: exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise CannotListen(f"data_dir: {path}: another server is already running there")
+
+
+def _remove(path: Path, inode: int) -> None:
+    try:
+        if path.stat().st_ino == inode:
+            path.unlink()
+    except FileNotFoundError:
+        return
+
+
+@asynccontextmanager
+async def _serving(
+    app: ASGIApp, bound: socket.socket, protocol: type[H11Protocol]
+) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAXIMUM_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    config.load()
+    # Server.serve() would take the process's signals; its parts do not.
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[bound])
+    ticking = asyncio.create_task(server.main_loop())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await ticking
+        await server.shutdown(sockets=[bound])
