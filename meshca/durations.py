@@ -1,10 +1,10 @@
-"""Durations as text (`90s`, `1h`, `7d`, `1h30m`), as written in configuration and on the command line."""
+"""Durations as text (`90s`, `1h`, `7d`, `1h30m`), as people write them in files and commands."""
 
 import re
 from datetime import timedelta
 
 _UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
-_PATTERN = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_PATTERN = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -16,7 +16,10 @@ def parse_duration(text: str) -> timedelta:
     if not text or match is None or len(text) > 32:
         raise ValueError(f"{text!r} is not a duration; write it like 90s, 30m, 1h, 7d or 1h30m")
     pairs = zip(match.groups(), _UNITS.values(), strict=True)
-    return timedelta(seconds=sum(int(number) * unit for number, unit in pairs if number))
+    try:
+        return timedelta(seconds=sum(int(number) * unit for number, unit in pairs if number))
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is longer than any duration") from error
 
 
 def format_duration(duration: timedelta) -> str:
