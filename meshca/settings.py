@@ -35,7 +35,7 @@ IDENTITY_FIELDS = ("trust_domain", "cluster", "namespace", "service_account")
 DEFAULT_IDENTITY = "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
 _ENVIRONMENT = "MESHCA_"
 # pydantic matches `pattern` with the Rust regex crate, whose `$` never accepts a trailing newline.
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})")
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):([0-9]{1,5})")
 
 
 def _duration(value: Any) -> timedelta:
@@ -56,7 +56,9 @@ def _address(value: str) -> str:
     return value
 
 
-def _file(value: str, info: ValidationInfo) -> Path:
+def _file(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError("write a path as text")
     base: Path = (info.context or {}).get("directory", Path())
     return base / value
 
@@ -163,11 +165,17 @@ class Keys(_Strict):
 
 
 class Allow(_Strict):
-    """Which namespaces of a cluster get identities: names, `prefix*`, or `*`; none is an error."""
+    """What of a cluster gets identities.
+
+    `namespaces`: names, `prefix*`, or `*`; none is an error. `unbound_tokens`: whether a token that
+    is not bound to a pod counts, such as `kubectl create token` makes for use outside the cluster;
+    nothing then ends such an identity before the token expires.
+    """
 
     namespaces: Annotated[
         list[Annotated[str, Field(pattern=r"^[a-z0-9-]*\*?$", min_length=1)]], Field(min_length=1)
     ] = ["*"]
+    unbound_tokens: bool = False
 
 
 class Cluster(_Strict):
@@ -255,7 +263,7 @@ class Settings(_Strict):
 
 
 def check_identity_template(template: str) -> None:
-    """Raise ValueError unless `template` yields one SPIFFE ID of our trust domain for any caller."""
+    """Raise ValueError unless `template` yields one ID of our trust domain for any caller."""
     names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     if unknown := set(names) - set(IDENTITY_FIELDS):
         raise ValueError(f"unknown field {sorted(unknown)}; known: {', '.join(IDENTITY_FIELDS)}")
