@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from meshca import logs
 from meshca.cli import (
     audit,
     authz,
@@ -55,6 +56,7 @@ app.add_typer(dev.app, name="dev")
 
 def main() -> None:
     """Run the command line and exit."""
+    logs.configure()  # to standard error; structlog's own default would be among the data
     try:
         app()
     except CommandFailed as failure:

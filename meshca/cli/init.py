@@ -89,7 +89,7 @@ Made a development server of trust domain {trust_domain} in {directory}. Next:
 and, in a second terminal, a token for a workload and an Envoy that fetches its identity with it:
 
   meshca dev token --config {config} --namespace shop --service-account orders > orders.token
-  meshca envoy bootstrap --server localhost:8443 --token-file orders.token \
+  meshca envoy bootstrap --server localhost:8443 --token-file orders.token \\
     --trust-bundle {root} --inbound 9001 --app 127.0.0.1:8000 --admin 9901 --write orders.json
   envoy -c orders.json
 

@@ -14,6 +14,6 @@ def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
     Example: meshca serve --config d/meshca.yaml
     """
     settings = load_settings(config)
-    from meshca import wiring
+    from meshca import service
 
-    raise typer.Exit(wiring.run(settings))
+    raise typer.Exit(service.run(settings))
