@@ -1,0 +1,41 @@
+"""What the server recorded, read the way an operator reads it: `meshca audit query`."""
+
+from typing import Any
+
+from meshca.demo.mesh import Mesh
+from meshca.demo.observation import wait_until
+
+RECORDED_SECONDS = 15.0
+
+Entry = dict[str, Any]
+
+
+def last_sequence(mesh: Mesh) -> int:
+    """Return the sequence number of the newest audit entry, 0 when there is none."""
+    entries = mesh.query("audit", "query", "--limit", "1")["entries"]
+    return int(entries[0]["sequence"]) if entries else 0
+
+
+def entries_after(mesh: Mesh, sequence: int, *filters: str) -> list[Entry]:
+    """Return the audit entries after `sequence` that match `filters`, oldest first."""
+    page = ("--oldest-first", "--limit", "1000", "--cursor", str(sequence))
+    entries: list[Entry] = mesh.query("audit", "query", *page, *filters)["entries"]
+    return entries
+
+
+def await_refusal(mesh: Mesh, after: int, reason: str) -> Entry:
+    """Return the first refusal for `reason` after entry `after`; raises DemoFailed if none."""
+    found: list[Entry] = []
+
+    def is_recorded() -> bool:
+        refusals = entries_after(mesh, after, "--kind", "refusal")
+        found.extend(entry for entry in refusals if entry["reason"] == reason)
+        return bool(found)
+
+    wait_until(
+        is_recorded,
+        within_seconds=RECORDED_SECONDS,
+        what=f"the audit log holds a refusal with the reason {reason}",
+        clock=mesh.clock,
+    )
+    return found[0]
