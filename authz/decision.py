@@ -1,0 +1,128 @@
+"""A decision, and its reason in words.
+
+The reason is for operators and the audit record, never for the caller. It is worked out only when
+asked for: for a request that no ALLOW rule let pass it looks at every rule and names the nearest
+one, the rule with the fewest failing conditions, with its first condition that failed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from authz.policy import IDENTITY, Attribute, Conjunction, Facts, Rule, Term
+from meshca.logs import clip
+
+_SHOWN_TEXT = 120
+_SHOWN_VALUES = 3
+
+
+class Outcome(StrEnum):
+    """Which step of the order decided."""
+
+    RULE = "rule"
+    DEFAULT = "default"
+    NO_ALLOW = "no_allow"
+    NO_ALLOW_ON_TCP = "no_allow_on_tcp"
+    MALFORMED_PATH = "malformed_path"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a request may pass; `rule` is the one that decided, None where no rule did.
+
+    `facts` (after an error: its type) and `candidates`, the ALLOW rules that did not hold, are
+    what the reason is made of.
+    """
+
+    allowed: bool
+    outcome: Outcome
+    rule: Rule | None
+    facts: Facts
+    candidates: Sequence[Rule] = ()
+
+    @property
+    def policy(self) -> str:
+        """Return `namespace/name` of the policy that decided, or nothing."""
+        return "" if self.rule is None else self.rule.policy
+
+    @property
+    def reason(self) -> str:
+        """Return one sentence on why; it may quote the request."""
+        match self.outcome:
+            case Outcome.RULE:
+                return self._by_rule()
+            case Outcome.DEFAULT:
+                verdict = "allow" if self.allowed else "deny"
+                return f"no ALLOW policy selects this workload; the default is {verdict}"
+            case Outcome.NO_ALLOW:
+                return _nearest(self.candidates, self.facts, on_tcp=False)
+            case Outcome.NO_ALLOW_ON_TCP:
+                return _nearest(self.candidates, self.facts, on_tcp=True)
+            case Outcome.MALFORMED_PATH:
+                return "the path is not absolute or has a #; proxies refuse it"
+            case Outcome.ERROR:
+                return f"the decision failed with {self.facts[0]}; errors deny"
+
+    def _by_rule(self) -> str:
+        assert self.rule is not None  # noqa: S101  # Outcome.RULE carries its rule
+        if self.allowed:
+            return f"allowed by {self.rule.name}"
+        taken = _taken_to_hold(self.rule, self.facts)
+        return f"denied by {self.rule.name}" + (f": {taken}" if taken else "")
+
+
+def _taken_to_hold(rule: Rule, facts: Facts) -> str:
+    """Return which condition of a DENY rule held only because the request lacks its attribute."""
+    for alternatives in (rule.sources, rule.operations):
+        for terms in alternatives:
+            absent = [term for term in terms if facts[term.attribute] is None]
+            if absent and all(term.holds(facts) for term in terms):
+                return f"{absent[0].field} is taken to hold, {_lack(absent[0])}"
+    return ""
+
+
+def _nearest(candidates: Sequence[Rule], facts: Facts, *, on_tcp: bool) -> str:
+    if not candidates:
+        return "the ALLOW policies of this workload have no rules, which allows nothing"
+    failures = [(rule, _failures(rule, facts, on_tcp=on_tcp)) for rule in candidates]
+    rule, failed = min(failures, key=lambda pair: len(pair[1]))
+    return f"no ALLOW rule holds; nearest is {rule.name}: {failed[0]}"
+
+
+def _failures(rule: Rule, facts: Facts, *, on_tcp: bool) -> list[str]:
+    """Return why `rule` does not hold, the first condition first."""
+    if on_tcp and rule.http_only:
+        return ["it looks at what only HTTP requests have"]
+    failed = [*_closest(rule.sources, facts), *_closest(rule.operations, facts)]
+    return [_explain(term, facts) for term in failed]
+
+
+def _closest(alternatives: tuple[Conjunction, ...], facts: Facts) -> list[Term]:
+    """Return the failing terms of the alternative with the fewest of them."""
+    failing = ([term for term in terms if not term.holds(facts)] for terms in alternatives)
+    return min(failing, key=len, default=[])
+
+
+def _explain(term: Term, facts: Facts) -> str:
+    value = facts[term.attribute]
+    if value is None:
+        return f"{term.field}: {_lack(term)}"
+    verb = "is one of" if term.negative else "is none of"
+    return f"{term.field}: {clip(value, _SHOWN_TEXT)} {verb} {_listed(term.values.written())}"
+
+
+def _lack(term: Term) -> str:
+    match term.attribute:
+        case Attribute.NAMESPACE:
+            return "the peer has no identity with a namespace of this trust domain"
+        case attribute if attribute in IDENTITY:
+            return "the peer has no identity"
+        case _:
+            return f"the request has no {term.attribute.name.lower()}"
+
+
+def _listed(values: list[str]) -> str:
+    shown = ", ".join(values[:_SHOWN_VALUES])
+    more = len(values) - _SHOWN_VALUES
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,79 @@
+"""Reading a YAML document strictly: what is wrong is noted with its place, and reading goes on.
+
+The caller reads everything and looks at the problems afterwards, so that an author gets all of
+them at once. What a method returns after a problem is only good for reading on.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from meshca.errors import Problem
+from meshca.logs import clip
+from meshca.yaml_source import Document, Path
+
+NOT_SUPPORTED = "not supported by this version"
+_LONGEST_MESSAGE = 400
+
+
+@dataclass(slots=True)
+class StrictReader:
+    """Reads one document and collects its `problems`."""
+
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, path: Path, message: str) -> None:
+        """Note that what is at `path` is wrong."""
+        self.problems.append(self.document.problem(path, clip(message, _LONGEST_MESSAGE)))
+
+    def mapping(
+        self,
+        path: Path,
+        value: Any,
+        known: Collection[str],
+        *,
+        ignored: Collection[str] = (),
+        unsupported: Collection[str] = (),
+    ) -> Mapping[str, Any] | None:
+        """Return `value` if it is a mapping, noting every key but those `known` and `ignored`."""
+        if not isinstance(value, dict):
+            self.problem(path, "missing or empty" if value is None else "must be a mapping")
+            return None
+        for key in value:
+            if key in unsupported:
+                self.problem((*path, key), NOT_SUPPORTED)
+            elif key not in known and key not in ignored:
+                self.problem((*path, key), f"unknown field{hint(key, [*known, *unsupported])}")
+        return value
+
+    def entries(self, path: Path, value: Any, *, at_most: int | None = None) -> list[Any]:
+        """Return `value` if it is a list; an empty one is a problem, as is a longer one."""
+        if not isinstance(value, list):
+            self.problem(path, "must be a list")
+            return []
+        if not value:
+            self.problem(path, f"an empty list says nothing; leave {path[-1]} out or write a value")
+        if at_most is not None and len(value) > at_most:
+            self.problem(path, f"has {len(value)} entries; at most {at_most} are allowed")
+        return value
+
+    def text(self, path: Path, value: Any) -> str | None:
+        """Return `value` if it is text; a number or a boolean is told to be quoted."""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            self.problem(path, f'write it as text: "{str(value).lower()}"')
+        elif isinstance(value, int | float):
+            self.problem(path, f'write it as text: "{value}"')
+        else:
+            self.problem(path, "must be text")
+        return None
+
+
+def hint(text: str, known: Collection[str]) -> str:
+    """Return `; did you mean X?` with the known word nearest to `text`, or nothing."""
+    folded = {word.lower(): word for word in known}
+    close = get_close_matches(text[:100].lower(), folded, n=1)
+    return f"; did you mean {folded[close[0]]}?" if close else ""
