@@ -4,18 +4,20 @@ One place, so that every door refuses in the same way and every refusal is recor
 and what was claimed. The caller learns only that it was refused.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from cryptography import x509
-from identity.peer import verify_peer
 
 from audit.entry import Entry
 from ca.authority import Authorities
+from ca.store import Inventory
 from identity.caller import Caller
+from identity.peer import verify_peer
 from meshca.clock import Clock
-from meshca.errors import ProofRefused, Refused
+from meshca.errors import NotFound, ProofRefused, Refused
 from meshca.logs import clip, get_logger
 
 _SCHEME: Final = "bearer "
@@ -52,6 +54,7 @@ class Admission:
 
     authenticator: Authenticator
     authorities: Authorities
+    inventory: Inventory
     refusals: Recorder
     clock: Clock
     trust_domain: str
@@ -64,16 +67,29 @@ class Admission:
         """
         try:
             if peer.certificates:
-                return verify_peer(
-                    peer.certificates,
-                    roots=self.authorities.bundle.roots,
-                    trust_domain=self.trust_domain,
-                    now=self.clock.now(),
-                )
+                return await self._known_peer(peer.certificates)
             return await self.authenticator.authenticate(_bearer(metadata))
         except Refused as error:
             self.refuse(door, error, peer)
             raise
+
+    async def _known_peer(self, certificates: Sequence[x509.Certificate]) -> Caller:
+        """Return the caller of an SVID of ours, with the evidence it was first issued on."""
+        caller = verify_peer(
+            certificates,
+            roots=self.authorities.bundle.roots,
+            trust_domain=self.trust_domain,
+            now=self.clock.now(),
+        )
+        serial = f"{certificates[0].serial_number:x}"
+        try:
+            record = await asyncio.to_thread(self.inventory.get, serial)
+        except NotFound as error:
+            raise ProofRefused(
+                "not_issued_here", f"{caller.spiffe_id} shows serial {serial}, which is not ours"
+            ) from error
+        evidence = replace(record.intent.evidence, method=caller.evidence.method)
+        return replace(caller, evidence=evidence)
 
     def refuse(self, door: str, error: Refused, peer: Peer, caller: Caller | None = None) -> None:
         """Record a refusal with its reason, what was claimed, and who is attested, if anyone."""

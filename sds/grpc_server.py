@@ -53,6 +53,7 @@ STATUS: Final[Mapping[type[MeshcaError], grpc.StatusCode]] = {
 """Which status each error becomes; what is not here is INTERNAL."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+PeerOf = Callable[[Context], Peer]
 log = get_logger("sds")
 
 _XDS = {
@@ -82,16 +83,22 @@ def _metadata(context: Context) -> dict[str, str]:
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def _peer(context: Context) -> Peer:
-    pems = context.auth_context().get("x509_pem_cert", ())
-    return Peer(context.peer(), [x509.load_pem_x509_certificate(pem) for pem in pems])
+def _anonymous(context: Context) -> Peer:
+    return Peer(context.peer())
 
 
-def _streaming(call: Any, service: str) -> Any:
+def _with_certificate(context: Context) -> Peer:
+    shown = context.auth_context()
+    # gRPC names the leaf and, apart from it, what the peer sent with it.
+    pems = [*shown.get("x509_pem_cert", ()), *shown.get("x509_pem_cert_chain", ())]
+    return Peer(context.peer(), [c for pem in pems for c in x509.load_pem_x509_certificates(pem)])
+
+
+def _streaming(call: Any, service: str, peer_of: PeerOf) -> Any:
     # grpc.aio asks inspect.isasyncgenfunction: the handler itself must be the generator.
     async def handle(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[bytes]:
         try:
-            async for response in call(service, requests, _metadata(context), _peer(context)):
+            async for response in call(service, requests, _metadata(context), peer_of(context)):
                 yield response.SerializeToString()
         except MeshcaError as error:
             await _fail(context, error)
@@ -99,10 +106,10 @@ def _streaming(call: Any, service: str) -> Any:
     return handle
 
 
-def _unary(call: Callable[..., Awaitable[Message]], *arguments: str) -> Any:
+def _unary(call: Callable[..., Awaitable[Message]], peer_of: PeerOf, *arguments: str) -> Any:
     async def handle(request: Any, context: Context) -> bytes:
         try:
-            response = await call(*arguments, request, _metadata(context), _peer(context))
+            response = await call(*arguments, request, _metadata(context), peer_of(context))
         except MeshcaError as error:
             await _fail(context, error)
             raise AssertionError("abort does not return") from error
@@ -111,36 +118,42 @@ def _unary(call: Callable[..., Awaitable[Message]], *arguments: str) -> Any:
     return handle
 
 
-def handlers(doors: Doors) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Return the generic handlers of every service that `doors` answer."""
+def handlers(doors: Doors, *, mutual_tls: bool) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the generic handlers of every service that `doors` answer.
+
+    With `mutual_tls`, callers prove themselves by the client certificate that TLS has verified.
+    """
+    peer_of = _with_certificate if mutual_tls else _anonymous
     sotw, delta = DiscoveryRequest.FromString, DeltaDiscoveryRequest.FromString
     result = []
     for service, (name, noun) in _XDS.items():
         methods = {
-            f"Stream{noun}": _stream_handler(doors.stream, service, sotw),
-            f"Delta{noun}": _stream_handler(doors.delta, service, delta),
+            f"Stream{noun}": _stream_handler(doors.stream, service, peer_of, sotw),
+            f"Delta{noun}": _stream_handler(doors.delta, service, peer_of, delta),
             f"Fetch{noun}": grpc.unary_unary_rpc_method_handler(
-                _unary(doors.fetch, service), request_deserializer=sotw
+                _unary(doors.fetch, peer_of, service), request_deserializer=sotw
             ),
         }
         result.append(grpc.method_handlers_generic_handler(name, methods))
     aggregated = {
-        "StreamAggregatedResources": _stream_handler(doors.stream, ADS, sotw),
-        "DeltaAggregatedResources": _stream_handler(doors.delta, ADS, delta),
+        "StreamAggregatedResources": _stream_handler(doors.stream, ADS, peer_of, sotw),
+        "DeltaAggregatedResources": _stream_handler(doors.delta, ADS, peer_of, delta),
     }
     result.append(grpc.method_handlers_generic_handler(_ADS_SERVICE, aggregated))
     service_name, _, method = istio_ca.METHOD[1:].rpartition("/")
     create: Any = grpc.unary_unary_rpc_method_handler(
-        _unary(doors.create_certificate),
+        _unary(doors.create_certificate, peer_of),
         request_deserializer=IstioCertificateRequest.FromString,
     )
     result.append(grpc.method_handlers_generic_handler(service_name, {method: create}))
     return tuple(result)
 
 
-def _stream_handler(call: Any, service: str, deserialize: Callable[[bytes], Message]) -> Any:
+def _stream_handler(
+    call: Any, service: str, peer_of: PeerOf, deserialize: Callable[[bytes], Message]
+) -> Any:
     return grpc.stream_stream_rpc_method_handler(
-        _streaming(call, service), request_deserializer=deserialize
+        _streaming(call, service, peer_of), request_deserializer=deserialize
     )
 
 

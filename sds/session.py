@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
-from authz.engine import Workload
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import (
     DeltaDiscoveryRequest,
@@ -24,6 +23,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 )
 from envoy.service.discovery.v3.discovery_pb2 import Resource as DeltaResource
 
+from authz.policy import Workload
 from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import clip, get_logger
@@ -84,7 +84,7 @@ class Session(Generic[_Request, _Response]):
         self.node_id = ""
         self.connected_at: datetime = clock.now()
         self.ends_at = _end_of_stream(caller, self.connected_at)
-        self.workload = Workload(caller.evidence.namespace, frozenset())
+        self.workload = Workload(caller.evidence.namespace)
         self._types = types
         self._leaves = leaves
         self._shared = shared
@@ -167,7 +167,7 @@ class Session(Generic[_Request, _Response]):
         labels = node.metadata.fields.get("labels")
         if labels is not None:
             fields = list(labels.struct_value.fields.items())[:MAXIMUM_LABELS]
-            pairs = frozenset((k, v.string_value) for k, v in fields if v.string_value)
+            pairs = {k: v.string_value for k, v in fields if v.string_value}
             self.workload = Workload(self.caller.evidence.namespace, pairs)
 
     def _admit_names(self, subscription: Subscription, names: list[str]) -> None:

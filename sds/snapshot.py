@@ -12,9 +12,8 @@ from enum import Enum
 from typing import Final
 
 from authz.compile import http_rbac, network_rbac
-from authz.engine import Workload, compile_workload
-from authz.policy import PolicySet
-
+from authz.engine import compile_workload
+from authz.policy import PolicySet, Workload
 from ca.bundle import TrustBundle
 from meshca.spiffe_id import SpiffeId
 from rotation.credential import Credential
