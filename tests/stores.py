@@ -3,10 +3,12 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
@@ -60,51 +62,77 @@ def _unprivileged() -> str | None:
     return "postgres" if "postgres" in names else "nobody"
 
 
+@dataclass
+class Postgresql:
+    """A PostgreSQL of our own, on a unix socket only."""
+
+    programs: Path
+    directory: Path
+    user: str | None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return what `open_engine` takes."""
+        return f"postgresql+psycopg://postgres@/postgres?host={self.directory}"
+
+    def create(self) -> None:
+        """Make the empty cluster."""
+        command = [str(self.programs / "initdb"), "-D", str(self.directory / "cluster")]
+        subprocess.run(
+            [*command, "-U", "postgres", "--no-sync", "-A", "trust"],
+            user=self.user,
+            check=True,
+            capture_output=True,
+            cwd=self.directory,
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        command = [str(self.programs / "postgres"), "-D", str(self.directory / "cluster")]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *command,
+                    "-c",
+                    "listen_addresses=",
+                    "-c",
+                    f"unix_socket_directories={self.directory}",
+                ],
+                user=self.user,
+                cwd=self.directory,
+                stdout=log,
+                stderr=log,
+            )
+        ready = [str(self.programs / "pg_isready"), "-q", "-h", str(self.directory)]
+        wait_until(
+            lambda: subprocess.run(ready, check=False).returncode == 0,
+            within_seconds=30,
+            what="PostgreSQL to accept connections",
+        )
+
+    def stop(self) -> None:
+        """End it at once, as a machine that reboots does."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(timeout=30)
+            self.process = None
+
+
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Start a PostgreSQL that listens on a unix socket only; yield its URL, and end it."""
+def postgresql() -> Iterator[Postgresql]:
+    """Yield a running PostgreSQL, and remove it."""
     programs = _postgresql_programs()
     require(programs is not None, "PostgreSQL", "apt-get install postgresql")
     assert programs is not None
-    user = _unprivileged()
     directory = Path(tempfile.mkdtemp(prefix="meshca-postgresql-"))
-    if user is not None:
-        shutil.chown(directory, user)
+    server = Postgresql(programs, directory, _unprivileged())
+    if server.user is not None:
+        shutil.chown(directory, server.user)
     try:
-        cluster = directory / "cluster"
-        subprocess.run(
-            [programs / "initdb", "-D", cluster, "-U", "postgres", "--no-sync", "-A", "trust"],
-            user=user,
-            check=True,
-            capture_output=True,
-            cwd=directory,
-        )
-        with _running(programs, cluster, directory, user):
-            yield f"postgresql+psycopg://postgres@/postgres?host={directory}"
+        server.create()
+        server.start()
+        yield server
     finally:
+        server.stop()
         shutil.rmtree(directory)
-
-
-@contextmanager
-def _running(programs: Path, cluster: Path, directory: Path, user: str | None) -> Iterator[None]:
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={directory}"]
-    with (directory.parent / f"{directory.name}.log").open("wb") as log:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", cluster, *options],
-            user=user,
-            cwd=directory,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            ready = [str(programs / "pg_isready"), "-q", "-h", str(directory)]
-            wait_until(
-                lambda: subprocess.run(ready, check=False).returncode == 0,
-                within_seconds=30,
-                what="PostgreSQL to accept connections",
-            )
-            yield
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
-            Path(log.name).unlink()

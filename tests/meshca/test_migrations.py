@@ -1,0 +1,64 @@
+"""Migrations make the schema that the code speaks of, and refuse what they do not know."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from meshca.database import metadata, migrate, open_engine
+from meshca.errors import StoreUnavailable
+from tests.real_parts import ROOT
+from tests.stores import postgresql, sqlite_engine
+
+
+def declare_every_table() -> None:
+    """Import every module of ours that declares a table."""
+    for package in ("audit", "authz", "ca", "identity", "rotation"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "sa.Table(" in path.read_text():
+                importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+@contextmanager
+def migrated(kind: str, directory: Path) -> Iterator[sa.Engine]:
+    if kind == "sqlite":
+        with sqlite_engine(directory) as engine:
+            yield engine
+        return
+    with postgresql() as server:
+        engine = open_engine(server.url)
+        try:
+            migrate(engine)
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_schema_is_the_one_that_the_code_declares(kind: str, tmp_path: Path) -> None:
+    declare_every_table()
+    assert {"certificates", "audit_entries", "policy_sets"} <= set(metadata.tables)
+    with migrated(kind, tmp_path) as engine, engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        migrate(engine)
+        with engine.connect() as connection:
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            assert len(version.all()) == 1
+
+
+def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(StoreUnavailable, match=r"cannot migrate.*9999"):
+            migrate(engine)

@@ -1,0 +1,88 @@
+"""The same rules on PostgreSQL: groups, poison, one chain from several writers, a server that goes."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from audit.log import Log
+from audit.query import Query, find
+from meshca.database import migrate, open_engine
+from meshca.errors import StoreUnavailable
+from tests.meshca.test_database import entries, entry, intent, serials
+from tests.stores import Postgresql, postgresql, writer_of
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def engine(server: Postgresql) -> Iterator[sa.Engine]:
+    engine = open_engine(server.url)
+    try:
+        migrate(engine)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE certificates, audit_entries")
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def test_several_writers_make_one_chain(engine: sa.Engine, server: Postgresql) -> None:
+    async def story(other: sa.Engine) -> None:
+        async with writer_of(engine) as one, writer_of(other) as two:
+            work = [w.submit(entry(f"{n:x}")) for n in range(200) for w in (one, two)]
+            await asyncio.gather(*work)
+
+    other = open_engine(server.url)
+    try:
+        asyncio.run(story(other))
+    finally:
+        other.dispose()
+    assert Log(engine).verify().sequence == 400
+    assert len(find(engine, Query(serial="c7"))) == 2
+
+
+def test_a_poisoned_record_fails_alone(engine: sa.Engine) -> None:
+    async def story() -> list[object]:
+        async with writer_of(engine) as writer:
+            work = [writer.submit(intent(s), entry(s)) for s in ("a", "b", "a", "c")]
+            return list(await asyncio.gather(*work, return_exceptions=True))
+
+    outcomes = asyncio.run(story())
+    assert [type(outcome) for outcome in outcomes].count(StoreUnavailable) == 1
+    assert serials(engine) == ["a", "b", "c"]
+    assert entries(engine) == 3
+    Log(engine).verify()
+
+
+def test_text_that_postgresql_cannot_hold_is_recorded_all_the_same(engine: sa.Engine) -> None:
+    async def story() -> None:
+        async with writer_of(engine) as writer:
+            await writer.submit(entry("a\x00b\ud800"))
+
+    asyncio.run(story())
+    assert find(engine, Query())[0].body["serial"] == "a\ufffdb?"
+    Log(engine).verify()
+
+
+def test_a_server_that_goes_and_comes_back_loses_only_what_was_refused(
+    engine: sa.Engine, server: Postgresql
+) -> None:
+    async def story() -> None:
+        async with writer_of(engine) as writer:
+            await writer.submit(intent("a"), entry("a"))
+            await asyncio.to_thread(server.stop)
+            for serial in ("b", "c"):
+                with pytest.raises(StoreUnavailable):
+                    await writer.submit(intent(serial), entry(serial))
+            await asyncio.to_thread(server.start)
+            await writer.submit(intent("d"), entry("d"))
+
+    asyncio.run(story())
+    assert serials(engine) == ["a", "d"]
+    assert Log(engine).verify().sequence == 2
