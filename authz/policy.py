@@ -250,6 +250,11 @@ class PolicySet:
             warnings=warnings,
         )
 
+    @classmethod
+    def empty(cls, *, trust_domain: str, root_namespace: str) -> "PolicySet":
+        """Return the set that holds before the first one is loaded: no policy, deny."""
+        return cls.of((), trust_domain=trust_domain, root_namespace=root_namespace, default="deny")
+
     def policies_for(self, workload: Workload) -> tuple[Policy, ...]:
         """Return the policies attached to `workload`: of its namespace and the root namespace."""
         namespaces = dict.fromkeys((self.root_namespace, workload.namespace))
