@@ -1,4 +1,4 @@
-"""The same rules on PostgreSQL: groups, poison, one chain from several writers, a server that goes."""
+"""The same rules on PostgreSQL: poison, one chain from several writers, a server that goes."""
 
 import asyncio
 from collections.abc import Iterator
