@@ -12,6 +12,7 @@ Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 KINDS: Final = (
     "issuance",
     "refusal",
+    "renewal",
     "policy_change",
     "server_start",
     "server_stop",

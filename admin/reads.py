@@ -1,0 +1,193 @@
+"""Routes that only read: status, certificates, bundle, proxies, audit.
+
+A parameter that is not known is an error: a filter with a typing mistake must not answer with
+everything. Reads of the database run off the event loop.
+"""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from admin import views
+from admin.state import AdminState
+from audit import query as audit
+from ca.store import Filter
+from meshca.errors import AuthorityUnavailable, EvidenceBroken
+
+MAXIMUM_LIMIT = 1_000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class SvidQuery(_Strict):
+    """Filters of /svids; `cursor` is `next` of the page before."""
+
+    spiffe_id: str | None = None
+    cluster: str | None = None
+    namespace: str | None = None
+    service_account: str | None = None
+    pod_uid: str | None = None
+    node: str | None = None
+    authority_id: str | None = None
+    live: bool = False
+    limit: int = Field(default=100, ge=1, le=MAXIMUM_LIMIT)
+    cursor: int | None = None
+
+
+class EntryQuery(_Strict):
+    """Filters of /audit/entries; `cursor` is `next` of the page before."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    spiffe_id: str | None = None
+    serial: str | None = None
+    kind: str | None = None
+    outcome: str | None = None
+    cluster: str | None = None
+    namespace: str | None = None
+    pod: str | None = None
+    order: Literal["newest", "oldest"] = "newest"
+    limit: int = Field(default=100, ge=1, le=MAXIMUM_LIMIT)
+    cursor: int | None = None
+
+
+class ProxyQuery(_Strict):
+    """Filters of /proxies."""
+
+    behind: bool = False
+
+
+class BundleQuery(_Strict):
+    """How /bundle is written."""
+
+    format: Literal["pem", "spiffe"] = "pem"
+
+
+def create_router(state: AdminState) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+
+    @router.get("/status")
+    async def status() -> Any:
+        return await _status(state)
+
+    @router.get("/svids")
+    def svids(query: Annotated[SvidQuery, Query()]) -> Any:
+        return _svids(state, query)
+
+    @router.get("/svids/{serial}")
+    def svid(serial: str) -> Any:
+        record = state.inventory.get(serial)
+        return {**views.svid_json(record), "pem": views.certificate_pem(record.certificate)}
+
+    @router.get("/bundle")
+    async def bundle(query: Annotated[BundleQuery, Query()]) -> Response:
+        if query.format == "pem":
+            return Response(state.authorities.bundle.pem(), media_type="application/x-pem-file")
+        return Response(state.authorities.bundle.spiffe_json(), media_type="application/json")
+
+    @router.get("/proxies")
+    async def proxies(query: Annotated[ProxyQuery, Query()]) -> Any:
+        connected = state.proxies.connected()
+        shown = [p for p in connected if p.is_behind or not query.behind]
+        return {"proxies": [views.proxy_json(proxy) for proxy in shown]}
+
+    @router.get("/audit/entries")
+    def entries(query: Annotated[EntryQuery, Query()]) -> Any:
+        return _entries(state, query)
+
+    @router.get("/audit/verify")
+    def verify() -> Any:
+        return _verify(state)
+
+    return router
+
+
+async def _status(state: AdminState) -> views.Json:
+    now = state.clock.now()
+    problems = await state.ready()
+    head = await asyncio.to_thread(state.log.head)
+    connected = state.proxies.connected()
+    policies = state.policies.current
+    try:
+        authority = views.authority_json(state.authorities.active(now))
+        roots = [views.certificate_json(root) for root in state.authorities.bundle.roots]
+    except AuthorityUnavailable:
+        authority, roots = None, []
+    return {
+        "ready": not problems,
+        "problems": problems,
+        "trust_domain": state.trust_domain,
+        "version": state.version,
+        "time": views.time_text(now),
+        "started_at": views.time_text(state.started_at),
+        "authority": authority,
+        "roots": roots,
+        "proxies": {
+            "connected": len(connected),
+            "behind": sum(proxy.is_behind for proxy in connected),
+            "nacks": sum(proxy.nacks for proxy in connected),
+        },
+        "policies": {
+            "policies": len(policies.policies),
+            "version": policies.version,
+            "default": policies.default,
+        },
+        "audit": {"sequence": head.sequence, "hash": head.hash.hex()},
+    }
+
+
+def _svids(state: AdminState, query: SvidQuery) -> views.Json:
+    wanted = Filter(
+        spiffe_id=query.spiffe_id,
+        cluster=query.cluster,
+        namespace=query.namespace,
+        service_account=query.service_account,
+        pod_uid=query.pod_uid,
+        node=query.node,
+        authority_id=query.authority_id,
+        live_at=state.clock.now() if query.live else None,
+    )
+    records = state.inventory.list(wanted, limit=query.limit, before_id=query.cursor)
+    is_full = len(records) == query.limit
+    return {
+        "svids": [views.svid_json(record) for record in records],
+        "next": records[-1].id if is_full else None,
+    }
+
+
+def _entries(state: AdminState, query: EntryQuery) -> views.Json:
+    filters = query.model_dump(exclude={"order"})
+    wanted = audit.Query(**filters, oldest_first=query.order == "oldest")
+    found = audit.find(state.engine, wanted)
+    is_full = len(found) == query.limit
+    return {
+        "entries": [views.entry_json(entry) for entry in found],
+        "next": found[-1].sequence if is_full else None,
+    }
+
+
+def _verify(state: AdminState) -> views.Json:
+    try:
+        head = state.log.verify()
+    except EvidenceBroken as error:
+        return {
+            "intact": False,
+            "entries": error.sequence - 1,
+            "hash": "",
+            "problem": str(error),
+            "first_broken": error.sequence,
+        }
+    return {
+        "intact": True,
+        "entries": head.sequence,
+        "hash": head.hash.hex(),
+        "problem": "",
+        "first_broken": None,
+    }

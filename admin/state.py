@@ -1,0 +1,42 @@
+"""What the admin door stands on: handed over by wiring, never looked up."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from audit.log import Log
+from authz.sources import PolicyLoader
+from authz.state import PolicyState
+from ca.authority import Authorities
+from ca.store import Inventory
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from rotation.proxies import Proxies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminState:
+    """The parts of the service that administrators see and change.
+
+    `renew` renews every credential of a SPIFFE ID now and returns how many there are; `ready`
+    returns what keeps the service from its work. `admitted_uids` are the users whose processes
+    may use the socket.
+    """
+
+    trust_domain: str
+    version: str
+    started_at: datetime
+    admitted_uids: frozenset[int]
+    clock: Clock
+    engine: sa.Engine
+    writer: GroupWriter
+    inventory: Inventory
+    log: Log
+    authorities: Authorities
+    proxies: Proxies
+    policies: PolicyState
+    loader: PolicyLoader
+    renew: Callable[[str], Awaitable[int]]
+    ready: Callable[[], Awaitable[list[str]]]
