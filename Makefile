@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+COMPILE = .lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .PHONY: demo test test-assets check fmt bench lock wheel clean
 .DELETE_ON_ERROR:
@@ -30,10 +31,13 @@ fmt: $(READY)
 bench: $(READY)         ## measure, print the table, and say what to write into docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-lock:                   ## resolve again: requirements.lock gets every version and hash
+lock:                   ## resolve again: every version and hash, for developers and for the image
 	$(PYTHON) -m venv .lock && .lock/bin/pip install --quiet uv
-	.lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra demo --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra demo --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --no-annotate --constraints requirements.lock pyproject.toml \
+		--output-file deploy/requirements.lock
+	echo hatchling | $(COMPILE) --no-annotate --constraints requirements.lock - \
+		--output-file deploy/build.lock
 	rm -rf .lock
 
 wheel: $(READY)
