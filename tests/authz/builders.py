@@ -1,0 +1,95 @@
+"""Policies and requests with good defaults, for tests that override one thing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from authz.load import load_policies
+from authz.policy import Default, PolicySet, Workload
+from authz.request import Http, Request
+from meshca.spiffe_id import SpiffeId
+
+TRUST_DOMAIN = "example.org"
+ROOT_NAMESPACE = "meshca"
+ORDERS = Workload("shop", {"app": "orders", "version": "v1"})
+WEB = "example.org/ns/shop/sa/web"
+
+
+def document(
+    name: str = "policy",
+    namespace: str = "shop",
+    *,
+    action: str | None = None,
+    rules: Any = None,
+    selector: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return one AuthorizationPolicy as plain values."""
+    spec: dict[str, Any] = {}
+    if action is not None:
+        spec["action"] = action
+    if rules is not None:
+        spec["rules"] = rules
+    if selector is not None:
+        spec["selector"] = {"matchLabels": selector}
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def rule(
+    source: dict[str, list[str]] | None = None, operation: dict[str, list[str]] | None = None
+) -> dict[str, Any]:
+    """Return a rule with at most one source and one operation."""
+    result: dict[str, Any] = {}
+    if source is not None:
+        result["from"] = [{"source": source}]
+    if operation is not None:
+        result["to"] = [{"operation": operation}]
+    return result
+
+
+def load(*documents: dict[str, Any], default: Default = "deny") -> PolicySet:
+    """Return the set of `documents`."""
+    return load_text(yaml.safe_dump_all(documents), default=default)
+
+
+def load_text(text: str, *, source: str = "policy.yaml", default: Default = "deny") -> PolicySet:
+    """Return the set that `text` holds."""
+    return load_policies(
+        [(source, text)],
+        trust_domain=TRUST_DOMAIN,
+        root_namespace=ROOT_NAMESPACE,
+        default=default,
+    )
+
+
+def request(
+    principal: str | None = WEB,
+    *,
+    destination: Workload = ORDERS,
+    port: int | None = 8080,
+    method: str | None = "GET",
+    path: str | None = "/",
+) -> Request:
+    """Return an HTTP request."""
+    return Request(_identity(principal), destination, port, Http(method, path))
+
+
+def connection(
+    principal: str | None = WEB, *, destination: Workload = ORDERS, port: int | None = 8080
+) -> Request:
+    """Return a TCP connection."""
+    return Request(_identity(principal), destination, port)
+
+
+def _identity(principal: str | None) -> SpiffeId | None:
+    return None if principal is None else SpiffeId.parse(f"spiffe://{principal}")
+
+
+def names(policies: Sequence[Any]) -> list[str]:
+    """Return the names of policies in their order."""
+    return [policy.name for policy in policies]
