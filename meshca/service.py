@@ -1,0 +1,218 @@
+"""The life of one process: start in order, serve, drain, stop.
+
+Start: database, policies, authority, own certificate, doors; a problem on the way is one message
+and exit code 1, and nothing has been half opened. Stop (SIGTERM, Ctrl-C): not ready any more,
+streams end, calls under way finish, the log gets its last entry. Proxies keep what they have, so
+no handshake is lost. If a loop of the service ends by itself, the process stops too: half a
+service is worse than a restart.
+"""
+
+import asyncio
+import contextlib
+import platform
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import grpc
+import uvloop
+
+from admin.api import create_app
+from admin.health import create_health_app
+from admin.public import create_public_app
+from admin.serve import serve_tcp, serve_unix
+from audit.entry import Entry
+from audit.refusals import FLUSH_SECONDS
+from meshca import logs
+from meshca.clock import Clock, SystemClock
+from meshca.database import migrate, open_engine
+from meshca.errors import CannotListen, MeshcaError, Unavailable
+from meshca.logs import get_logger
+from meshca.metrics import Metrics
+from meshca.settings import Settings
+from meshca.wiring import Service, admin_state, build, own_caller, problems
+from sds.grpc_server import OPTIONS, handlers
+
+DRAIN_SECONDS: Final = 5.0
+FIRST_CERTIFICATE_SECONDS: Final = 30.0
+SWEEP_SECONDS: Final = 1.0
+
+log = get_logger("meshca")
+
+
+def run(settings: Settings) -> int:
+    """Run the service until a signal ends it; return the exit code."""
+    logs.configure()
+    _raise_file_limit()
+    try:
+        return uvloop.run(_main(settings, SystemClock(), Metrics()))
+    except MeshcaError as error:
+        log.error("not_started", error=str(error))
+        return 1
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each proxy is a socket."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _main(settings: Settings, clock: Clock, metrics: Metrics) -> int:
+    _prepare_directory(settings.data_dir)
+    engine = await asyncio.to_thread(open_engine, settings.database_url)
+    try:
+        await asyncio.to_thread(migrate, engine)
+        service = build(settings, clock=clock, metrics=metrics, engine=engine)
+        async with service.writer:
+            return await _serve(service)
+    finally:
+        engine.dispose()
+
+
+def _prepare_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"data_dir {directory} cannot be made: {error.strerror}") from error
+
+
+async def _serve(service: Service) -> int:
+    await asyncio.to_thread(service.policies.start)
+    await service.intermediates.load()
+    stopping = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
+            await service.writer.submit(_lifecycle(service, "server_start"))
+            log.info("ready", version=version("meshca"), trust_domain=service.settings.trust_domain)
+            await stopping.wait()
+            log.info("draining", streams=service.ledger.streams)
+    except* MeshcaError as group:
+        raise group.exceptions[0] from group
+    await service.refusals.flush()
+    await service.writer.submit(_lifecycle(service, "server_stop"))
+    log.info("stopped")
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _doors(
+    service: Service, loops: asyncio.TaskGroup, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """Open every door, in an order in which the first answer can already be right."""
+    settings = service.settings
+    running = [
+        loops.create_task(loop)
+        for loop in (
+            service.leaves.run(),
+            service.intermediates.run(),
+            service.authenticator.run(),
+            service.policies.run(),
+            _sweep(service),
+            _flush(service),
+        )
+    ]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with contextlib.AsyncExitStack() as stack:
+        release = await _own_certificate(service)
+        stack.callback(release)
+        metrics_app = create_health_app(
+            service.metrics.registry, lambda: problems(service, stopping)
+        )
+        await stack.enter_async_context(
+            serve_tcp(metrics_app, settings.listen.metrics, key="metrics")
+        )
+        if settings.listen.public is not None:
+            public_app = create_public_app(service.authorities, service.clock)
+            await stack.enter_async_context(
+                serve_tcp(public_app, settings.listen.public, key="public")
+            )
+        await stack.enter_async_context(
+            serve_unix(create_app(admin_state(service, stopping)), settings.admin_socket)
+        )
+        await stack.enter_async_context(_grpc(service, settings.listen.mesh, "mesh"))
+        if settings.listen.renew is not None:
+            await stack.enter_async_context(
+                _grpc(service, settings.listen.renew, "renew", mutual_tls=True)
+            )
+        yield
+        stopping.set()
+    for task in running:
+        task.cancel()
+
+
+async def _own_certificate(service: Service) -> Callable[[], None]:
+    """Hold a certificate for our own listeners; it is renewed like any other."""
+    arrived = asyncio.Event()
+    names = tuple(service.settings.server_names)
+
+    def take() -> None:
+        credential = holding.credential
+        if credential is not None:
+            chain = b"".join(credential.svid.chain_pem)
+            service.identity.replace(credential.private_key_pem, chain)
+            arrived.set()
+
+    holding, release = service.leaves.hold(own_caller(service), take, dns_names=names)
+    take()
+    try:
+        async with asyncio.timeout(FIRST_CERTIFICATE_SECONDS):
+            await arrived.wait()
+    except TimeoutError as error:
+        raise Unavailable(
+            f"no certificate for our own listeners: {holding.last_error or 'nothing happened'}"
+        ) from error
+    return release
+
+
+@contextlib.asynccontextmanager
+async def _grpc(
+    service: Service, address: str, key: str, *, mutual_tls: bool = False
+) -> AsyncIterator[None]:
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers(handlers(service.doors, mutual_tls=mutual_tls))
+    credentials = service.identity.credentials(require_client_certificate=mutual_tls)
+    try:
+        server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise CannotListen(
+            f"listen.{key}: {address}: cannot listen there; is the port in use, or not ours?"
+        ) from error
+    await server.start()
+    log.info("listening", door=key, address=address)
+    try:
+        yield
+    finally:
+        service.ledger.end_all()
+        await server.stop(DRAIN_SECONDS)
+
+
+async def _sweep(service: Service) -> None:
+    """End the streams whose proof has expired."""
+    while True:
+        service.ledger.end_expired(service.clock.now())
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _flush(service: Service) -> None:
+    """Write down how many refusals were counted instead of recorded."""
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        await service.refusals.flush()
+
+
+def _lifecycle(service: Service, kind: str) -> Entry:
+    return Entry(
+        time=service.clock.now(),
+        kind=kind,
+        outcome="done",
+        actor="meshca",
+        details={
+            "version": version("meshca"),
+            "host": platform.node(),
+            "trust_domain": service.settings.trust_domain,
+        },
+    )

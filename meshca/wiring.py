@@ -1,0 +1,307 @@
+"""The whole object graph in one place: `build` joins the parts and starts nothing."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final
+
+import sqlalchemy as sa
+
+from admin.state import AdminState
+from audit.entry import Entry
+from audit.log import EntrySink, Log
+from audit.refusals import RefusalRecorder
+from authz.change import Change
+from authz.load import load_policies
+from authz.sources import PolicyLoader, PolicyOptions
+from authz.state import PolicyState
+from authz.store import AppliedSet, AppliedSetSink
+from ca.authority import Authorities
+from ca.issuance import Issuance
+from ca.issuer import compare, prepare, sign
+from ca.profile import Profile
+from ca.request import generate
+from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
+from ca.upstream import disk, self_signed
+from ca.upstream.provision import Upstream
+from identity.caller import Caller, Evidence
+from identity.kubernetes import TokenAuthenticator, build_authenticator
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import MeshcaError, StoreUnavailable
+from meshca.logs import get_logger
+from meshca.metrics import Metrics
+from meshca.settings import Disk, Settings
+from meshca.spiffe_id import SpiffeId
+from rotation.intermediates import Intermediates
+from rotation.leaves import Leaves
+from sds.admission import Admission
+from sds.doors import Doors
+from sds.grpc_server import ServerIdentity
+from sds.istio_ca import IstioCertificates
+from sds.ledger import Ledger
+from sds.snapshot import Shared
+
+SERVER_PATH: Final = "/meshca/server"
+
+log = get_logger("meshca")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Every long-lived part of one process."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    engine: sa.Engine
+    writer: GroupWriter
+    refusals: RefusalRecorder
+    authorities: Authorities
+    intermediates: Intermediates
+    issuance: Issuance
+    leaves: Leaves
+    authenticator: TokenAuthenticator
+    policies: PolicyLoader
+    ledger: Ledger
+    doors: Doors
+    identity: ServerIdentity
+
+
+def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
+    """Return the service's parts, joined; nothing runs yet."""
+    writer = GroupWriter(
+        engine,
+        {
+            Intent: IntentSink(),
+            Signed: SignedSink(),
+            AppliedSet: AppliedSetSink(),
+            Entry: EntrySink(),
+        },
+        clock,
+        metrics,
+    )
+    authorities = Authorities(settings.trust_domain)
+    issuance = Issuance(
+        authorities=authorities,
+        profile=_profile(settings),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
+    leaves = Leaves(issuance=issuance, authorities=authorities, clock=clock, metrics=metrics)
+    intermediates = Intermediates(
+        upstream=_upstream(settings),
+        authorities=authorities,
+        leaves=leaves,
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
+    refusals = RefusalRecorder(writer, clock, metrics)
+    authenticator = build_authenticator(
+        settings.clusters, trust_domain=settings.trust_domain, clock=clock, metrics=metrics
+    )
+    policies = _policies(settings, engine=engine, writer=writer, clock=clock, metrics=metrics)
+    ledger = Ledger()
+    authorities.subscribe(ledger.wake_all)
+    policies.state.subscribe(ledger.wake_all)
+    doors = Doors(
+        admission=Admission(
+            authenticator=authenticator,
+            authorities=authorities,
+            inventory=Inventory(engine),
+            refusals=refusals,
+            clock=clock,
+            trust_domain=settings.trust_domain,
+        ),
+        leaves=leaves,
+        shared=Shared(lambda: policies.state.current, lambda: authorities.bundle),
+        ledger=ledger,
+        istio=IstioCertificates(issuance=issuance, authorities=authorities),
+        clock=clock,
+        metrics=metrics,
+    )
+    return Service(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        engine=engine,
+        writer=writer,
+        refusals=refusals,
+        authorities=authorities,
+        intermediates=intermediates,
+        issuance=issuance,
+        leaves=leaves,
+        authenticator=authenticator,
+        policies=policies,
+        ledger=ledger,
+        doors=doors,
+        identity=ServerIdentity(lambda: authorities.bundle.pem()),
+    )
+
+
+def _policies(
+    settings: Settings,
+    *,
+    engine: sa.Engine,
+    writer: GroupWriter,
+    clock: Clock,
+    metrics: Metrics,
+) -> PolicyLoader:
+    """Return the loader; until it has loaded, nothing is allowed."""
+    options = PolicyOptions(
+        trust_domain=settings.trust_domain,
+        root_namespace=settings.policy.root_namespace,
+        default=settings.policy.default,
+        directories=tuple(source.directory for source in settings.policy.sources),
+    )
+    nothing = load_policies(
+        (),
+        trust_domain=options.trust_domain,
+        root_namespace=options.root_namespace,
+        default="deny",
+    )
+    return PolicyLoader(
+        state=PolicyState(nothing),
+        options=options,
+        engine=engine,
+        clock=clock,
+        metrics=metrics,
+        on_directory_change=lambda change: _note_directory_change(change, writer, clock),
+    )
+
+
+def _note_directory_change(change: Change, writer: GroupWriter, clock: Clock) -> None:
+    """Record a change of policy that nobody applied through a door of ours."""
+    try:
+        writer.enqueue(
+            Entry(
+                time=clock.now(),
+                kind="policy_change",
+                outcome="done",
+                actor="directory",
+                reason=str(change),
+                details={
+                    "before": change.before,
+                    "after": change.after,
+                    "added": list(change.added),
+                    "removed": list(change.removed),
+                    "changed": list(change.changed),
+                },
+            )
+        )
+    except MeshcaError as error:
+        log.error("not_recorded", what="policy change", error=str(error))
+
+
+def _profile(settings: Settings) -> Profile:
+    return Profile(
+        trust_domain=settings.trust_domain,
+        lifetime=settings.lifetimes.svid,
+        maximum_lifetime=settings.lifetimes.svid_maximum,
+        backdate=settings.lifetimes.backdate,
+        public_url=settings.public_url,
+    )
+
+
+def _upstream(settings: Settings) -> Upstream:
+    chosen = settings.upstream
+    if not isinstance(chosen, Disk):
+        return self_signed.unsafe_self_signed(
+            settings.data_dir,
+            trust_domain=settings.trust_domain,
+            lifetime=settings.lifetimes.intermediate,
+        )
+    if chosen.root_key is not None:
+        return disk.DiskRoot(
+            root=chosen.root,
+            root_key=chosen.root_key,
+            passphrase_file=chosen.passphrase_file,
+            trust_domain=settings.trust_domain,
+            lifetime=settings.lifetimes.intermediate,
+        )
+    assert chosen.chain is not None and chosen.key is not None  # noqa: S101, PT018  # settings checked it
+    return disk.DiskIntermediate(
+        root=chosen.root,
+        chain=chosen.chain,
+        key=chosen.key,
+        passphrase_file=chosen.passphrase_file,
+        trust_domain=settings.trust_domain,
+    )
+
+
+def own_caller(service: Service) -> Caller:
+    """Return the caller that our own listeners' certificate is issued to: this service."""
+    spiffe_id = SpiffeId(service.settings.trust_domain, SERVER_PATH)
+    return Caller(spiffe_id, Evidence(method="self"), datetime.max.replace(tzinfo=UTC))
+
+
+def sign_probe(service: Service) -> None:
+    """Sign a certificate with the active authority and throw it away.
+
+    Raises MeshcaError when signing does not work, whatever the reason. Nothing is recorded: the
+    probe never leaves this function.
+    """
+    now = service.clock.now()
+    authority = service.authorities.active(now)
+    prepared = prepare(
+        own_caller(service),
+        generate().request,
+        authority=authority,
+        profile=service.issuance.profile,
+        now=now,
+    )
+    compare(prepared, sign(prepared)).verify_directly_issued_by(authority.certificate)
+
+
+async def problems(service: Service, stopping: asyncio.Event) -> list[str]:
+    """Return what keeps the service from its work now: empty when it is ready.
+
+    It signs a probe and asks the database, off the event loop.
+    """
+    if stopping.is_set():
+        return ["the server is stopping"]
+    found: list[str] = []
+    for check in (lambda: sign_probe(service), lambda: ask_database(service.engine)):
+        try:
+            await asyncio.to_thread(check)
+        except MeshcaError as error:
+            found.append(str(error))
+    return found
+
+
+def ask_database(engine: sa.Engine) -> None:
+    """Raise StoreUnavailable unless the database answers."""
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreUnavailable(f"the database does not answer: {type(error).__name__}") from error
+
+
+def admin_state(service: Service, stopping: asyncio.Event) -> AdminState:
+    """Return what the admin door stands on; root and our own user may use it."""
+
+    async def renew(spiffe_id: str) -> int:
+        return service.leaves.renew_now(spiffe_id)
+
+    return AdminState(
+        trust_domain=service.settings.trust_domain,
+        version=version("meshca"),
+        started_at=service.clock.now(),
+        admitted_uids=frozenset({0, os.geteuid()}),
+        clock=service.clock,
+        engine=service.engine,
+        writer=service.writer,
+        inventory=Inventory(service.engine),
+        log=Log(service.engine),
+        authorities=service.authorities,
+        proxies=service.ledger,
+        policies=service.policies.state,
+        loader=service.policies,
+        renew=renew,
+        ready=lambda: problems(service, stopping),
+    )
