@@ -127,9 +127,9 @@ class Leaves:
         self._last_tick = now
         while self._queue and self._queue[0][0] <= now and len(self._tasks) < AT_ONCE:
             at, _, holder = heapq.heappop(self._queue)
-            holding = self._holdings.get(holder)
-            if holding is not None and holding.scheduled == at and not holding._renewing:
-                self._consider(holder, holding, now)
+            held = self._holdings.get(holder)
+            if held is not None and held.scheduled == at and not held._renewing:
+                self._consider(holder, held, now)
         self._measure(now)
 
     def _consider(self, holder: str, holding: Holding, now: datetime) -> None:
@@ -161,7 +161,7 @@ class Leaves:
                 holding.caller, key.request, dns_names=holding.dns_names
             )
             credential = make_credential(svid, key.private_pem, self.authorities.bundle.roots)
-        except MeshcaError as error:
+        except Exception as error:  # noqa: BLE001  # outermost: whatever fails, the next try comes
             self._failed(holder, holding, error)
             return
         finally:
@@ -173,9 +173,9 @@ class Leaves:
         for watcher in tuple(holding._watchers.values()):
             watcher()
 
-    def _failed(self, holder: str, holding: Holding, error: MeshcaError) -> None:
+    def _failed(self, holder: str, holding: Holding, error: Exception) -> None:
         holding.failures += 1
-        holding.last_error = str(error)
+        holding.last_error = str(error) if isinstance(error, MeshcaError) else repr(error)
         delay = retry_delay(holding.failures, self.draw)
         self._late[holder] = holding.due_since or self.clock.now()
         self._schedule(self.clock.now() + delay, holder, holding)
@@ -184,7 +184,7 @@ class Leaves:
         log.error(
             "renewal_failed",
             identity=str(holding.caller.spiffe_id),
-            error=str(error),
+            error=holding.last_error,
             attempt=holding.failures,
             next_try_seconds=round(delay.total_seconds(), 1),
             current_certificate_good_until=until,
