@@ -13,7 +13,7 @@ _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The service's metrics, registered in `registry` (a new one by default, so tests are alone)."""
+    """The service's metrics, registered in `registry`: by default a new one, for this object alone."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     issuance: Counter = field(init=False)
@@ -32,6 +32,7 @@ class Metrics:
     pending_writes: Gauge = field(init=False)
     refusals_unrecorded: Counter = field(init=False)
     policy_load_failures: Counter = field(init=False)
+    loop_failures: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
@@ -119,6 +120,12 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
         "policy_load_failures": Counter(
             "meshca_policy_load_failures",
             "Policy sets that did not load; the last good set stayed in force.",
+            registry=r,
+        ),
+        "loop_failures": Counter(
+            "meshca_loop_failures",
+            "Background loops that failed for an unforeseen reason and were started again.",
+            ["loop"],
             registry=r,
         ),
     }

@@ -3,8 +3,8 @@
 Start: database, policies, authority, own certificate, doors; a problem on the way is one message
 and exit code 1, and nothing has been half opened. Stop (SIGTERM, Ctrl-C): not ready any more,
 streams end, calls under way finish, the log gets its last entry. Proxies keep what they have, so
-no handshake is lost. If a loop of the service ends by itself, the process stops too: half a
-service is worse than a restart.
+no handshake is lost. A loop that fails for a reason nobody foresaw is logged, counted, and started
+again: one bad file or answer must not stop certificates.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import contextlib
 import platform
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,7 @@ from sds.grpc_server import OPTIONS, handlers
 DRAIN_SECONDS: Final = 5.0
 FIRST_CERTIFICATE_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 1.0
+RESTART_SECONDS: Final = 1.0
 
 log = get_logger("meshca")
 
@@ -104,15 +105,15 @@ async def _doors(
     """Open every door, in an order in which the first answer can already be right."""
     settings = service.settings
     running = [
-        loops.create_task(loop)
-        for loop in (
-            service.leaves.run(),
-            service.intermediates.run(),
-            service.authenticator.run(),
-            service.policies.run(),
-            _sweep(service),
-            _flush(service),
-        )
+        loops.create_task(_kept_running(service.metrics, name, loop))
+        for name, loop in {
+            "leaves": service.leaves.run,
+            "intermediates": service.intermediates.run,
+            "keys": service.authenticator.run,
+            "policies": service.policies.run,
+            "sweep": lambda: _sweep(service),
+            "flush": lambda: _flush(service),
+        }.items()
     ]
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -142,6 +143,17 @@ async def _doors(
         stopping.set()
     for task in running:
         task.cancel()
+
+
+async def _kept_running(metrics: Metrics, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run `loop` until cancelled, again and again if it fails."""
+    while True:
+        try:
+            await loop()
+        except Exception as error:  # the outermost loop of each part
+            metrics.loop_failures.labels(name).inc()
+            log.error("loop_failed", loop=name, exc_info=error)
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 async def _own_certificate(service: Service) -> Callable[[], None]:
