@@ -63,6 +63,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _on_known_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unforeseen)
     app.add_exception_handler(404, _on_unknown_path)
     app.add_exception_handler(405, _on_unknown_path)
 
@@ -101,31 +102,25 @@ async def _on_unknown_path(request: Request, error: Exception) -> JSONResponse:
     return error_response(status, "not_found", f"no {request.method} {request.url.path[:200]} here")
 
 
+async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
+    request_id = secrets.token_hex(8)
+    log.error("request_failed", request_id=request_id, path=request.url.path, exc_info=error)
+    text = f"internal error; the server's log has it as {request_id}"
+    return error_response(500, "internal", text)
+
+
 @dataclass(frozen=True, slots=True)
 class LastResort:
-    """ASGI, outermost: answers 500 to what nobody caught, and logs it under the same id."""
+    """ASGI, outermost: what was logged and answered ends here, not in the HTTP server's log."""
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            await self.app(scope, receive, watch)
-        except Exception as error:  # the outermost loop: logged, answered, never leaked
-            request_id = secrets.token_hex(8)
-            log.error(
-                "request_failed", request_id=request_id, path=scope.get("path"), exc_info=error
-            )
-            if not started:
-                text = f"internal error; the server's log has it as {request_id}"
-                await error_response(500, "internal", text)(scope, receive, send)
+            await self.app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  # the outermost loop; `_on_unforeseen` has answered
+            log.warning("request_ended_by_error", error=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)

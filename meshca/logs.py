@@ -13,7 +13,7 @@ MAXIMUM_TEXT = 512
 
 
 def clip(text: str, limit: int = MAXIMUM_TEXT) -> str:
-    """Return `text` fit for a log line: at most `limit` characters, none of them a control character."""
+    """Return `text` fit for a log line: at most `limit` characters, control characters replaced."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[:limit])
     return shown + "…" if len(text) > limit else shown
 
@@ -22,7 +22,12 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     """Set up logging for the process; JSON unless standard error is a terminal."""
     as_json = not sys.stderr.isatty() if json is None else json
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            # the default shows local variables, which may be keys and tokens
+            exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[

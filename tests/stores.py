@@ -16,13 +16,19 @@ import sqlalchemy as sa
 
 from audit.entry import Entry
 from audit.log import EntrySink
+from authz.store import AppliedSet, AppliedSetSink
 from ca.store import Intent, IntentSink, Signed, SignedSink
 from meshca.database import GroupWriter, Sink, migrate, open_engine
 from meshca.metrics import Metrics
 from tests.fakes import FakeClock
 from tests.real_parts import require, wait_until
 
-SINKS: Mapping[type, Sink] = {Intent: IntentSink(), Entry: EntrySink(), Signed: SignedSink()}
+SINKS: Mapping[type, Sink] = {
+    Intent: IntentSink(),
+    Signed: SignedSink(),
+    AppliedSet: AppliedSetSink(),
+    Entry: EntrySink(),
+}
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import load_settings
+from meshca.errors import Problem
 
 if TYPE_CHECKING:
     import httpx
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30.0
 VERIFY_TIMEOUT_SECONDS = 3600.0
 _UNIX = "unix:"
+
+Explain = Callable[[Problem], Problem]
 
 
 class AdminClient:
@@ -33,9 +36,14 @@ class AdminClient:
         given = {name: str(value) for name, value in params.items() if value is not None}
         return self._json("GET", path, params=given, timeout=timeout)
 
-    def post(self, path: str, body: Mapping[str, object]) -> Any:
-        """Send `body` and return the answer's JSON; raises as `get` does."""
-        return self._json("POST", path, json=body, timeout=TIMEOUT_SECONDS)
+    def post(
+        self, path: str, body: Mapping[str, object], *, explain: Explain = lambda problem: problem
+    ) -> Any:
+        """Send `body` and return the answer's JSON; raises as `get` does.
+
+        `explain` may place each problem that the server reports.
+        """
+        return self._json("POST", path, explain=explain, json=body, timeout=TIMEOUT_SECONDS)
 
     def text(self, path: str, **params: str) -> str:
         """Return the text at `path`; raises as `get` does."""
@@ -44,7 +52,9 @@ class AdminClient:
     def _json(self, method: str, path: str, **arguments: Any) -> Any:
         return self._request(method, path, **arguments).json()
 
-    def _request(self, method: str, path: str, **arguments: Any) -> "httpx.Response":
+    def _request(
+        self, method: str, path: str, *, explain: Explain = lambda p: p, **arguments: Any
+    ) -> "httpx.Response":
         import httpx
 
         try:
@@ -58,7 +68,7 @@ class AdminClient:
         except httpx.HTTPError as error:
             raise CommandFailed(f"the server at {self.socket} broke off: {error}") from error
         if response.is_error:
-            raise _refusal(response)
+            raise _refusal(response, explain)
         return response
 
     def _unreachable(self) -> CommandFailed:
@@ -84,18 +94,11 @@ def connect(config: Path, url: str | None) -> AdminClient:
     return AdminClient(Path(url.removeprefix(_UNIX)), f"meshca serve --config {config}")
 
 
-def _refusal(response: "httpx.Response") -> CommandFailed:
+def _refusal(response: "httpx.Response", explain: Explain) -> CommandFailed:
     try:
         error = response.json()["error"]
-        lines = [error["message"], *(_problem(problem) for problem in error.get("problems", []))]
+        problems = [explain(Problem(**problem)) for problem in error["problems"]]
+        lines = [error["message"], *(f"  {problem}" for problem in problems)]
     except (ValueError, KeyError, TypeError):
         lines = [f"the server answered {response.status_code} {response.reason_phrase}"]
     return CommandFailed("\n".join(lines))
-
-
-def _problem(problem: Mapping[str, Any]) -> str:
-    from meshca.errors import Problem
-
-    return "  " + str(
-        Problem(problem["path"], problem["message"], problem["file"], problem["line"])
-    )

@@ -1,0 +1,153 @@
+"""How `meshca authz check` decides: by the running server's policies, or by files, without one."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from meshca.cli.client import AdminClient, connect
+from meshca.cli.failure import CommandFailed
+
+STANDARD_INPUT = Path("-")
+LINES_PER_REQUEST = 500
+
+
+class Checker(Protocol):
+    """Whoever decides."""
+
+    def one(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one request."""
+        ...
+
+    def lines(self, lines: Iterable[str]) -> Iterator[str]:
+        """Yield the answer, as a line of JSON, to each line that is not blank."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What files are loaded with."""
+
+    default: str
+    root_namespace: str
+    trust_domain: str | None
+
+    def or_trust_domain_of(self, source: str | None) -> "Options":
+        """Return the options with the trust domain of `source`, if none was given."""
+        if self.trust_domain is not None or source is None:
+            return self
+        return replace(self, trust_domain=source.removeprefix("spiffe://").partition("/")[0])
+
+
+def offline(directory: Path, options: Options) -> Checker:
+    """Return what decides by the policies in `directory`.
+
+    Raises InvalidDocument with every problem of the set, and CommandFailed for bad options.
+    """
+    from authz.directory import read_directory
+    from authz.load import load_policies
+    from meshca.spiffe_id import parse_trust_domain
+
+    if options.default not in ("allow", "deny"):
+        raise CommandFailed("--default is allow or deny", exit_status=2)
+    if options.trust_domain is None:
+        raise CommandFailed("--policies needs --trust-domain", exit_status=2)
+    try:
+        trust_domain = parse_trust_domain(options.trust_domain)
+    except ValueError as error:
+        raise CommandFailed(f"--trust-domain: {error}", exit_status=2) from error
+    return _Files(
+        load_policies(
+            read_directory(directory),
+            trust_domain=trust_domain,
+            root_namespace=options.root_namespace,
+            default="allow" if options.default == "allow" else "deny",
+        )
+    )
+
+
+def online(config: Path, url: str | None) -> Checker:
+    """Return what asks the running server."""
+    return _Server(connect(config, url))
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    policies: Any
+
+    def one(self, request: dict[str, Any]) -> dict[str, Any]:
+        from authz.check import check
+
+        return check(self.policies, request)
+
+    def lines(self, lines: Iterable[str]) -> Iterator[str]:
+        from authz.check import check_lines
+
+        return check_lines(self.policies, lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    client: AdminClient
+
+    def one(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._ask([request])[0]
+
+    def lines(self, lines: Iterable[str]) -> Iterator[str]:
+        import json
+
+        filled = (line for line in lines if line.strip())
+        while chunk := list(islice(filled, LINES_PER_REQUEST)):
+            for answer in self._ask([_parsed(line) for line in chunk]):
+                yield json.dumps(answer, ensure_ascii=False)
+
+    def _ask(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        answer = self.client.post("/authz/check", {"requests": list(requests)})
+        return cast(list[dict[str, Any]], answer["answers"])  # as docs/cli.md has it
+
+
+def _parsed(line: str) -> Any:
+    import json
+
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line  # the server answers deny: it is no request
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of `path` as they can be read."""
+    if path == STANDARD_INPUT:
+        yield from sys.stdin
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandFailed(f"cannot read {path}: {error}") from error
+
+
+def request(
+    *,
+    source: str | None,
+    destination: str,
+    labels: Sequence[str],
+    port: int | None,
+    http: dict[str, str | None],
+) -> dict[str, Any]:
+    """Return the request that the options describe, as a line of a batch has it."""
+    namespace, _, workload = destination.partition("/")
+    named = {"app": workload} if workload else {}
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not equals:
+            raise CommandFailed(f"--label {label!r} is not KEY=VALUE", exit_status=2)
+        named[key] = value
+    given = {key: value for key, value in http.items() if value is not None}
+    return {
+        "source": {"principal": source},
+        "destination": {"namespace": namespace, "labels": named, "port": port},
+        **({"http": given} if given else {}),
+    }

@@ -1,0 +1,193 @@
+"""The admin door on real parts: a real socket, a real database, a real authority."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from admin.api import create_app
+from admin.serve import serve_unix
+from admin.state import AdminState
+from audit.log import Log
+from authz.policy import PolicySet
+from authz.sources import PolicyLoader, PolicyOptions
+from authz.state import PolicyState
+from ca.authority import Authorities
+from ca.store import Intent, Inventory, Signed
+from ca.upstream import self_signed
+from identity.caller import Evidence
+from meshca.database import GroupWriter
+from meshca.metrics import Metrics
+from rotation.proxies import ProxyState, ResourceState
+from tests.fakes import FakeClock
+from tests.stores import sqlite_engine, writer_of
+
+TRUST_DOMAIN = "example.org"
+ORDERS = "spiffe://example.org/ns/shop/sa/orders"
+
+POLICY = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders-readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  action: ALLOW
+  rules:
+    - from:
+        - source: {principals: [example.org/ns/shop/sa/frontend]}
+      to:
+        - operation: {methods: [GET]}
+"""
+
+
+@dataclass
+class FakeProxies:
+    """Connected proxies as the test says."""
+
+    proxies: list[ProxyState] = field(default_factory=list)
+
+    def connected(self) -> Sequence[ProxyState]:
+        """Return them."""
+        return self.proxies
+
+
+@dataclass
+class World:
+    """A running admin door and what it stands on."""
+
+    state: AdminState
+    socket: Path
+    clock: FakeClock
+    proxies: FakeProxies
+    engine: sa.Engine
+    writer: GroupWriter
+    client: httpx.AsyncClient
+    renewed: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    async def get(self, path: str, **params: str) -> Any:
+        """Return the JSON at `path`, which must answer."""
+        response = await self.client.get(path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+def authorities(directory: Path, clock: FakeClock) -> Authorities:
+    """Return a development authority, active."""
+    self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())
+    upstream = self_signed.unsafe_self_signed(
+        directory, trust_domain=TRUST_DOMAIN, lifetime=timedelta(days=7)
+    )
+    provision = upstream.provide(clock.now())
+    held = Authorities(TRUST_DOMAIN)
+    held.activate(provision.authority, provision.roots)
+    return held
+
+
+def loader(
+    engine: sa.Engine, clock: FakeClock, state: PolicyState, directory: Path | None
+) -> PolicyLoader:
+    """Return a loader of `directory` and the applied set."""
+    options = PolicyOptions(TRUST_DOMAIN, "meshca", "deny", (directory,) if directory else ())
+    return PolicyLoader(state=state, options=options, engine=engine, clock=clock, metrics=Metrics())
+
+
+@asynccontextmanager
+async def running(directory: Path, **changes: Any) -> AsyncIterator[World]:
+    """Run the admin door in `directory`; `changes` replace fields of its AdminState."""
+    clock, proxies = FakeClock(), FakeProxies()
+    async with AsyncExitStack() as stack:
+        engine = stack.enter_context(sqlite_engine(directory))
+        writer = await stack.enter_async_context(writer_of(engine))
+        policies = PolicyState(PolicySet.empty(trust_domain=TRUST_DOMAIN, root_namespace="meshca"))
+        socket = directory / "admin.sock"
+        client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://meshca/v1"
+        )
+
+        async def renew(spiffe_id: str) -> int:
+            world.renewed.append(spiffe_id)
+            return 1 if spiffe_id == ORDERS else 0
+
+        async def ready() -> list[str]:
+            return world.problems
+
+        state = AdminState(
+            trust_domain=TRUST_DOMAIN,
+            version="0.1.0",
+            started_at=clock.now(),
+            admitted_uids=frozenset({0, os.geteuid()}),
+            clock=clock,
+            engine=engine,
+            writer=writer,
+            inventory=Inventory(engine),
+            log=Log(engine),
+            authorities=authorities(directory, clock),
+            proxies=proxies,
+            policies=policies,
+            loader=loader(engine, clock, policies, None),
+            renew=renew,
+            ready=ready,
+        )
+        state = replace(state, **changes)
+        world = World(state, socket, clock, proxies, engine, writer, client)
+        await asyncio.to_thread(state.loader.start)
+        await stack.enter_async_context(serve_unix(create_app(state), socket))
+        await stack.enter_async_context(client)
+        yield world
+
+
+def intent(serial: str, clock: FakeClock, **evidence: str) -> Intent:
+    """Return a certificate of `orders` that lives an hour."""
+    values = {"method": "kubernetes_jwks", "namespace": "shop", "service_account": "orders"}
+    return Intent(
+        serial=serial,
+        spiffe_id=ORDERS,
+        authority_id="ab",
+        key_sha256="cd",
+        not_before=clock.now(),
+        not_after=clock.now() + timedelta(hours=1),
+        evidence=Evidence(**{**values, **evidence}),
+    )
+
+
+def signed(serial: str, state: AdminState) -> Signed:
+    """Return the signature of `serial`; the certificate is the authority's own."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    certificate = state.authorities.active(state.clock.now()).certificate
+    return Signed(serial, certificate.public_bytes(Encoding.DER))
+
+
+def proxy(clock: FakeClock, **changes: Any) -> ProxyState:
+    """Return a connected proxy of `orders` that has what was pushed."""
+    resource = ResourceState(
+        type="tls",
+        name="default",
+        pushed_version="v1",
+        acknowledged_version="v1",
+        pushed_at=clock.now(),
+        acknowledged_at=clock.now(),
+    )
+    state = ProxyState(
+        spiffe_id=ORDERS,
+        cluster="demo",
+        namespace="shop",
+        pod="orders-0",
+        node_id="envoy",
+        peer="127.0.0.1:5000",
+        connected_at=clock.now(),
+        proof_expires_at=clock.now() + timedelta(hours=1),
+        streams=1,
+        nacks=0,
+        unanswered=(),
+        resources=(resource,),
+    )
+    return replace(state, **changes)
