@@ -53,7 +53,6 @@ def test_the_configuration_loads(tmp_path: Path) -> None:
     assert (cluster.audiences, cluster.validation) == (["meshca"], "both")
     assert cluster.keys is not None
     assert cluster.keys.api_server is not None
-    assert cluster.review is not None
 
 
 def test_the_policies_load(tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ def test_every_file_of_the_configuration_is_mounted(tmp_path: Path) -> None:
     (container,) = find(SERVICE, "Deployment", "meshca")["spec"]["template"]["spec"]["containers"]
     assert isinstance(loaded.upstream, settings.Disk)
     upstream = loaded.upstream
-    files = [upstream.root, upstream.chain, upstream.key, loaded.data_dir / "meshca.db"]
+    files = [upstream.root, upstream.chain, upstream.key, loaded.data_dir]
     files += [source.directory / "x.yaml" for source in loaded.policy.sources]
 
     directories = {str(file.parent) for file in files if file is not None}
