@@ -26,6 +26,8 @@ from meshca.demo.screen import Screen
 from meshca.demo.steps_change import apply_policies, change_policy, rotate, show_trail
 from meshca.demo.steps_identity import call, prove, refuse
 
+_WIDTH_OF_LOGS = 160
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -38,8 +40,8 @@ class Step:
 def start(mesh: Mesh) -> Iterator[Seen]:
     """Start everything, then let frontend call orders and nobody else anything."""
     for number, what in enumerate(mesh.start()):
-        yield Progress(f"starting {what}", number, STAGES)
-    apply_policies(mesh, policies.ORDERS_ONLY)
+        yield Progress(what, number, STAGES)
+    apply_policies(mesh, policies.ORDERS_ONLY, "demo: frontend may call orders")
 
 
 STEPS = (
@@ -59,12 +61,12 @@ def run(*, keep: bool) -> int:
     With `keep` the mesh goes on until Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminated)
-    screen = Screen(Console())
+    screen = Screen(_console())
     directory = Path(tempfile.mkdtemp(prefix="meshca-demo-"))
     try:
         with Mesh(directory=directory, clock=SystemClock()) as mesh:
             _tell(mesh, screen)
-            _conclude(screen)
+            screen.conclusion()
             if keep and mesh.workloads:
                 _keep(mesh, screen.console)
     except KeyboardInterrupt:
@@ -76,27 +78,24 @@ def run(*, keep: bool) -> int:
     return 1 if screen.failed else 0
 
 
+def _console() -> Console:
+    """Return the console; without a terminal, wide enough that lines stay whole."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_LOGS, highlight=False)
+
+
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _tell(mesh: Mesh, screen: Screen) -> None:
     for number, step in enumerate(STEPS, 1):
-        screen.title(number, step.title)
+        screen.title(number, step.title, step.look.__doc__ or "")
         try:
             screen.show(step.look(mesh))
             mesh.processes.check()
         except (DemoFailed, httpx.HTTPError, OSError) as error:
             screen.failure(str(error))
             return
-
-
-def _conclude(screen: Screen) -> None:
-    screen.console.print()
-    if screen.failed:
-        screen.console.print(f"[red]{screen.failed} observations did not hold[/red]")
-    else:
-        screen.console.print(f"[green]all {screen.held} observations held[/green]")
 
 
 def _keep(mesh: Mesh, console: Console) -> None:

@@ -115,17 +115,17 @@ class Mesh:
 
     def start(self) -> Iterator[str]:
         """Start everything, yielding what is being done next; `len(STAGES)` times."""
-        yield "a root, a configuration and a development cluster"
+        yield "making a root, a configuration and a development cluster"
         self._init()
-        yield "the server"
+        yield "starting the server"
         self._serve()
         calls = {"frontend": CALLED}
         self.workloads = {name: self.new_workload(name, calls.get(name, ())) for name in WORKLOADS}
         for name in WORKLOADS:
-            yield f"{name} and its proxy"
+            yield f"starting {name} and its proxy"
             self._add(name)
         for name in WORKLOADS:
-            yield f"{name} waits for its certificate"
+            yield f"{name} gets its certificate"
             self._await_ready(self.workloads[name])
 
     def token(self, workload: str, *options: str) -> str:

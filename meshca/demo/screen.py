@@ -1,8 +1,10 @@
 """How the story looks on a terminal, and in a log when there is none."""
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,49 +19,62 @@ from rich.text import Text
 
 from meshca.demo.observation import Listing, Observation, Progress, Seen
 
+_INDENT = 5
+
 
 class Screen:
-    """Shows steps and what they saw; it counts what did not hold."""
+    """Shows steps and what they saw; it counts what held and what did not."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.held = 0
         self.failed = 0
 
-    def title(self, number: int, text: str) -> None:
+    def title(self, number: int, text: str, explanation: str) -> None:
         """Begin a step."""
         self.console.print()
         self.console.print(Text(f"{number}  {text}", style="bold"))
-
-    def bar(self) -> Bar:
-        """Return a progress bar; it vanishes when its `with` block ends."""
-        return Bar(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self.console,
-            transient=True,
-        )
+        self._line(explanation, indent=3, style="italic")
 
     def show(self, seen: Iterable[Seen]) -> None:
         """Show everything a step yields, as it comes."""
-        with self.bar() as bar:
-            task = None
+        with ExitStack() as stack:
+            bar: tuple[Bar, TaskID] | None = None
             for each in seen:
                 if isinstance(each, Observation):
                     self._observation(each)
                 elif isinstance(each, Listing):
                     self._listing(each)
+                elif not self.console.is_terminal:
+                    self._line(f"… {each.what}", indent=3, style="")
                 else:
-                    task = bar.add_task(each.what, total=each.total) if task is None else task
-                    _advance(bar, task, each)
+                    bar = bar or self._bar(stack, each)
+                    bar[0].update(bar[1], completed=each.done, description=each.what)
 
     def failure(self, text: str) -> None:
         """Show why the story ended early."""
         self.failed += 1
-        self.console.print(Text(f"   ✗ {text}", style="red"))
+        self._line(f"✗ {text}", indent=3, style="red")
+
+    def conclusion(self) -> None:
+        """Say whether everything held."""
+        self.console.print()
+        if self.failed:
+            self.console.print(Text(f"{self.failed} observations did not hold", style="bold red"))
+        else:
+            self.console.print(Text(f"all {self.held} observations held", style="bold green"))
+
+    def _bar(self, stack: ExitStack, first: Progress) -> tuple[Bar, TaskID]:
+        """Return a progress bar that vanishes when `stack` closes."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        bar = stack.enter_context(Bar(*columns, console=self.console, transient=True))
+        return bar, bar.add_task(first.what, total=first.total)
 
     def _observation(self, observation: Observation) -> None:
         self.held += observation.held
@@ -67,8 +82,13 @@ class Screen:
         mark, style = ("✓", "green") if observation.held else ("✗", "red")
         self.console.print(Text.assemble(("   " + mark, style), f" {observation.what}"))
         if not observation.held:
-            self.console.print(Text(f"     expected: {observation.expected}", style="red"))
-        self.console.print(Text(f"     saw: {observation.seen}", style="dim"))
+            self._line(f"expected: {observation.expected}", indent=_INDENT, style="red")
+        self._line(f"saw: {observation.seen}", indent=_INDENT, style="dim")
+
+    def _line(self, text: str, *, indent: int, style: str) -> None:
+        self.console.print(
+            Padding(Text(text, style=style, overflow="fold"), (0, 0, 0, indent), expand=False)
+        )
 
     def _listing(self, listing: Listing) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -76,8 +96,4 @@ class Screen:
             table.add_column(column, overflow="fold")
         for row in listing.rows:
             table.add_row(*(Text(cell) for cell in row))
-        self.console.print(table)
-
-
-def _advance(bar: Bar, task: TaskID, progress: Progress) -> None:
-    bar.update(task, completed=progress.done, description=progress.what)
+        self.console.print(Padding(table, (0, 0, 0, 3), expand=False))

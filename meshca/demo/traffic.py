@@ -4,7 +4,7 @@ import http.client
 import threading
 from typing import Self
 
-CALLERS = 4
+CALLERS = 3
 _TIMEOUT_SECONDS = 10.0
 _FAILURES_KEPT = 20
 

@@ -1,0 +1,148 @@
+"""A real server in a process of its own, made and asked only through the `meshca` program."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from tests.real_parts import free_port, wait_until
+
+TRUST_DOMAIN = "example.org"
+NAMESPACE = "shop"
+MESHCA = Path(sys.executable).with_name("meshca")
+
+
+def spiffe_id(service_account: str) -> str:
+    """Return the ID of a service account of the development cluster."""
+    return f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/{service_account}"
+
+
+def allow(caller: str, called: str, **operation: list[str]) -> dict[str, Any]:
+    """Return the policy that lets `caller` do `operation` (anything, by default) at `called`."""
+    source = {"principals": [f"{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/{caller}"]}
+    rule: dict[str, Any] = {"from": [{"source": source}]}
+    if operation:
+        rule["to"] = [{"operation": operation}]
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": f"{caller}-{called}", "namespace": NAMESPACE},
+        "spec": {
+            "selector": {"matchLabels": {"app": called}},
+            "action": "ALLOW",
+            "rules": [rule],
+        },
+    }
+
+
+class RunningServer:
+    """One server under `directory`; `lifetimes` go into its configuration."""
+
+    def __init__(self, directory: Path, **lifetimes: str) -> None:
+        self.directory = directory
+        self.config = directory / "server" / "meshca.yaml"
+        self.roots = directory / "server" / "pki" / "root.pem"
+        self.log = directory / "server.log"
+        self.port = free_port()
+        self.metrics_port = free_port()
+        self.lifetimes = lifetimes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.meshca("init", str(self.config.parent), "--trust-domain", TRUST_DOMAIN)
+        config = yaml.safe_load(self.config.read_text())
+        config["listen"] = {
+            "mesh": f"127.0.0.1:{self.port}",
+            "metrics": f"127.0.0.1:{self.metrics_port}",
+        }
+        config["lifetimes"].update(self.lifetimes)
+        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._process is not None:
+            self.stop(signal.SIGKILL)
+        error = raised[1] if raised else None
+        if isinstance(error, BaseException):
+            error.add_note(f"--- {self.log}\n{self.log_text()[-6000:]}")
+
+    def start(self) -> None:
+        """Start the process and wait until it can sign."""
+        with self.log.open("ab") as log:
+            command = [str(MESHCA), "serve", "--config", str(self.config)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(self.is_ready, within_seconds=30, what="the server is ready")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and return the exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(30)
+        self._process = None
+        return status
+
+    def is_ready(self) -> bool:
+        """Return whether /readyz says so; fail when the process has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log_text()[-4000:]
+        try:
+            url = f"http://127.0.0.1:{self.metrics_port}/readyz"
+            return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log_text(self) -> str:
+        """Return what the server has logged."""
+        return self.log.read_text(errors="replace")
+
+    def run(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the `meshca` program with this server's configuration."""
+        given = {**os.environ, "MESHCA_CONFIG": str(self.config), **(environment or {})}
+        command = [str(MESHCA), *arguments]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=given,
+            timeout=60,
+            check=False,
+            cwd=self.directory,
+        )
+
+    def meshca(self, *arguments: str) -> str:
+        """Run the `meshca` program, which must succeed, and return what it printed."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"meshca {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def query(self, *arguments: str) -> Any:
+        """Return the data that a `meshca` command prints."""
+        return json.loads(self.meshca(*arguments, "--output", "json"))
+
+    def token(self, service_account: str, *options: str) -> str:
+        """Return a fresh token of a service account in the namespace `shop`."""
+        names = ("--namespace", NAMESPACE, "--service-account", service_account)
+        return self.meshca("dev", "token", *names, *options).strip()
+
+    def apply(self, *policies: Mapping[str, Any]) -> None:
+        """Put a set of policies in force."""
+        path = self.directory / "policies.yaml"
+        path.write_text(yaml.safe_dump_all(policies, sort_keys=False))
+        self.meshca("authz", "apply", str(path), "--reason", "test")
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """Return the newest refusals in the audit log, the newest first."""
+        entries: list[dict[str, Any]] = self.query(
+            "audit", "query", "--kind", "refusal", "--limit", "1000"
+        )["entries"]
+        return entries
