@@ -13,7 +13,7 @@ _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The service's metrics, registered in `registry`: by default a new one, for this object alone."""
+    """The service's metrics, registered in `registry` (by default one of their own)."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     issuance: Counter = field(init=False)

@@ -32,8 +32,9 @@ from meshca.database import migrate, open_engine
 from meshca.errors import CannotListen, MeshcaError, Unavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
+from meshca.readiness import Readiness
 from meshca.settings import Settings
-from meshca.wiring import Service, admin_state, build, own_caller, problems
+from meshca.wiring import Service, admin_state, build, own_caller
 from sds.grpc_server import OPTIONS, handlers
 
 DRAIN_SECONDS: Final = 5.0
@@ -120,9 +121,8 @@ async def _doors(
     async with contextlib.AsyncExitStack() as stack:
         release = await _own_certificate(service)
         stack.callback(release)
-        metrics_app = create_health_app(
-            service.metrics.registry, lambda: problems(service, stopping)
-        )
+        readiness = Readiness(service, stopping)
+        metrics_app = create_health_app(service.metrics.registry, readiness.problems)
         await stack.enter_async_context(
             serve_tcp(metrics_app, settings.listen.metrics, key="metrics")
         )
@@ -132,7 +132,7 @@ async def _doors(
                 serve_tcp(public_app, settings.listen.public, key="public")
             )
         await stack.enter_async_context(
-            serve_unix(create_app(admin_state(service, stopping)), settings.admin_socket)
+            serve_unix(create_app(admin_state(service, readiness.problems)), settings.admin_socket)
         )
         await stack.enter_async_context(_grpc(service, settings.listen.mesh, "mesh"))
         if settings.listen.renew is not None:

@@ -1,7 +1,7 @@
 """The whole object graph in one place: `build` joins the parts and starts nothing."""
 
-import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,9 +20,7 @@ from authz.state import PolicyState
 from authz.store import AppliedSet, AppliedSetSink
 from ca.authority import Authorities
 from ca.issuance import Issuance
-from ca.issuer import compare, prepare, sign
 from ca.profile import Profile
-from ca.request import generate
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream import disk, self_signed
 from ca.upstream.provision import Upstream
@@ -30,7 +28,7 @@ from identity.caller import Caller, Evidence
 from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import MeshcaError, StoreUnavailable
+from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.settings import Disk, Settings
@@ -239,50 +237,7 @@ def own_caller(service: Service) -> Caller:
     return Caller(spiffe_id, Evidence(method="self"), datetime.max.replace(tzinfo=UTC))
 
 
-def sign_probe(service: Service) -> None:
-    """Sign a certificate with the active authority and throw it away.
-
-    Raises MeshcaError when signing does not work, whatever the reason. Nothing is recorded: the
-    probe never leaves this function.
-    """
-    now = service.clock.now()
-    authority = service.authorities.active(now)
-    prepared = prepare(
-        own_caller(service),
-        generate().request,
-        authority=authority,
-        profile=service.issuance.profile,
-        now=now,
-    )
-    compare(prepared, sign(prepared)).verify_directly_issued_by(authority.certificate)
-
-
-async def problems(service: Service, stopping: asyncio.Event) -> list[str]:
-    """Return what keeps the service from its work now: empty when it is ready.
-
-    It signs a probe and asks the database, off the event loop.
-    """
-    if stopping.is_set():
-        return ["the server is stopping"]
-    found: list[str] = []
-    for check in (lambda: sign_probe(service), lambda: ask_database(service.engine)):
-        try:
-            await asyncio.to_thread(check)
-        except MeshcaError as error:
-            found.append(str(error))
-    return found
-
-
-def ask_database(engine: sa.Engine) -> None:
-    """Raise StoreUnavailable unless the database answers."""
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql("SELECT 1")
-    except sa.exc.SQLAlchemyError as error:
-        raise StoreUnavailable(f"the database does not answer: {type(error).__name__}") from error
-
-
-def admin_state(service: Service, stopping: asyncio.Event) -> AdminState:
+def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> AdminState:
     """Return what the admin door stands on; root and our own user may use it."""
 
     async def renew(spiffe_id: str) -> int:
@@ -303,5 +258,5 @@ def admin_state(service: Service, stopping: asyncio.Event) -> AdminState:
         policies=service.policies.state,
         loader=service.policies,
         renew=renew,
-        ready=lambda: problems(service, stopping),
+        ready=ready,
     )

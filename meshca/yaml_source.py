@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader whose only booleans are true and false, without timestamps, anchors or great depth."""
+    """SafeLoader with two booleans, true and false, and without timestamps, anchors, great depth."""
 
     depth = 0
 
