@@ -1,6 +1,5 @@
 """Starting and stopping the real process: every way it can refuse to start says what to change."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from ca.keys import check_public_key, generate_key, write_private_key
 from meshca.clock import SystemClock
 from tests.end_to_end.server import TRUST_DOMAIN, RunningServer
 from tests.real_parts import free_port, wait_until
+from tests.stores import postgresql
 
 MESHCA = Path(sys.executable).with_name("meshca")
 
@@ -68,7 +68,7 @@ def write_chain(directory: Path, lifetime: timedelta, *, age: timedelta = timede
         root=root,
         root_key=root_key,
         trust_domain=TRUST_DOMAIN,
-        now=now + timedelta(minutes=2),
+        now=now,
         lifetime=lifetime,
     )
     (directory / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
@@ -176,10 +176,14 @@ def test_it_drains_on_a_signal_and_records_start_and_stop(tmp_path: Path) -> Non
         assert result.stdout.count('"server_stop"') == 1
 
 
-def test_it_is_not_ready_when_the_database_has_gone(tmp_path: Path) -> None:
-    with RunningServer(tmp_path) as server:
-        database = next(server.config.parent.glob("meshca.db"))
-        os.truncate(database, 0)
-        for extra in server.config.parent.glob("meshca.db-*"):
-            extra.unlink()
-        wait_until(lambda: not server.is_ready(), within_seconds=10, what="readiness notices")
+def test_it_is_not_ready_while_the_database_is_down(tmp_path: Path) -> None:
+    with postgresql() as database, RunningServer(tmp_path) as server:
+        server.stop()
+        document = yaml.safe_load(server.config.read_text())
+        document["database"] = database.url
+        server.config.write_text(yaml.safe_dump(document))
+        server.start()
+        database.stop()
+        wait_until(lambda: not server.is_ready(), within_seconds=20, what="readiness notices")
+        database.start()
+        wait_until(server.is_ready, within_seconds=20, what="the server recovers")
