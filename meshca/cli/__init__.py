@@ -7,6 +7,7 @@ what they need when they run, so that `meshca --help` answers at once.
 
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -54,11 +55,11 @@ app.add_typer(config.app, name="config")
 app.add_typer(dev.app, name="dev")
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, by default with the process's arguments, and exit."""
     logs.configure()  # to standard error; structlog's own default would be among the data
     try:
-        app()
+        app(arguments)
     except CommandFailed as failure:
         _say("error", str(failure))
         if failure.hint:

@@ -18,7 +18,7 @@ from meshca.cli.output import emit, note, print_table
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what happened.")
 
-_COLUMNS = ("seq", "time", "kind", "outcome", "identity", "serial", "actor", "reason")
+_COLUMNS = ("seq", "time", "kind", "outcome", "who", "serial", "why")
 
 
 @app.command()
@@ -88,11 +88,15 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         entry["time"][:19] + "Z",
         entry["kind"],
         entry["outcome"],
-        entry["spiffe_id"],
+        _who(entry),
         entry["serial"],
-        entry["actor"],
-        entry["reason"] or entry["details"].get("message", ""),
+        ": ".join(text for text in (entry["reason"], entry["details"].get("message")) if text),
     )
+
+
+def _who(entry: dict[str, Any]) -> str:
+    about, actor = entry["spiffe_id"], entry["actor"]
+    return f"{about} by {actor}" if about and actor not in ("", about) else about or actor
 
 
 @app.command()

@@ -59,7 +59,9 @@ class AdminClient:
 
         try:
             transport = httpx.HTTPTransport(uds=str(self.socket))
-            with httpx.Client(transport=transport, base_url="http://meshca/v1") as client:
+            with httpx.Client(
+                transport=transport, base_url="http://meshca/v1", trust_env=False
+            ) as client:
                 response = client.request(method, path, **arguments)
         except httpx.ConnectError as error:
             raise self._unreachable() from error

@@ -14,6 +14,6 @@ def demo(
 
     Needs nothing but the `envoy` program, which `make demo` installs with the rest.
     """
-    from meshca import demo as story
+    from meshca.demo import run
 
-    raise typer.Exit(story.run(keep=keep))
+    raise typer.Exit(run(keep=keep))

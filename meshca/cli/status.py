@@ -44,8 +44,8 @@ def _table(answer: dict[str, Any]) -> None:
             *(("root", f"{r['id']} ends {_clock(r['not_after'])}") for r in answer["roots"]),
             ("proxies", f"{proxies['connected']} connected, {proxies['behind']} behind"),
             ("  NACKs", proxies["nacks"] or ""),
-            ("policies", f"{policies['policies']}, version {policies['version'] or '(files)'}"),
-            ("  problem", policies["problem"]),
+            ("policies", f"{policies['policies']} in force, else {policies['default']}"),
+            ("  version", policies["version"]),
             ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
         ]
     )
