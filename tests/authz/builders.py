@@ -1,9 +1,8 @@
 """Policies and requests with good defaults, for tests that override one thing."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
-
-import yaml
 
 from authz.load import load_policies
 from authz.policy import Default, PolicySet, Workload
@@ -54,7 +53,12 @@ def rule(
 
 def load(*documents: dict[str, Any], default: Default = "deny") -> PolicySet:
     """Return the set of `documents`."""
-    return load_text(yaml.safe_dump_all(documents), default=default)
+    return load_text(to_yaml(*documents), default=default)
+
+
+def to_yaml(*documents: dict[str, Any]) -> str:
+    """Return `documents` as one YAML text (JSON is YAML)."""
+    return "\n---\n".join(json.dumps(document) for document in documents)
 
 
 def load_text(text: str, *, source: str = "policy.yaml", default: Default = "deny") -> PolicySet:

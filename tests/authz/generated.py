@@ -19,6 +19,7 @@ PRINCIPALS = (
     "example.org/ns/shop/sa/webax",
     "example.org/ns/shop-2/sa/web",
     "example.org/ns/prod-shop/sa/api",
+    "example.org/ns/prod/sa/shop",
     "example.org/ns/shop",
     "example.org/team/shop/sa/web",
     "exampleaorg/ns/shop/sa/web",
@@ -94,9 +95,8 @@ def _rule(random: Random, *, ports: tuple[int, ...]) -> dict[str, Any]:
     if random.random() < 0.8:
         rule["from"] = [{"source": _source(random)} for _ in range(random.choice((1, 1, 2)))]
     if random.random() < 0.7:
-        http = random.random() < 0.7
         rule["to"] = [
-            {"operation": _operation(random, http=http, ports=ports)}
+            {"operation": _operation(random, http=random.random() < 0.6, ports=ports)}
             for _ in range(random.choice((1, 1, 2)))
         ]
     return rule
