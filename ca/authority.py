@@ -44,6 +44,7 @@ class Authority:
     authority_id: str = field(init=False)
     subject_key_id: bytes = field(init=False)
     subject_der: bytes = field(init=False)
+    signature_algorithm: bytes = field(init=False)
     chain_pem: tuple[bytes, ...] = field(init=False)
     not_before: datetime = field(init=False)
     not_after: datetime = field(init=False)
@@ -54,6 +55,7 @@ class Authority:
         set_field(self, "subject_key_id", ski.value.digest)
         set_field(self, "authority_id", ski.value.digest.hex())
         set_field(self, "subject_der", self.certificate.subject.public_bytes())
+        set_field(self, "signature_algorithm", self.signer.signature_algorithm)
         set_field(self, "chain_pem", tuple(c.public_bytes(Encoding.PEM) for c in self.chain))
         above = (*self.chain, self.root)
         set_field(self, "not_before", max(c.not_valid_before_utc for c in above))
@@ -95,13 +97,20 @@ class Authorities:
             raise AuthorityUnavailable("no trust bundle is loaded yet")
         return self._bundle
 
-    def activate(self, authority: Authority, roots: tuple[x509.Certificate, ...]) -> None:
-        """Let `authority` sign from now on, trusted through `roots`; tell subscribers."""
+    def activate(
+        self, authority: Authority, roots: tuple[x509.Certificate, ...], *, sequence: int = 1
+    ) -> None:
+        """Let `authority` sign from now on, trusted through `roots`; tell subscribers.
+
+        A changed bundle takes `sequence`, or the next number if that is not greater: whoever
+        gives seconds since the epoch gets numbers that grow over restarts too.
+        """
         if authority.root not in roots:
             raise ValueError("the bundle must hold the root of the active authority")
         previous = self._bundle
         if previous is None or previous.roots != roots:
-            sequence = 1 if previous is None else previous.sequence + 1
+            if previous is not None:
+                sequence = max(sequence, previous.sequence + 1)
             self._bundle = TrustBundle(self.trust_domain, roots, sequence)
         self._active = authority
         for callback in tuple(self._subscribers):

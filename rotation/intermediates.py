@@ -80,7 +80,7 @@ class Intermediates:
     async def _replace(self, provision: Provision, reason: str) -> None:
         authority, now = provision.authority, self.clock.now()
         await self.writer.submit(_entry(authority, reason, now))
-        self.authorities.activate(authority, provision.roots)
+        self.authorities.activate(authority, provision.roots, sequence=int(now.timestamp()))
         self._authority, self._loaded_at = authority, now
         self._failures, self._not_before, self._warned_at = 0, None, None
         log.info(

@@ -51,6 +51,7 @@ class Session(Generic[_Request, _Response]):
         "_holding",
         "_leaves",
         "_logged",
+        "_met",
         "_metrics",
         "_release",
         "_shared",
@@ -96,6 +97,7 @@ class Session(Generic[_Request, _Response]):
         self._wake = asyncio.Event()
         self._done = False
         self._logged = 0
+        self._met = False
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -161,9 +163,15 @@ class Session(Generic[_Request, _Response]):
         return self._subscriptions[type_url]
 
     def _meet(self, node: Node) -> None:
-        """Take the node's hints: an id to show, labels that select which policies it enforces."""
-        if node.id:
-            self.node_id = clip(node.id, 128)
+        """Take the hints of a stream's first node: an id to show, labels that select policies.
+
+        Labels only ever select which policies a proxy enforces on itself. They are read once: who
+        could change them with each request could make us compile without end.
+        """
+        if self._met:
+            return
+        self._met = True
+        self.node_id = clip(node.id, 128)
         labels = node.metadata.fields.get("labels")
         if labels is not None:
             fields = list(labels.struct_value.fields.items())[:MAXIMUM_LABELS]
