@@ -13,7 +13,7 @@ from ca.authority import Authorities
 from ca.issuance import Issuance
 from ca.request import from_csr
 from identity.caller import Caller
-from meshca.errors import IdentityForbidden, RequestRefused
+from meshca.errors import ProofRefused, RequestRefused
 from sds.proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
 METHOD: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
@@ -37,7 +37,7 @@ class IstioCertificates:
         """
         impersonated = request.metadata.fields.get("ImpersonatedIdentity")
         if impersonated is not None and impersonated.string_value:
-            raise IdentityForbidden(
+            raise ProofRefused(
                 "impersonation",
                 f"{caller.spiffe_id} asked for the identity of another",
                 claimed={"impersonated": impersonated.string_value},

@@ -1,6 +1,7 @@
 """One stream, from the first request to its end, through the doors and the real issuance."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Disc
 from google.protobuf.message import Message
 
 from meshca.errors import NotFound, Overloaded, ProofRefused
+from sds.ledger import MAXIMUM_STREAMS_PER_HOLDER
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE
 from sds.subscription import MAXIMUM_NAMES
 from tests.sds.conftest import Mesh, make_policies, running
@@ -236,22 +238,23 @@ def test_a_refused_token_opens_no_stream_and_is_recorded(mesh: Mesh) -> None:
     play(mesh, story)
 
 
-def test_one_workload_cannot_open_streams_without_end(mesh: Mesh) -> None:
+def test_one_workload_cannot_open_a_thousand_streams(mesh: Mesh) -> None:
     async def story() -> None:
-        mesh.ledger.maximum_streams_per_holder = 3
-        proxies = [Proxy(mesh.doors) for _ in range(4)]
-        for proxy in proxies:
-            await proxy.__aenter__()
-            proxy.subscribe("ROOTCA")
-        for proxy in proxies[:3]:
-            await proxy.receive()
-        with pytest.raises(Overloaded):
-            await proxies[3].receive()
-        async with Proxy(mesh.doors, token="shop/other/other-1") as neighbour:  # no secret
-            neighbour.subscribe("ROOTCA")
-            assert await neighbour.receive() is not None
-        for proxy in proxies:
-            await proxy.__aexit__()
+        async with contextlib.AsyncExitStack() as stack:
+            proxies = [await stack.enter_async_context(Proxy(mesh.doors)) for _ in range(1000)]
+            for proxy in proxies:
+                proxy.subscribe("ROOTCA")
+            for proxy in proxies[:MAXIMUM_STREAMS_PER_HOLDER]:
+                assert await proxy.receive() is not None
+            for proxy in proxies[MAXIMUM_STREAMS_PER_HOLDER:]:
+                with pytest.raises(Overloaded):
+                    await proxy.receive()
+            assert mesh.ledger.streams == MAXIMUM_STREAMS_PER_HOLDER
+            neighbour = Proxy(mesh.doors, token="shop/other/other-1")  # no secret
+            async with neighbour:
+                neighbour.subscribe("ROOTCA")
+                assert await neighbour.receive() is not None
+        assert mesh.ledger.streams == 0
 
     play(mesh, story)
 
