@@ -1,0 +1,272 @@
+"""Directories and applied sets become one set in force; what does not load changes nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from authz.change import Change
+from authz.policy import PolicySet
+from authz.sources import PolicyLoader, PolicyOptions, PreparedChange
+from authz.state import PolicyState
+from authz.store import AppliedSet, AppliedSetSink, get
+from meshca.database import GroupWriter, Sink, migrate, open_engine
+from meshca.errors import InvalidDocument, StoreUnavailable
+from meshca.metrics import Metrics
+from tests.authz.builders import document, load, names, to_yaml
+from tests.fakes import FakeClock
+
+WEB = to_yaml(document("web"))
+API = to_yaml(document("api"))
+
+
+@dataclass
+class Place:
+    """A loader over one directory and one database, and what it told."""
+
+    directory: Path
+    loader: PolicyLoader
+    metrics: Metrics
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def in_force(self) -> list[str]:
+        """Return the names of the policies in force."""
+        return names(self.loader.state.current.policies)
+
+    def write(self, name: str, text: str) -> None:
+        """Replace one policy file as a careful editor does."""
+        draft = self.directory / f".{name}"
+        draft.write_text(text)
+        draft.replace(self.directory / name)
+
+    def failures(self) -> float:
+        """Return how many sets did not load."""
+        value = self.metrics.registry.get_sample_value("meshca_policy_load_failures_total")
+        assert value is not None
+        return value
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    directory = tmp_path / "policies"
+    directory.mkdir()
+    engine = open_engine(f"sqlite:///{tmp_path / 'meshca.db'}")
+    migrate(engine)
+    metrics = Metrics()
+    loader = PolicyLoader(
+        state=PolicyState(PolicySet.empty(trust_domain="example.org", root_namespace="meshca")),
+        options=PolicyOptions("example.org", "meshca", "deny", (directory,)),
+        engine=engine,
+        clock=FakeClock(),
+        metrics=metrics,
+        poll_seconds=0.01,
+    )
+    made = Place(directory, loader, metrics)
+    loader.on_directory_change = made.changes.append
+    return made
+
+
+def run(place: Place, story: Callable[[GroupWriter], Awaitable[None]]) -> None:
+    """Run `story` with a writer for the place's database."""
+
+    async def whole() -> None:
+        sinks: dict[type, Sink] = {AppliedSet: AppliedSetSink()}
+        loader = place.loader
+        async with GroupWriter(loader.engine, sinks, loader.clock, place.metrics) as writer:
+            await story(writer)
+
+    asyncio.run(whole())
+
+
+async def apply(place: Place, writer: GroupWriter, text: str) -> PreparedChange:
+    async def record(prepared: PreparedChange) -> None:
+        await writer.submit(prepared.applied)
+
+    return await place.loader.apply(text, author="uid:0", reason="test", record=record)
+
+
+def test_start_loads_the_directory_and_the_newest_applied_set(place: Place) -> None:
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        await apply(place, writer, API)
+
+    run(place, story)
+    place.write("web.yaml", WEB)
+    place.loader.state.replace(load())
+    place.loader.start()
+    assert place.in_force == ["api", "web"]
+
+
+def test_start_raises_for_an_invalid_set(place: Place) -> None:
+    place.write("web.yaml", WEB)
+    place.write("bad.yaml", to_yaml(document("bad", action="BLOCK")))
+    with pytest.raises(InvalidDocument, match="'BLOCK' is not an action"):
+        place.loader.start()
+    assert place.in_force == []
+
+
+def test_a_changed_file_is_put_in_force_and_told(place: Place) -> None:
+    async def story(_: GroupWriter) -> None:
+        place.loader.start()
+        place.write("web.yaml", WEB)
+        assert await place.loader.reload()
+        assert place.in_force == ["web"]
+        assert [change.added for change in place.changes] == [("shop/web",)]
+        assert await place.loader.reload()
+        assert len(place.changes) == 1
+
+    run(place, story)
+
+
+def test_a_set_that_does_not_load_changes_nothing_and_is_counted_once(place: Place) -> None:
+    place.write("web.yaml", WEB)
+
+    async def story(_: GroupWriter) -> None:
+        place.loader.start()
+        place.write("bad.yaml", "spec: [")
+        assert not await place.loader.reload()
+        assert not await place.loader.reload()
+        assert (place.in_force, place.failures(), place.changes) == (["web"], 1, [])
+        place.write("bad.yaml", API)
+        assert await place.loader.reload()
+        assert place.in_force == ["api", "web"]
+
+    run(place, story)
+
+
+def test_a_directory_that_vanishes_leaves_the_last_good_set(place: Place) -> None:
+    place.write("web.yaml", WEB)
+
+    async def story(_: GroupWriter) -> None:
+        place.loader.start()
+        place.directory.rename(place.directory.with_name("gone"))
+        assert not await place.loader.reload()
+        assert (place.in_force, place.failures()) == (["web"], 1)
+
+    run(place, story)
+
+
+def test_the_watch_notices_by_itself_and_outlives_what_does_not_load(place: Place) -> None:
+    async def story(_: GroupWriter) -> None:
+        place.loader.start()
+        watch = asyncio.create_task(place.loader.run())
+        place.write("bad.yaml", "spec: [")
+        await until(lambda: place.failures() == 1)
+        place.write("bad.yaml", WEB)
+        await until(lambda: place.in_force == ["web"])
+        watch.cancel()
+
+    run(place, story)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_apply_replaces_the_applied_set_and_keeps_each_version(place: Place) -> None:
+    place.write("web.yaml", WEB)
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        first = await apply(place, writer, API)
+        assert place.in_force == ["api", "web"]
+        second = await apply(place, writer, to_yaml(document("orders")))
+        assert place.in_force == ["orders", "web"]
+        assert (first.applied.version, second.applied.version) == (1, 2)
+        assert str(second.change) == "1 added, 1 removed"
+        assert second.change.details()["removed"] == {"count": 1, "policies": ["shop/api"]}
+        assert get(place.loader.engine, 1).documents == API
+        assert await place.loader.reload()
+        assert place.changes == []
+
+    run(place, story)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (to_yaml(document("x", action="BLOCK")), "applied set 1:1: spec.action"),
+        (WEB, "shop/web is already defined in"),
+        ("# nothing\n", "holds no policy; nothing was applied"),
+    ],
+    ids=["invalid", "defined twice", "empty"],
+)
+def test_apply_refuses_what_does_not_load_with_the_rest(
+    place: Place, text: str, message: str
+) -> None:
+    place.write("web.yaml", WEB)
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        with pytest.raises(InvalidDocument, match=message):
+            await apply(place, writer, text)
+        assert place.in_force == ["web"]
+
+    run(place, story)
+
+
+def test_apply_that_cannot_be_recorded_changes_nothing(place: Place) -> None:
+    async def refuse(_: PreparedChange) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        with pytest.raises(StoreUnavailable):
+            await place.loader.apply(WEB, author="uid:0", reason="test", record=refuse)
+        assert place.in_force == []
+        assert (await apply(place, writer, WEB)).applied.version == 1
+
+    run(place, story)
+
+
+def test_two_applies_at_once_get_two_versions(place: Place) -> None:
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        first, second = await asyncio.gather(apply(place, writer, WEB), apply(place, writer, API))
+        assert (first.applied.version, second.applied.version) == (1, 2)
+        assert place.in_force == ["api"]
+
+    run(place, story)
+
+
+def test_an_apply_by_another_process_is_seen(place: Place) -> None:
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        await writer.submit(AppliedSet(1, FakeClock().now(), "uid:0", "elsewhere", WEB))
+        assert await place.loader.reload()
+        assert (place.in_force, place.changes) == (["web"], [])
+
+    run(place, story)
+
+
+def test_a_broken_directory_is_no_obstacle_to_apply(place: Place) -> None:
+    place.write("web.yaml", WEB)
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        place.write("web.yaml", "spec: [")
+        assert not await place.loader.reload()
+        await apply(place, writer, API)
+        assert place.in_force == ["api", "web"]
+
+    run(place, story)
+
+
+def test_a_database_that_does_not_answer_leaves_the_applied_set(place: Place) -> None:
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        await apply(place, writer, API)
+        working = place.loader.engine
+        place.loader.engine = open_engine("sqlite://")
+        place.write("web.yaml", WEB)
+        assert await place.loader.reload()
+        assert place.in_force == ["api", "web"]
+        place.loader.engine.dispose()
+        place.loader.engine = working
+
+    run(place, story)

@@ -1,0 +1,61 @@
+"""Applied sets in the database."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from authz import store
+from authz.store import AppliedSet, AppliedSetSink
+from meshca.database import GroupWriter, Sink, migrate, open_engine
+from meshca.errors import NotFound, StoreUnavailable
+from meshca.metrics import Metrics
+from tests.fakes import FakeClock
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sa.Engine:
+    engine = open_engine(f"sqlite:///{tmp_path / 'meshca.db'}")
+    migrate(engine)
+    return engine
+
+
+def applied(version: int) -> AppliedSet:
+    return AppliedSet(version, FakeClock().now(), "uid:0", "because", f"# {version}\n")
+
+
+def write(engine: sa.Engine, *records: AppliedSet) -> None:
+    async def story() -> None:
+        sinks: dict[type, Sink] = {AppliedSet: AppliedSetSink()}
+        async with GroupWriter(engine, sinks, FakeClock(), Metrics()) as writer:
+            for record in records:
+                await writer.submit(record)
+
+    asyncio.run(story())
+
+
+def test_nothing_was_applied_at_first(engine: sa.Engine) -> None:
+    assert store.latest(engine) is None
+    assert store.latest_version(engine) == 0
+    with pytest.raises(NotFound, match="version 1"):
+        store.get(engine, 1)
+
+
+def test_returns_what_was_written_the_newest_and_by_version(engine: sa.Engine) -> None:
+    write(engine, applied(1), applied(2))
+    assert store.latest(engine) == applied(2)
+    assert store.latest_version(engine) == 2
+    assert store.get(engine, 1) == applied(1)
+
+
+def test_two_writers_of_one_version_collide(engine: sa.Engine) -> None:
+    write(engine, applied(1))
+    with pytest.raises(StoreUnavailable):
+        write(engine, applied(1))
+
+
+def test_a_database_without_the_table_is_unavailable(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        store.latest(engine)
