@@ -6,6 +6,7 @@ calls would be one more adapter over this file.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -61,11 +62,12 @@ class Doors:
         requests: AsyncIterator[DiscoveryRequest],
         metadata: Mapping[str, str],
         peer: Peer,
-    ) -> AsyncIterator[DiscoveryResponse]:
+    ) -> AsyncGenerator[DiscoveryResponse, None]:
         """Serve one state-of-the-world stream of `service`."""
         caller = await self.admission.admit(service, metadata, peer)
-        async for response in self._serve(self._sotw(caller, service, peer), requests):
-            yield response
+        async with aclosing(self._serve(self._sotw(caller, service, peer), requests)) as responses:
+            async for response in responses:
+                yield response
 
     async def delta(
         self,
@@ -73,7 +75,7 @@ class Doors:
         requests: AsyncIterator[DeltaDiscoveryRequest],
         metadata: Mapping[str, str],
         peer: Peer,
-    ) -> AsyncIterator[DeltaDiscoveryResponse]:
+    ) -> AsyncGenerator[DeltaDiscoveryResponse, None]:
         """Serve one incremental stream of `service`."""
         caller = await self.admission.admit(service, metadata, peer)
         session = DeltaSession(
@@ -86,8 +88,9 @@ class Doors:
             clock=self.clock,
             metrics=self.metrics,
         )
-        async for response in self._serve(session, requests):
-            yield response
+        async with aclosing(self._serve(session, requests)) as responses:
+            async for response in responses:
+                yield response
 
     async def fetch(
         self, service: str, request: DiscoveryRequest, metadata: Mapping[str, str], peer: Peer
@@ -136,8 +139,9 @@ class Doors:
         streams = self.metrics.streams.labels(session.service)
         streams.inc()
         try:
-            async for response in session.run(requests):
-                yield response
+            async with aclosing(session.run(requests)) as responses:
+                async for response in responses:
+                    yield response
         finally:
             streams.dec()
             self.ledger.close(session)

@@ -6,6 +6,7 @@ port in use is an error.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -98,8 +99,10 @@ def _streaming(call: Any, service: str, peer_of: PeerOf) -> Any:
     # grpc.aio asks inspect.isasyncgenfunction: the handler itself must be the generator.
     async def handle(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[bytes]:
         try:
-            async for response in call(service, requests, _metadata(context), peer_of(context)):
-                yield response.SerializeToString()
+            responses = call(service, requests, _metadata(context), peer_of(context))
+            async with aclosing(responses):
+                async for response in responses:
+                    yield response.SerializeToString()
         except MeshcaError as error:
             await _fail(context, error)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -113,7 +113,7 @@ class Session(Generic[_Request, _Response]):
         self._done = True
         self._wake.set()
 
-    async def run(self, requests: AsyncIterator[_Request]) -> AsyncIterator[_Response]:
+    async def run(self, requests: AsyncIterator[_Request]) -> AsyncGenerator[_Response, None]:
         """Yield responses until the proxy leaves or `end` is called."""
         reader = asyncio.get_running_loop().create_task(self._read(requests))
         try:
