@@ -1,8 +1,5 @@
-"""The commands of the documents that make certificates: run as they stand, taken by the service."""
+"""What the documents' openssl commands make is what the service takes."""
 
-import re
-import shutil
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,40 +9,13 @@ from cryptography import x509
 from ca.upstream.disk import DiskIntermediate
 from meshca.clock import SystemClock
 from meshca.errors import AuthorityUnavailable
-from tests.real_parts import ROOT, require
-
-ROOT_BLOCK = ROOT / "deploy" / "kubernetes" / "README.md"
-INTERMEDIATE_BLOCK = ROOT / "docs" / "runbooks" / "intermediate-expires.md"
-
-# The root's key is encrypted, and openssl would ask for its passphrase.
-PASSPHRASE = """\
-openssl() {
-  case "$1 $2" in
-    "req -x509") command openssl "$@" -passout pass:offline ;;
-    "x509 -req") command openssl "$@" -passin pass:offline ;;
-    *) command openssl "$@" ;;
-  esac
-}
-"""
-
-
-def block(document: Path, label: str) -> str:
-    """Return the commands of the fenced block `sh LABEL`."""
-    (found,) = re.findall(rf"^```sh {label}\n(.*?)^```", document.read_text(), re.DOTALL | re.M)
-    return str(found)
+from tests.openssl import make_authority
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """Return a directory in which the two blocks were run."""
-    require(shutil.which("openssl") is not None, "openssl", "apt-get install openssl")
-    script = block(ROOT_BLOCK, "root") + block(INTERMEDIATE_BLOCK, "intermediate")
-    subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", PASSPHRASE + script],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
+    """Return a directory in which the commands were run."""
+    make_authority(tmp_path)
     return tmp_path
 
 

@@ -3,46 +3,16 @@
 The API server applies its own defaults, strict field validation and Pod Security admission.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import urllib3
-from kubernetes.dynamic import DynamicClient
 
+from tests.deploy.cluster import apply
 from tests.deploy.manifests import SERVICE, Manifest, describe, documents, everything, pod_templates
 from tests.kube import KubeApiServer
 
 pytestmark = pytest.mark.end_to_end
-
-REAL = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApiServer]:
-    """An API server of our own: the manifests' namespaces exist in it, and what grants rights."""
-    with KubeApiServer(tmp_path_factory.mktemp("kube")) as server:
-        for document in everything():
-            if document["kind"] in REAL:
-                apply(server, document, dry_run=False)
-        yield server
-
-
-def apply(server: KubeApiServer, document: Manifest, *, dry_run: bool) -> Any:
-    """Apply `document` on the server's side, refusing unknown fields; return the raw response."""
-    dynamic: Any = DynamicClient  # its methods are not typed
-    client = dynamic(server.api_client())
-    resource = client.resources.get(api_version=document["apiVersion"], kind=document["kind"])
-    return client.server_side_apply(
-        resource,
-        body=document,
-        name=document["metadata"]["name"],
-        namespace=document["metadata"].get("namespace"),
-        field_manager="meshca-test",
-        query_params=[("fieldValidation", "Strict")],
-        dry_run="All" if dry_run else None,
-        serialize=False,
-    )
 
 
 def status(cluster: KubeApiServer, method: str, path: str, **body: Any) -> int:
