@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -55,17 +55,24 @@ STEPS = (
 )
 
 
-def run(*, keep: bool) -> int:
+def run(*, keep: bool, steps: Sequence[Step] = STEPS) -> int:
     """Tell the story; return 0 only if every observation held.
 
     With `keep` the mesh goes on until Ctrl-C or SIGTERM.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run(steps, keep=keep)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(steps: Sequence[Step], *, keep: bool) -> int:
     screen = Screen(_console())
     directory = Path(tempfile.mkdtemp(prefix="meshca-demo-"))
     try:
         with Mesh(directory=directory, clock=SystemClock()) as mesh:
-            _tell(mesh, screen)
+            _tell(mesh, screen, steps)
             screen.conclusion()
             if keep and mesh.workloads:
                 _keep(mesh, screen.console)
@@ -87,8 +94,8 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _tell(mesh: Mesh, screen: Screen) -> None:
-    for number, step in enumerate(STEPS, 1):
+def _tell(mesh: Mesh, screen: Screen, steps: Sequence[Step]) -> None:
+    for number, step in enumerate(steps, 1):
         screen.title(number, step.title, step.look.__doc__ or "")
         try:
             screen.show(step.look(mesh))
