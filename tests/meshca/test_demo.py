@@ -86,13 +86,17 @@ def test_shows_what_was_expected_of_what_did_not_hold() -> None:
 
 
 def test_stops_every_process_when_something_goes_wrong(tmp_path: Path) -> None:
-    with (
-        pytest.raises(DemoFailed, match="gone wrong"),
-        Processes(tmp_path) as processes,
-    ):
-        started = [processes.start(name, SLEEP).process for name in ("one", "two")]
-        raise DemoFailed("gone wrong")
+    started = []
 
+    def go_wrong() -> None:
+        with Processes(tmp_path) as processes:
+            started.extend(processes.start(name, SLEEP).process for name in ("one", "two"))
+            raise DemoFailed("gone wrong")
+
+    with pytest.raises(DemoFailed, match="gone wrong"):
+        go_wrong()
+
+    assert len(started) == 2
     assert all(process.poll() is not None for process in started)
 
 
