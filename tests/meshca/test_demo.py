@@ -1,6 +1,7 @@
 """The demo's parts: it must notice what does not hold, and stop what it started."""
 
 import io
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_shows_what_was_expected_of_what_did_not_hold() -> None:
 
 
 def test_stops_every_process_when_something_goes_wrong(tmp_path: Path) -> None:
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
 
     def go_wrong() -> None:
         with Processes(tmp_path) as processes:
