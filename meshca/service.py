@@ -48,7 +48,7 @@ log = get_logger("meshca")
 def run(settings: Settings) -> int:
     """Run the service until a signal ends it; return the exit code."""
     logs.configure()
-    _raise_file_limit()
+    raise_file_limit()
     try:
         return uvloop.run(_main(settings, SystemClock(), Metrics()))
     except MeshcaError as error:
@@ -56,7 +56,7 @@ def run(settings: Settings) -> int:
         return 1
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Allow as many open files as the system lets us: each proxy is a socket."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -69,7 +69,7 @@ async def _main(settings: Settings, clock: Clock, metrics: Metrics) -> int:
         await asyncio.to_thread(migrate, engine)
         service = build(settings, clock=clock, metrics=metrics, engine=engine)
         async with service.writer:
-            return await _serve(service)
+            return await serve(service)
     finally:
         engine.dispose()
 
@@ -81,7 +81,11 @@ def _prepare_directory(directory: Path) -> None:
         raise Unavailable(f"data_dir {directory} cannot be made: {error.strerror}") from error
 
 
-async def _serve(service: Service) -> int:
+async def serve(service: Service) -> int:
+    """Run `service`, whose writer is running, until a signal ends it; return the exit code.
+
+    Raises MeshcaError when it does not start.
+    """
     await asyncio.to_thread(service.policies.start)
     await service.intermediates.load()
     stopping = asyncio.Event()
