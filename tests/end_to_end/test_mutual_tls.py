@@ -2,8 +2,11 @@
 
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
+import grpc
 import pytest
 
 from meshca.demo.app import EchoApp
@@ -38,6 +41,42 @@ def test_a_call_arrives_with_the_identity_of_its_caller(
 def serials_on_record(server: RunningServer, name: str) -> set[str]:
     svids = server.query("svid", "list", "--identity", spiffe_id(name), "--live")["svids"]
     return {svid["serial"] for svid in svids}
+
+
+class Shout(grpc.GenericRpcHandler):
+    """A gRPC app of one method, which answers in capitals."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Answer every method alike."""
+
+        def shout(request: bytes, context: Any) -> bytes:
+            return request.upper()
+
+        return grpc.unary_unary_rpc_method_handler(shout)
+
+
+def shout_at(channel: grpc.Channel, method: str) -> bytes:
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+    return call(b"hello", timeout=10)
+
+
+def test_grpc_passes_through_both_proxies(server: RunningServer) -> None:
+    server.apply(allow("frontend", "orders", paths=["/shop.Orders/*"]))
+    with ThreadPoolExecutor(1) as pool:
+        app = grpc.server(pool, [Shout()])
+        orders = Proxy(server, "orders", app_port=app.add_insecure_port("127.0.0.1:0"))
+        app.start()
+        with orders, Proxy(server, "frontend", calls=[orders]) as frontend:
+            orders.wait_ready()
+            frontend.wait_ready()
+            with grpc.insecure_channel(f"127.0.0.1:{frontend.outbound['orders']}") as channel:
+                answer = shout_at(channel, "/shop.Orders/List")
+                with pytest.raises(grpc.RpcError) as refused:
+                    shout_at(channel, "/shop.Admin/Drop")
+        app.stop(0).wait(5)
+
+    assert answer == b"HELLO"
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_a_header_does_not_make_a_caller(server: RunningServer, app: EchoApp) -> None:
