@@ -69,11 +69,13 @@ def client_cores() -> set[int]:
 
 
 @contextlib.contextmanager
-def server(development: Development, command: Sequence[str] | None = None) -> Iterator[Process]:
-    """Run `meshca serve` (or `command`) on a core of its own, from ready to SIGTERM."""
-    command = command or [str(MESHCA), "serve", "--config", str(development.config)]
+def server(development: Development, *, module: Sequence[str] = ()) -> Iterator[Process]:
+    """Run `meshca serve`, or `python -m MODULE...`, on a core of its own, from ready to SIGTERM."""
+    command = [str(MESHCA), "serve", "--config", str(development.config)]
+    if module:
+        command = [sys.executable, "-m", *module]
     with (development.directory / "server.log").open("ab") as log:
-        popen = subprocess.Popen(command, stdout=log, stderr=log, text=True)
+        popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     with contextlib.suppress(OSError):  # not on this machine: measure where it runs
         os.sched_setaffinity(popen.pid, {SERVER_CORE})
     try:

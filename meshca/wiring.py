@@ -37,9 +37,9 @@ from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
 from sds.admission import Admission
 from sds.doors import Doors
-from sds.grpc_server import ServerIdentity
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
+from sds.server_identity import ServerIdentity
 from sds.snapshot import Shared
 
 SERVER_PATH: Final = "/meshca/server"

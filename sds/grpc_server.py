@@ -158,31 +158,3 @@ def _stream_handler(
     return grpc.stream_stream_rpc_method_handler(
         _streaming(call, service, peer_of), request_deserializer=deserialize
     )
-
-
-class ServerIdentity:
-    """The certificate that the listeners show; replaced while they serve.
-
-    gRPC asks for it at every handshake, on a thread of its own, so that a new certificate is in
-    use at once.
-    """
-
-    def __init__(self, roots: Callable[[], bytes]) -> None:
-        self._roots = roots
-        self._pair: tuple[bytes, bytes] | None = None
-
-    def replace(self, private_key_pem: bytes, chain_pem: bytes) -> None:
-        """Show `chain_pem` from the next handshake on."""
-        self._pair = (private_key_pem, chain_pem)
-
-    def credentials(self, *, require_client_certificate: bool) -> grpc.ServerCredentials:
-        """Return server credentials that follow `replace`; call it once there is a certificate."""
-
-        def configuration() -> grpc.ServerCertificateConfiguration:
-            assert self._pair is not None  # noqa: S101  # wiring waits for the first certificate
-            roots = self._roots() if require_client_certificate else None
-            return grpc.ssl_server_certificate_configuration([self._pair], roots)
-
-        return grpc.dynamic_ssl_server_credentials(
-            configuration(), configuration, require_client_certificate
-        )

@@ -32,10 +32,11 @@ from meshca.errors import (
     RequestRefused,
 )
 from meshca.spiffe_id import SpiffeId
-from sds.grpc_server import OPTIONS, ServerIdentity, handlers, status_of
+from sds.grpc_server import OPTIONS, handlers, status_of
 from sds.istio_ca import METHOD
 from sds.proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from sds.resources import SECRET_TYPE
+from sds.server_identity import ServerIdentity
 from tests.fakes import FakeClock
 from tests.sds.conftest import Mesh, build_mesh, running
 from tests.sds.proxy import secrets
