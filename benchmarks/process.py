@@ -86,21 +86,29 @@ def server(development: Development, *, module: Sequence[str] = ()) -> Iterator[
 
 
 @contextlib.contextmanager
-def workers(module: str, arguments: Sequence[Mapping[str, Any]]) -> Iterator[list[Worker]]:
-    """Run `python -m benchmarks.MODULE` once for each of `arguments`, off the server's core."""
+def workers(
+    module: str, arguments: Sequence[Mapping[str, Any]], *, cores: set[int] | None = None
+) -> Iterator[list[Worker]]:
+    """Run `python -m benchmarks.MODULE` once for each of `arguments`.
+
+    They run on `cores`: those of `client_cores` if nothing is said.
+    """
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(_worker(module, given)) for given in arguments]
+        running = [
+            stack.enter_context(_worker(module, given, cores or client_cores()))
+            for given in arguments
+        ]
         for worker in running:
             worker.hear()
         yield running
 
 
 @contextlib.contextmanager
-def _worker(module: str, given: Mapping[str, Any]) -> Iterator[Worker]:
+def _worker(module: str, given: Mapping[str, Any], cores: set[int]) -> Iterator[Worker]:
     command = [sys.executable, "-m", f"benchmarks.{module}", json.dumps(given)]
     popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        os.sched_setaffinity(popen.pid, client_cores())
+        os.sched_setaffinity(popen.pid, cores)
         yield Worker(popen)
     finally:
         _stop(popen)

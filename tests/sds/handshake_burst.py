@@ -1,6 +1,6 @@
 """A server whose certificate changes while many clients shake hands with it, in its own process.
 
-Run by test_server_identity.py: what goes wrong here ends the process without an exception. Prints
+Run by test_server_identity.py: what goes wrong here ends the process without an exception. Writes
 how many handshakes were made and how many different certificates they saw.
 """
 
@@ -58,7 +58,7 @@ async def main(handshakes: int) -> None:
             identity.replace(*pair())
             await asyncio.gather(*map(asyncio.wrap_future, burst))
     await server.stop(None)
-    print(done, len(seen))
+    sys.stdout.write(f"{done} {len(seen)}\n")
 
 
 if __name__ == "__main__":
