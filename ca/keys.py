@@ -7,6 +7,7 @@ at least 65537. Everything else is refused by name (NIST SP 800-57; CA/B Forum B
 import os
 import stat
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -71,9 +72,7 @@ def public_key_der(key: LeafPublicKey) -> bytes:
 
 def subject_key_id(spki: bytes) -> bytes:
     """Return the key identifier of a DER SubjectPublicKeyInfo (RFC 7093 method 1: SHA-256)."""
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(der.public_key_bits(spki))
-    return digest.finalize()[:20]
+    return sha256(der.public_key_bits(spki)).digest()[:20]
 
 
 @dataclass(frozen=True, slots=True)

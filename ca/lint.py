@@ -2,59 +2,71 @@
 
 One function a rule, each citing its clause, each returning what is wrong or None. `RULES` is the
 whole list; a rule that is not in it does not exist. Rules look at the certificate as a stranger
-would parse it, and at the `Expectation` of the one who asked for it.
+would: its extensions and dates as `cryptography` parses them, the rest as the exact octets that
+stand at their place in the TBSCertificate. They compare it with the `Expectation` of the one who
+asked for it, never with what the certificate was written from.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from ca import der
+from ca.authority import Authority
+from ca.profile import Profile
 from meshca.errors import IssuanceFault
 from meshca.spiffe_id import SpiffeId
 
 _LEAST_SERIAL_BITS: Final = 64
 _MOST_SERIAL_BITS: Final = 159
-_KNOWN: Final = frozenset(
-    {
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-        ExtensionOID.CRL_DISTRIBUTION_POINTS,
-        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
-    }
-)
+_VERSION_3: Final = bytes.fromhex("a003020102")
+_EMPTY_NAME: Final = bytes.fromhex("3000")
+_EC_PUBLIC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")
+_BOTH_ENDS: Final = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+_IS_CRITICAL: Final = {
+    x509.BasicConstraints: True,
+    x509.KeyUsage: True,
+    x509.ExtendedKeyUsage: False,
+    x509.SubjectKeyIdentifier: False,
+    x509.AuthorityKeyIdentifier: False,
+    x509.SubjectAlternativeName: True,
+    x509.CRLDistributionPoints: False,
+    x509.AuthorityInformationAccess: False,
+}
+_KNOWN: Final = frozenset(_IS_CRITICAL)
+
+_Extensions = Mapping[type[x509.ExtensionType], x509.Extension[x509.ExtensionType]]
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What the certificate must say; `bounds` are the validity periods of all above it."""
+    """What the certificate must say: whose it is, for which key, under whom, by which profile."""
 
     spiffe_id: SpiffeId
-    trust_domain: str
-    subject_public_key: bytes
-    subject_key_id: bytes
-    issuer: bytes
-    authority_key_id: bytes
-    signature_algorithm: bytes
-    earliest: datetime
-    latest: datetime
-    longest: timedelta
     dns_names: tuple[str, ...]
+    public_key: bytes
+    subject_key_id: bytes
+    authority: Authority
+    profile: Profile
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A certificate under lint: parsed once, extensions by type."""
+    """A certificate taken apart once: octets as they stand, dates, extensions by type."""
 
-    certificate: x509.Certificate
-    extensions: dict[type[x509.ExtensionType], x509.Extension[x509.ExtensionType]]
+    version: bytes
+    serial: bytes
+    signature_algorithms: tuple[bytes, bytes]
+    issuer: bytes
+    subject: bytes
+    public_key: bytes
+    not_before: datetime
+    not_after: datetime
+    extensions: _Extensions
     expected: Expectation
 
 
@@ -62,16 +74,37 @@ _E = TypeVar("_E", bound=x509.ExtensionType)
 Rule = Callable[[Candidate], str | None]
 
 
-def check(certificate: x509.Certificate, expected: Expectation) -> None:
-    """Apply every rule of RULES; raise IssuanceFault naming each one that is broken."""
-    try:
-        extensions = {type(e.value): e for e in certificate.extensions}
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise IssuanceFault(f"lint: extensions do not parse: {error}") from error
-    candidate = Candidate(certificate, extensions, expected)
+def check(certificate: bytes, expected: Expectation) -> None:
+    """Apply every rule of RULES to a DER certificate; its signature may be a stand-in.
+
+    Raises IssuanceFault naming each rule that is broken.
+    """
+    candidate = _take_apart(certificate, expected)
     broken = [f"{r.__name__}: {wrong}" for r in RULES if (wrong := r(candidate)) is not None]
     if broken:
         raise IssuanceFault("lint refused the certificate: " + "; ".join(broken))
+
+
+def _take_apart(certificate: bytes, expected: Expectation) -> Candidate:
+    try:
+        tbs, outer_algorithm, _ = der.items(certificate)
+        version, serial, algorithm, issuer, _, subject, public_key, _ = der.items(tbs)
+        parsed = x509.load_der_x509_certificate(certificate)
+        extensions = {type(e.value): e for e in parsed.extensions}
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise IssuanceFault(f"lint: the certificate does not parse: {error}") from error
+    return Candidate(
+        version,
+        serial,
+        (outer_algorithm, algorithm),
+        issuer,
+        subject,
+        public_key,
+        parsed.not_valid_before_utc,
+        parsed.not_valid_after_utc,
+        extensions,
+        expected,
+    )
 
 
 def _value(candidate: Candidate, kind: type[_E]) -> _E | None:
@@ -79,122 +112,167 @@ def _value(candidate: Candidate, kind: type[_E]) -> _E | None:
     return found.value if found is not None and isinstance(found.value, kind) else None
 
 
-def _is_critical(candidate: Candidate, kind: type[x509.ExtensionType]) -> bool:
-    found = candidate.extensions.get(kind)
-    return found is not None and found.critical
-
-
 def version_is_3(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.1: extensions need version 3."""
-    return None if c.certificate.version is x509.Version.v3 else "not version 3"
+    return None if c.version == _VERSION_3 else "not version 3"
 
 
 def serial_is_random_and_fits(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.2: positive, at most 20 octets; and never so short that it looks counted."""
-    bits = c.certificate.serial_number.bit_length()
-    if c.certificate.serial_number <= 0 or not _LEAST_SERIAL_BITS <= bits <= _MOST_SERIAL_BITS:
-        return f"serial has {bits} bits"
-    return None
+    serial = int.from_bytes(der.contents(c.serial), "big", signed=True)
+    if serial > 0 and _LEAST_SERIAL_BITS <= serial.bit_length() <= _MOST_SERIAL_BITS:
+        return None
+    return f"serial {serial:x} has {serial.bit_length()} bits"
 
 
 def signature_algorithm_is_the_authoritys(c: Candidate) -> str | None:
     """RFC 5280 4.1.1.2, 4.1.2.3: both identifiers are the one the signing key uses."""
-    algorithm = c.expected.signature_algorithm
-    tbs = c.certificate.tbs_certificate_bytes
-    return None if algorithm in tbs[:64] else "another signature algorithm than the authority's"
+    ours = c.expected.authority.signature_algorithm
+    return None if c.signature_algorithms == (ours, ours) else "not the authority's algorithm"
 
 
 def issuer_is_the_authority(c: Candidate) -> str | None:
-    """RFC 5280 4.1.2.4: the issuer's name, not empty, to the byte."""
-    issuer = c.certificate.issuer.public_bytes()
-    return None if issuer == c.expected.issuer and len(issuer) > 2 else "another issuer name"
+    """RFC 5280 4.1.2.4: the authority's own name, to the octet, and not empty."""
+    same = c.issuer == c.expected.authority.subject_der
+    return None if same and c.issuer != _EMPTY_NAME else "another issuer than the authority"
 
 
 def validity_is_inside_the_chain(c: Candidate) -> str | None:
     """RFC 5280 6.1.3 (a)(2); invariant 3: no leaf outlives, or predates, what it chains to."""
-    begin, end = c.certificate.not_valid_before_utc, c.certificate.not_valid_after_utc
-    if begin >= end:
+    authority = c.expected.authority
+    if c.not_before >= c.not_after:
         return "notBefore is not before notAfter"
-    if begin < c.expected.earliest:
-        return f"begins before its chain does ({c.expected.earliest.isoformat()})"
-    return None if end <= c.expected.latest else f"outlives {c.expected.latest.isoformat()}"
+    if c.not_before < authority.not_before:
+        return f"begins before its chain does ({authority.not_before.isoformat()})"
+    if c.not_after > authority.not_after:
+        return f"outlives its chain ({authority.not_after.isoformat()})"
+    return None
 
 
 def validity_is_short(c: Candidate) -> str | None:
     """The profile's maximum lifetime, backdating included."""
-    length = c.certificate.not_valid_after_utc - c.certificate.not_valid_before_utc
-    return None if length <= c.expected.longest else f"valid for {length}"
+    profile = c.expected.profile
+    length = c.not_after - c.not_before
+    return None if length <= profile.maximum_lifetime + profile.backdate else f"valid for {length}"
 
 
 def subject_is_empty(c: Candidate) -> str | None:
     """Profile: identity is in the SAN only, so nothing else can be mistaken for it."""
-    return None if not list(c.certificate.subject) else "the subject is not empty"
+    return None if c.subject == _EMPTY_NAME else "the subject is not empty"
 
 
 def public_key_is_the_requested(c: Candidate) -> str | None:
     """Invariant 1: the certified key is the one whose possession was proven."""
-    spki = c.certificate.tbs_certificate_bytes.find(c.expected.subject_public_key)
-    return None if spki >= 0 else "another public key than requested"
+    return None if c.public_key == c.expected.public_key else "another public key than requested"
 
 
-def san_is_critical_with_one_spiffe_uri(c: Candidate) -> str | None:
-    """X509-SVID 2, 3.1; RFC 5280 4.2.1.6: one URI, the caller's; critical: no subject."""
+def san_is_one_spiffe_uri(c: Candidate) -> str | None:
+    """X509-SVID 2: one URI, the caller's; besides it only the DNS names that policy allows."""
     san = _value(c, x509.SubjectAlternativeName)
-    if san is None or not _is_critical(c, x509.SubjectAlternativeName):
-        return "no critical subject alternative name"
-    uris = san.get_values_for_type(x509.UniformResourceIdentifier)
-    if uris != [str(c.expected.spiffe_id)]:
-        return "the URIs are not exactly the caller's SPIFFE ID"
-    names = tuple(san.get_values_for_type(x509.DNSName))
-    if names != c.expected.dns_names or len(list(san)) != 1 + len(names):
-        return "names beyond those that policy allows"
+    if san is None:
+        return "no subject alternative name"
+    wanted: list[tuple[type[x509.GeneralName], str]]
+    wanted = [(x509.UniformResourceIdentifier, str(c.expected.spiffe_id))]
+    wanted += [(x509.DNSName, name) for name in c.expected.dns_names]
+    if [(type(name), name.value) for name in san] != wanted:
+        return "the names are not exactly the caller's SPIFFE ID and the allowed DNS names"
     return None
 
 
 def identity_is_a_leaf_of_the_trust_domain(c: Candidate) -> str | None:
     """X509-SVID 3.1: a leaf's ID has a path; and it lies in our trust domain."""
-    ours = c.expected.spiffe_id.trust_domain == c.expected.trust_domain
-    return None if ours and c.expected.spiffe_id.is_leaf else "not a leaf ID of the trust domain"
+    spiffe_id = c.expected.spiffe_id
+    ours = spiffe_id.trust_domain == c.expected.profile.trust_domain
+    return None if ours and spiffe_id.is_leaf else "not a leaf ID of the trust domain"
 
 
 def basic_constraints_say_leaf(c: Candidate) -> str | None:
-    """RFC 5280 4.2.1.9; X509-SVID 4.1: critical, cA false."""
+    """RFC 5280 4.2.1.9; X509-SVID 4.1: present, cA false."""
     value = _value(c, x509.BasicConstraints)
-    critical = _is_critical(c, x509.BasicConstraints)
-    return None if value is not None and critical and not value.ca else "not critical cA=false"
+    return None if value is not None and not value.ca else "not cA=false"
 
 
 def key_usage_is_for_a_leaf(c: Candidate) -> str | None:
-    """X509-SVID 4.3: critical, digitalSignature, neither keyCertSign nor cRLSign."""
+    """X509-SVID 4.3: digitalSignature, neither keyCertSign nor cRLSign nor any other use.
+
+    Besides it keyAgreement for EC (RFC 5480 3) or keyEncipherment for RSA (RFC 5280 4.2.1.3).
+    """
     value = _value(c, x509.KeyUsage)
-    if value is None or not _is_critical(c, x509.KeyUsage):
-        return "no critical key usage"
-    if not value.digital_signature or value.key_cert_sign or value.crl_sign:
-        return "key usage is not that of a leaf"
-    return None
+    if value is None or not value.digital_signature:
+        return "no digitalSignature"
+    if value.key_cert_sign or value.crl_sign:
+        return "keyCertSign or cRLSign on a leaf"
+    is_ec = _EC_PUBLIC_KEY in c.public_key[:32]
+    if value.key_agreement is not is_ec or value.key_encipherment is is_ec:
+        return "key usage does not fit the kind of key"
+    other = value.content_commitment or value.data_encipherment
+    return "key usage beyond that of a leaf" if other else None
 
 
 def extended_key_usage_is_both_ends(c: Candidate) -> str | None:
     """X509-SVID 4.4: serverAuth and clientAuth, nothing else."""
     value = _value(c, x509.ExtendedKeyUsage)
-    both = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
-    return None if value is not None and set(value) == both else "not serverAuth and clientAuth"
+    return None if value is not None and set(value) == _BOTH_ENDS else "not both ends of TLS"
 
 
-def key_identifiers_link_the_chain(c: Candidate) -> str | None:
-    """RFC 5280 4.2.1.1, 4.2.1.2: SKI of this key, AKI equal to the issuer's SKI."""
-    ski, aki = _value(c, x509.SubjectKeyIdentifier), _value(c, x509.AuthorityKeyIdentifier)
-    if ski is None or ski.digest != c.expected.subject_key_id:
-        return "the subject key identifier is not that of the key"
-    if aki is None or aki.key_identifier != c.expected.authority_key_id:
-        return "the authority key identifier is not the issuer's"
-    return None
+def subject_key_identifier_is_the_keys(c: Candidate) -> str | None:
+    """RFC 5280 4.2.1.2; RFC 7093 method 1: the identifier of this very key."""
+    ski = _value(c, x509.SubjectKeyIdentifier)
+    same = ski is not None and ski.digest == c.expected.subject_key_id
+    return None if same else "not the identifier of the certified key"
+
+
+def authority_key_identifier_is_the_issuers(c: Candidate) -> str | None:
+    """RFC 5280 4.2.1.1: equal to the issuer's subject key identifier, so that chains are found."""
+    aki = _value(c, x509.AuthorityKeyIdentifier)
+    same = aki is not None and aki.key_identifier == c.expected.authority.subject_key_id
+    return None if same else "not the issuer's subject key identifier"
+
+
+def criticality_is_right(c: Candidate) -> str | None:
+    """RFC 5280 4.2; X509-SVID 3.1, 4.1, 4.3: what must be critical is, and nothing else.
+
+    The SAN is critical because the subject is empty.
+    """
+    wrong = [
+        kind.__name__
+        for kind, extension in c.extensions.items()
+        if _IS_CRITICAL.get(kind, extension.critical) is not extension.critical
+    ]
+    return f"wrong for {', '.join(wrong)}" if wrong else None
+
+
+def urls_are_those_that_answer(c: Candidate) -> str | None:
+    """RFC 5280 4.2.1.13, 4.2.2.1: CRL and issuer URLs if a public listener answers, else none."""
+    crl, issuer = c.expected.profile.urls_of(c.expected.authority.authority_id)
+    if _crl_url(c) != crl:
+        return f"the CRL distribution point is not {crl}"
+    return None if _issuer_url(c) == issuer else f"the CA issuers URL is not {issuer}"
+
+
+def _crl_url(c: Candidate) -> str | None:
+    points = _value(c, x509.CRLDistributionPoints)
+    if points is None:
+        return None
+    names = points[0].full_name or []
+    plain = len(points) == 1 and len(names) == 1 and not points[0].reasons
+    return str(names[0].value) if plain and not points[0].crl_issuer else "several, or in parts"
+
+
+def _issuer_url(c: Candidate) -> str | None:
+    access = _value(c, x509.AuthorityInformationAccess)
+    if access is None:
+        return None
+    methods = {description.access_method for description in access}
+    plain = len(access) == 1 and methods == {AuthorityInformationAccessOID.CA_ISSUERS}
+    return str(access[0].access_location.value) if plain else "several, or another method"
 
 
 def no_other_extension(c: Candidate) -> str | None:
     """Profile: what is not in it is not issued."""
-    other = [e.oid.dotted_string for e in c.certificate.extensions if e.oid not in _KNOWN]
-    return f"unexpected extensions {other}" if other else None
+    if c.extensions.keys() <= _KNOWN:
+        return None
+    return f"unexpected {[e.oid.dotted_string for k, e in c.extensions.items() if k not in _KNOWN]}"
 
 
 RULES: Final[Sequence[Rule]] = (
@@ -206,11 +284,14 @@ RULES: Final[Sequence[Rule]] = (
     validity_is_short,
     subject_is_empty,
     public_key_is_the_requested,
-    san_is_critical_with_one_spiffe_uri,
+    san_is_one_spiffe_uri,
     identity_is_a_leaf_of_the_trust_domain,
     basic_constraints_say_leaf,
     key_usage_is_for_a_leaf,
     extended_key_usage_is_both_ends,
-    key_identifiers_link_the_chain,
+    subject_key_identifier_is_the_keys,
+    authority_key_identifier_is_the_issuers,
+    criticality_is_right,
+    urls_are_those_that_answer,
     no_other_extension,
 )

@@ -23,3 +23,10 @@ class Profile:
             raise ValueError("the lifetime must be positive and at most the maximum")
         if self.backdate < timedelta(0):
             raise ValueError("backdate is negative")
+
+    def urls_of(self, authority_id: str) -> tuple[str | None, str | None]:
+        """Return where the CRL and the certificate of an authority are published, or None twice."""
+        if self.public_url is None:
+            return None, None
+        url = self.public_url
+        return f"{url}/crl/{authority_id}.crl", f"{url}/ca/{authority_id}.der"

@@ -5,12 +5,15 @@ carries several URIs, or a URI that is not the caller's shows a confused or host
 clear refusal serves better than a certificate that does not say what was asked.
 """
 
+import binascii
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from ca.keys import (
     LeafPublicKey,
@@ -24,6 +27,12 @@ from meshca.errors import RequestRefused
 from meshca.spiffe_id import SpiffeId
 
 MAXIMUM_CSR_BYTES = 32 * 1024
+_PEM_BEGIN = b"-----BEGIN"
+_PEM = re.compile(
+    rb"\s*-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)"
+    rb"-----END (?:NEW )?CERTIFICATE REQUEST-----\s*"
+)
+_DIGESTS = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ def from_csr(csr: bytes, caller: SpiffeId, lifetime: timedelta | None = None) ->
     """
     parsed = _parse(csr)
     key = _public_key(parsed)
-    _check_proof_of_possession(parsed)
+    _check_proof_of_possession(parsed, key)
     _check_extensions(parsed, caller)
     return IssuanceRequest(
         public_key_der(key), isinstance(key, ec.EllipticCurvePublicKey), lifetime
@@ -68,13 +77,18 @@ def from_csr(csr: bytes, caller: SpiffeId, lifetime: timedelta | None = None) ->
 def _parse(csr: bytes) -> x509.CertificateSigningRequest:
     if len(csr) > MAXIMUM_CSR_BYTES:
         raise RequestRefused("csr_too_large", f"the CSR is larger than {MAXIMUM_CSR_BYTES} bytes")
-    load = (
-        x509.load_pem_x509_csr if csr.lstrip().startswith(b"-----BEGIN") else x509.load_der_x509_csr
-    )
     try:
-        return load(csr)
+        return x509.load_der_x509_csr(_der(csr) if _PEM_BEGIN in csr else csr)
     except ValueError as error:
         raise RequestRefused("csr_malformed", "the CSR is not PKCS#10 in PEM or DER") from error
+
+
+def _der(pem: bytes) -> bytes:
+    """Return what one strict PEM block holds (RFC 7468 3); raises ValueError for anything else."""
+    block = _PEM.fullmatch(pem)
+    if block is None:
+        raise ValueError("not one PEM block of a certificate request and nothing else")
+    return binascii.a2b_base64(block[1].translate(None, b" \t\r\n"), strict_mode=True)
 
 
 def _public_key(csr: x509.CertificateSigningRequest) -> LeafPublicKey:
@@ -84,13 +98,25 @@ def _public_key(csr: x509.CertificateSigningRequest) -> LeafPublicKey:
         raise RequestRefused("weak_key", "the CSR's public key is malformed") from error
 
 
-def _check_proof_of_possession(csr: x509.CertificateSigningRequest) -> None:
+def _check_proof_of_possession(csr: x509.CertificateSigningRequest, key: LeafPublicKey) -> None:
+    """Verify the CSR's signature with its key (RFC 2986 4.2), loaded once: half the cost."""
     try:
-        valid = csr.is_signature_valid
+        digest = csr.signature_hash_algorithm
+        if not isinstance(digest, _DIGESTS):
+            raise RequestRefused("csr_signature", "the CSR is not signed with SHA-256, 384 or 512")
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(csr.signature, csr.tbs_certrequest_bytes, ec.ECDSA(digest))
+        else:
+            scheme = csr.signature_algorithm_parameters
+            if not isinstance(scheme, padding.PKCS1v15 | padding.PSS):
+                raise RequestRefused("csr_signature", "the CSR's signature is not of its RSA key")
+            key.verify(csr.signature, csr.tbs_certrequest_bytes, scheme, digest)
+    except InvalidSignature as error:
+        raise RequestRefused(
+            "csr_signature", "the CSR's signature does not verify with its key"
+        ) from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RequestRefused("csr_signature", "the CSR's signature cannot be checked") from error
-    if not valid:
-        raise RequestRefused("csr_signature", "the CSR's signature does not verify with its key")
 
 
 def _check_extensions(csr: x509.CertificateSigningRequest, caller: SpiffeId) -> None:

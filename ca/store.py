@@ -1,5 +1,6 @@
 """The inventory of certificates: written before signing, marked once signed, read by filter."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from identity.caller import Evidence
-from meshca.database import bulk_insert, metadata
+from meshca.database import bulk_insert, chunks, metadata
 from meshca.errors import NotFound
 
 INTENT = "intent"
@@ -88,13 +89,23 @@ class SignedSink:
     """Completes rows whose signature followed."""
 
     def write(self, connection: sa.Connection, records: Sequence[Signed]) -> None:
-        """Store each certificate with its intent."""
-        statement = sa.text(
-            "UPDATE certificates SET status = 'issued', certificate = :der WHERE serial = :serial"
-        )
-        connection.execute(
-            statement, [{"der": signed.certificate, "serial": signed.serial} for signed in records]
-        )
+        """Store each certificate with its intent, many to a statement."""
+        placeholder = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+        for chunk in chunks(records):
+            values = tuple(
+                value for signed in chunk for value in (signed.serial, signed.certificate)
+            )
+            connection.exec_driver_sql(_completion(len(chunk), placeholder), values)
+
+
+@functools.lru_cache(maxsize=16)
+def _completion(rows: int, placeholder: str) -> str:
+    values = ",".join([f"({placeholder},{placeholder})"] * rows)
+    return (
+        f"WITH signed(serial, der) AS (VALUES {values}) "  # noqa: S608  # placeholders only
+        "UPDATE certificates SET status = 'issued', certificate = signed.der "
+        "FROM signed WHERE certificates.serial = signed.serial"
+    )
 
 
 def _row(intent: Intent) -> tuple[str | int | bytes | None, ...]:

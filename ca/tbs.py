@@ -21,6 +21,8 @@ _KEY_USAGE_RSA = bytes.fromhex("300e0603551d0f0101ff0404030205a0")
 _EXTENDED_KEY_USAGE = bytes.fromhex(
     "301d0603551d250416301406082b0601050507030106082b06010505070302"
 )
+_EXTENSIONS_EC = _BASIC_CONSTRAINTS + _KEY_USAGE_EC + _EXTENDED_KEY_USAGE
+_EXTENSIONS_RSA = _BASIC_CONSTRAINTS + _KEY_USAGE_RSA + _EXTENDED_KEY_USAGE
 _SUBJECT_KEY_ID = bytes.fromhex("0603551d0e")
 _AUTHORITY_KEY_ID = bytes.fromhex("0603551d23")
 _SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("0603551d11")
@@ -51,12 +53,9 @@ class LeafFields:
 
 def encode(fields: LeafFields) -> bytes:
     """Return the DER TBSCertificate that `fields` describe (RFC 5280 4.1)."""
-    validity = der.encode(0x30, der.time(fields.not_before), der.time(fields.not_after))
     extensions = der.encode(
         0x30,
-        _BASIC_CONSTRAINTS,
-        _KEY_USAGE_EC if fields.is_ec else _KEY_USAGE_RSA,
-        _EXTENDED_KEY_USAGE,
+        _EXTENSIONS_EC if fields.is_ec else _EXTENSIONS_RSA,
         _extension(_SUBJECT_KEY_ID, der.encode(0x04, fields.subject_key_id)),
         _alternative_names(fields.uri, fields.dns_names),
         _issuer_extensions(fields.authority_key_id, fields.crl_url, fields.issuer_url),
@@ -67,7 +66,7 @@ def encode(fields: LeafFields) -> bytes:
         der.integer(fields.serial),
         fields.signature_algorithm,
         fields.issuer,
-        validity,
+        der.validity(fields.not_before, fields.not_after),
         _EMPTY_NAME,
         fields.public_key,
         der.encode(0xA3, extensions),
