@@ -1,9 +1,13 @@
 """The database: engines, migrations, and the one writer that commits in groups.
 
 Rules. Reads use `engine.connect()`. Every write goes through `GroupWriter`: callers hand it
-records and wait for the commit that holds them; one thread writes everything that arrived while
-the last commit ran as one transaction. Which table a record belongs to is the business of the
-`Sink` registered for its type, so this file knows no table.
+records and wait for the commit that holds them. Which table a record belongs to is the business of
+the `Sink` registered for its type, so this file knows no table.
+
+Groups are collected on the event loop and written by one thread, a transaction a group. A group
+holds everything that was handed in while the last commit ran. When the last group was a crowd, the
+next one waits up to GROUP_WINDOW_SECONDS for company: a commit costs as much as ten records. What
+nobody waits for (`enqueue`) travels with the next group, or alone after DEFERRED_SECONDS.
 
 SQLite runs in WAL mode with synchronous=FULL: a commit that returned survives power loss.
 """
@@ -13,15 +17,17 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
 from meshca.clock import Clock
@@ -31,11 +37,15 @@ from meshca.metrics import Metrics
 
 metadata = sa.MetaData()
 
-MAXIMUM_GROUP = 64
+MAXIMUM_GROUP = 256
 MAXIMUM_PENDING = 20_000
-_ROWS_PER_STATEMENT = 64
+GROUP_WINDOW_SECONDS = 0.002
+DEFERRED_SECONDS = 0.05
+_CROWD = 4
+_ROWS_PER_STATEMENT = (64, 16, 4, 1)
 _BUSY_TIMEOUT_MS = 5_000
 
+_T = TypeVar("_T")
 log = get_logger("database")
 
 
@@ -100,11 +110,13 @@ def migrate(engine: sa.Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
-        with engine.connect().execution_options(meshca_writes=True) as connection:
-            with connection.begin():
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-    except (sa.exc.SQLAlchemyError, command.util.CommandError) as error:
+        with (
+            engine.connect().execution_options(meshca_writes=True) as connection,
+            connection.begin(),
+        ):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except (sa.exc.SQLAlchemyError, CommandError) as error:
         raise StoreUnavailable(
             f"cannot migrate {describe(str(engine.url))}: {_cause(error)}"
         ) from error
@@ -117,10 +129,18 @@ def bulk_insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Seque
     at each row.
     """
     placeholder = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        chunk = rows[start : start + _ROWS_PER_STATEMENT]
+    for chunk in chunks(rows):
         statement = _insert_statement(table, len(chunk), placeholder)
-        connection.exec_driver_sql(statement, tuple(value for row in chunk for value in row))
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(chunk)))
+
+
+def chunks(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Yield `rows` in pieces of a few sizes only, so that drivers keep each statement prepared."""
+    start = 0
+    for size in _ROWS_PER_STATEMENT:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
 
 
 def insert_columns(table: sa.Table) -> list[str]:
@@ -142,12 +162,15 @@ class _Submission:
     done: "asyncio.Future[None] | None"
 
 
+_Group = list[_Submission]
+
+
 @dataclass(slots=True)
 class GroupWriter:
     """The process's only writer: `async with` it, then `await submit(...)`.
 
     `sinks` maps each record type to its table's Sink; within a transaction they run in the
-    mapping's order.
+    mapping's order. Everything but the writing itself happens on the event loop.
     """
 
     engine: sa.Engine
@@ -155,8 +178,13 @@ class GroupWriter:
     clock: Clock
     metrics: Metrics
     maximum_pending: int = MAXIMUM_PENDING
-    _queue: "queue.SimpleQueue[_Submission | None]" = field(default_factory=queue.SimpleQueue)
+    _groups: "queue.SimpleQueue[_Group | None]" = field(default_factory=queue.SimpleQueue)
+    _waiting: _Group = field(default_factory=list)
     _pending: int = 0
+    _is_writing: bool = False
+    _is_crowded: bool = False
+    _alarm: asyncio.TimerHandle | None = None
+    _alarm_is_urgent: bool = False
     _thread: threading.Thread | None = None
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -173,10 +201,12 @@ class GroupWriter:
         trace: TracebackType | None,
     ) -> None:
         """Commit what is pending, then stop the thread."""
-        if self._thread is not None:
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            while self._waiting:
+                self._hand_over()
+            self._groups.put(None)
+            await asyncio.to_thread(thread.join)
 
     async def submit(self, *records: Any) -> None:
         """Write `records` in one transaction and return once it is committed.
@@ -186,7 +216,7 @@ class GroupWriter:
         """
         assert self._loop is not None, "the writer is not running"  # noqa: S101  # a programmer's error
         done = self._loop.create_future()
-        self._enqueue(_Submission(records, done))
+        self._admit(_Submission(records, done))
         await done
 
     def enqueue(self, *records: Any) -> None:
@@ -194,27 +224,78 @@ class GroupWriter:
 
         Raises Overloaded when too many submissions already wait.
         """
-        self._enqueue(_Submission(records, None))
+        self._admit(_Submission(records, None))
 
-    def _enqueue(self, submission: _Submission) -> None:
+    def _admit(self, submission: _Submission) -> None:
         if self._thread is None:
             raise StoreUnavailable("the writer has stopped")
         if self._pending >= self.maximum_pending:
             raise Overloaded(f"{self._pending} writes already wait for their commit")
         self._pending += 1
+        self._waiting.append(submission)
+        if not self._is_writing:
+            self._schedule(is_urgent=submission.done is not None)
+
+    def _schedule(self, *, is_urgent: bool) -> None:
+        """Hand the next group over when it is full, or when its window ends."""
+        if len(self._waiting) >= MAXIMUM_GROUP:
+            self._hand_over()
+        elif self._alarm is None or (is_urgent and not self._alarm_is_urgent):
+            self._silence()
+            delay = (
+                (GROUP_WINDOW_SECONDS if self._is_crowded else 0.0)
+                if is_urgent
+                else DEFERRED_SECONDS
+            )
+            assert self._loop is not None  # noqa: S101  # set before anything is admitted
+            self._alarm = self._loop.call_later(delay, self._hand_over)
+            self._alarm_is_urgent = is_urgent
+
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _hand_over(self) -> None:
+        """Give the thread its next group."""
+        self._silence()
+        group, self._waiting = self._waiting[:MAXIMUM_GROUP], self._waiting[MAXIMUM_GROUP:]
+        self._is_writing = True
         self.metrics.pending_writes.set(self._pending)
-        self._queue.put(submission)
+        self._groups.put(group)
+
+    def _resolve(self, group: _Group, errors: list[BaseException | None]) -> None:
+        """Tell those who wait, on the event loop, and begin the next group."""
+        self._pending -= len(group)
+        self.metrics.pending_writes.set(self._pending)
+        waiters = 0
+        for submission, error in zip(group, errors, strict=True):
+            done = submission.done
+            if done is None:
+                continue
+            waiters += 1
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+        self._is_crowded = waiters >= _CROWD
+        self._is_writing = False
+        if self._waiting:
+            self._schedule(is_urgent=any(s.done is not None for s in self._waiting))
 
     def _run(self) -> None:
+        """Write groups until told to stop: the thread."""
         with contextlib.ExitStack() as stack:
             connection: sa.Connection | None = None
-            while (first := self._queue.get()) is not None:
-                group, last = self._collect(first)
+            while (group := self._groups.get()) is not None:
                 if connection is None or connection.invalidated or connection.closed:
                     connection = self._connect(stack)
-                self._finish(group, self._write_group(connection, group))
-                if last:
-                    return
+                errors = self._write_group(connection, group)
+                assert self._loop is not None  # noqa: S101  # set before the thread starts
+                with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._resolve, group, errors)
 
     def _connect(self, stack: contextlib.ExitStack) -> sa.Connection | None:
         try:
@@ -224,21 +305,8 @@ class GroupWriter:
             return None
         return stack.enter_context(connection)
 
-    def _collect(self, first: _Submission) -> tuple[list[_Submission], bool]:
-        """Return everything that has arrived, up to a group, and whether to stop after it."""
-        group = [first]
-        while len(group) < MAXIMUM_GROUP:
-            try:
-                submission = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if submission is None:
-                return group, True
-            group.append(submission)
-        return group, False
-
     def _write_group(
-        self, connection: sa.Connection | None, group: list[_Submission]
+        self, connection: sa.Connection | None, group: _Group
     ) -> list[BaseException | None]:
         """Return, for each submission, None or the error that kept it out of the database."""
         if connection is None:
@@ -252,11 +320,11 @@ class GroupWriter:
         # One bad record must not fail its neighbours: each alone, in order.
         return [self._transaction(connection, [submission]) for submission in group]
 
-    def _transaction(
-        self, connection: sa.Connection, group: list[_Submission]
-    ) -> StoreUnavailable | None:
+    def _transaction(self, connection: sa.Connection, group: _Group) -> StoreUnavailable | None:
         try:
             with connection.begin():
+                if not any(submission.records for submission in group):
+                    connection.exec_driver_sql("SELECT 1")  # somebody asks whether it answers
                 for kind, sink in self.sinks.items():
                     records = [r for s in group for r in s.records if type(r) is kind]
                     if records:
@@ -267,19 +335,3 @@ class GroupWriter:
             failure.__cause__ = error
             return failure
         return None
-
-    def _finish(self, group: list[_Submission], errors: list[BaseException | None]) -> None:
-        assert self._loop is not None  # noqa: S101  # set before the thread starts
-        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-            self._loop.call_soon_threadsafe(self._resolve, group, errors)
-
-    def _resolve(self, group: list[_Submission], errors: list[BaseException | None]) -> None:
-        self._pending -= len(group)
-        self.metrics.pending_writes.set(self._pending)
-        for submission, error in zip(group, errors, strict=True):
-            if submission.done is None or submission.done.done():
-                continue
-            if error is None:
-                submission.done.set_result(None)
-            else:
-                submission.done.set_exception(error)
