@@ -39,6 +39,7 @@ from sds.admission import Admission
 from sds.doors import Doors
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
+from sds.meters import meters_by_type
 from sds.server_identity import ServerIdentity
 from sds.snapshot import Shared
 
@@ -121,6 +122,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         istio=IstioCertificates(issuance=issuance, authorities=authorities),
         clock=clock,
         metrics=metrics,
+        meters=meters_by_type(metrics),
     )
     return Service(
         settings=settings,

@@ -7,6 +7,7 @@ One broken secret makes Envoy refuse its siblings too, and revocation then fails
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -20,11 +21,15 @@ from rotation.schedule import renewal_instant
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What one workload instance proves itself with; the key is in memory only, never shown."""
+    """What one workload instance proves itself with; the key is in memory only, never shown.
+
+    `version` is a function of the chain, and so of the key, which is the leaf's.
+    """
 
     svid: Svid
     private_key_pem: bytes = field(repr=False)
     renew_at: datetime
+    version: str
 
 
 def make_credential(
@@ -40,7 +45,8 @@ def make_credential(
         raise IssuanceFault(f"serial {svid.serial}: the key is not the certificate's")
     _check_chain(svid, roots)
     instant = renewal_instant(svid.serial, issued_at=svid.issued_at, not_after=svid.not_after)
-    return Credential(svid, private_key_pem, instant)
+    version = sha256(b"".join(svid.chain_pem)).hexdigest()[:32]
+    return Credential(svid, private_key_pem, instant, version)
 
 
 def _check_chain(svid: Svid, roots: Sequence[x509.Certificate]) -> None:

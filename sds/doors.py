@@ -5,8 +5,8 @@ calls would be one more adapter over this file.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -25,9 +25,10 @@ from rotation.leaves import Leaves
 from sds.admission import Admission, Peer
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
+from sds.meters import Meters
 from sds.proto.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE
-from sds.session import DeltaSession, Session, SotwSession
+from sds.session import DeltaSession, Receive, Send, Session, SotwSession
 from sds.snapshot import Shared
 
 SDS: Final = "sds"
@@ -42,6 +43,7 @@ FETCH_SECONDS: Final = 5.0
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_Session = TypeVar("_Session", SotwSession, DeltaSession)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,42 +57,31 @@ class Doors:
     istio: IstioCertificates
     clock: Clock
     metrics: Metrics
+    meters: Mapping[str, Meters]
 
     async def stream(
         self,
         service: str,
-        requests: AsyncIterator[DiscoveryRequest],
+        receive: Receive[DiscoveryRequest],
+        send: Send[DiscoveryResponse],
         metadata: Mapping[str, str],
         peer: Peer,
-    ) -> AsyncGenerator[DiscoveryResponse, None]:
-        """Serve one state-of-the-world stream of `service`."""
+    ) -> None:
+        """Serve one state-of-the-world stream of `service` until it ends."""
         caller = await self.admission.admit(service, metadata, peer)
-        async with aclosing(self._serve(self._sotw(caller, service, peer), requests)) as responses:
-            async for response in responses:
-                yield response
+        await self._serve(self._session(SotwSession, caller, service, peer), receive, send)
 
     async def delta(
         self,
         service: str,
-        requests: AsyncIterator[DeltaDiscoveryRequest],
+        receive: Receive[DeltaDiscoveryRequest],
+        send: Send[DeltaDiscoveryResponse],
         metadata: Mapping[str, str],
         peer: Peer,
-    ) -> AsyncGenerator[DeltaDiscoveryResponse, None]:
-        """Serve one incremental stream of `service`."""
+    ) -> None:
+        """Serve one incremental stream of `service` until it ends."""
         caller = await self.admission.admit(service, metadata, peer)
-        session = DeltaSession(
-            caller,
-            peer=peer.address,
-            service=service,
-            types=TYPES[service],
-            leaves=self.leaves,
-            shared=self.shared,
-            clock=self.clock,
-            metrics=self.metrics,
-        )
-        async with aclosing(self._serve(session, requests)) as responses:
-            async for response in responses:
-                yield response
+        await self._serve(self._session(DeltaSession, caller, service, peer), receive, send)
 
     async def fetch(
         self, service: str, request: DiscoveryRequest, metadata: Mapping[str, str], peer: Peer
@@ -100,14 +91,19 @@ class Doors:
         if not request.type_url:
             request.type_url = TYPES[service][0]
         request.response_nonce = ""
-        responses = self._serve(self._sotw(caller, service, peer), _one_request(request))
-        try:
+        session = self._session(SotwSession, caller, service, peer)
+        answers: list[DiscoveryResponse] = []
+
+        async def take(response: DiscoveryResponse) -> None:
+            answers.append(response)
+            session.end()
+
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FETCH_SECONDS):
-                return await anext(responses)
-        except (TimeoutError, StopAsyncIteration) as error:
-            raise NotFound("none of the requested resources exists for this caller") from error
-        finally:
-            await responses.aclose()
+                await self._serve(session, _only(request), take)
+        if not answers:
+            raise NotFound("none of the requested resources exists for this caller")
+        return answers[0]
 
     async def create_certificate(
         self, request: IstioCertificateRequest, metadata: Mapping[str, str], peer: Peer
@@ -120,8 +116,10 @@ class Doors:
             self.admission.refuse("csr", error, peer, caller)
             raise
 
-    def _sotw(self, caller: Caller, service: str, peer: Peer) -> SotwSession:
-        return SotwSession(
+    def _session(
+        self, variant: type[_Session], caller: Caller, service: str, peer: Peer
+    ) -> _Session:
+        return variant(
             caller,
             peer=peer.address,
             service=service,
@@ -129,24 +127,32 @@ class Doors:
             leaves=self.leaves,
             shared=self.shared,
             clock=self.clock,
-            metrics=self.metrics,
+            meters=self.meters,
         )
 
     async def _serve(
-        self, session: Session[_Request, _Response], requests: AsyncIterator[_Request]
-    ) -> AsyncGenerator[_Response, None]:
+        self,
+        session: Session[_Request, _Response],
+        receive: Receive[_Request],
+        send: Send[_Response],
+    ) -> None:
         self.ledger.open(session)
         streams = self.metrics.streams.labels(session.service)
         streams.inc()
         try:
-            async with aclosing(session.run(requests)) as responses:
-                async for response in responses:
-                    yield response
+            await session.run(receive, send)
         finally:
             streams.dec()
             self.ledger.close(session)
 
 
-async def _one_request(request: DiscoveryRequest) -> AsyncIterator[DiscoveryRequest]:
-    yield request
-    await asyncio.Event().wait()
+def _only(request: DiscoveryRequest) -> Receive[DiscoveryRequest]:
+    """Return what receives `request` and then waits for ever."""
+    requests = [request]
+
+    async def receive() -> DiscoveryRequest | None:
+        if not requests:
+            await asyncio.Event().wait()
+        return requests.pop()
+
+    return receive

@@ -6,12 +6,16 @@ port in use is an error.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
 from cryptography import x509
-from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
+from envoy.service.discovery.v3.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
 from google.protobuf.message import Message
 
 from meshca.errors import (
@@ -96,13 +100,11 @@ def _with_certificate(context: Context) -> Peer:
 
 
 def _streaming(call: Any, service: str, peer_of: PeerOf) -> Any:
-    # grpc.aio asks inspect.isasyncgenfunction: the handler itself must be the generator.
-    async def handle(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[bytes]:
+    # grpc.aio asks inspect.iscoroutinefunction; the iterator of requests is left alone: it would
+    # put an asynchronous generator between us and `read`.
+    async def handle(_requests: AsyncIterator[Any], context: Context) -> None:
         try:
-            responses = call(service, requests, _metadata(context), peer_of(context))
-            async with aclosing(responses):
-                async for response in responses:
-                    yield response.SerializeToString()
+            await call(service, context.read, context.write, _metadata(context), peer_of(context))
         except MeshcaError as error:
             await _fail(context, error)
 
@@ -127,20 +129,20 @@ def handlers(doors: Doors, *, mutual_tls: bool) -> tuple[grpc.GenericRpcHandler,
     With `mutual_tls`, callers prove themselves by the client certificate that TLS has verified.
     """
     peer_of = _with_certificate if mutual_tls else _anonymous
-    sotw, delta = DiscoveryRequest.FromString, DeltaDiscoveryRequest.FromString
     result = []
     for service, (name, noun) in _XDS.items():
         methods = {
-            f"Stream{noun}": _stream_handler(doors.stream, service, peer_of, sotw),
-            f"Delta{noun}": _stream_handler(doors.delta, service, peer_of, delta),
+            f"Stream{noun}": _sotw_handler(doors, service, peer_of),
+            f"Delta{noun}": _delta_handler(doors, service, peer_of),
             f"Fetch{noun}": grpc.unary_unary_rpc_method_handler(
-                _unary(doors.fetch, peer_of, service), request_deserializer=sotw
+                _unary(doors.fetch, peer_of, service),
+                request_deserializer=DiscoveryRequest.FromString,
             ),
         }
         result.append(grpc.method_handlers_generic_handler(name, methods))
     aggregated = {
-        "StreamAggregatedResources": _stream_handler(doors.stream, ADS, peer_of, sotw),
-        "DeltaAggregatedResources": _stream_handler(doors.delta, ADS, peer_of, delta),
+        "StreamAggregatedResources": _sotw_handler(doors, ADS, peer_of),
+        "DeltaAggregatedResources": _delta_handler(doors, ADS, peer_of),
     }
     result.append(grpc.method_handlers_generic_handler(_ADS_SERVICE, aggregated))
     service_name, _, method = istio_ca.METHOD[1:].rpartition("/")
@@ -152,9 +154,17 @@ def handlers(doors: Doors, *, mutual_tls: bool) -> tuple[grpc.GenericRpcHandler,
     return tuple(result)
 
 
-def _stream_handler(
-    call: Any, service: str, peer_of: PeerOf, deserialize: Callable[[bytes], Message]
-) -> Any:
+def _sotw_handler(doors: Doors, service: str, peer_of: PeerOf) -> Any:
     return grpc.stream_stream_rpc_method_handler(
-        _streaming(call, service, peer_of), request_deserializer=deserialize
+        _streaming(doors.stream, service, peer_of),
+        request_deserializer=DiscoveryRequest.FromString,
+        response_serializer=DiscoveryResponse.SerializeToString,
+    )
+
+
+def _delta_handler(doors: Doors, service: str, peer_of: PeerOf) -> Any:
+    return grpc.stream_stream_rpc_method_handler(
+        _streaming(doors.delta, service, peer_of),
+        request_deserializer=DeltaDiscoveryRequest.FromString,
+        response_serializer=DeltaDiscoveryResponse.SerializeToString,
     )

@@ -4,6 +4,7 @@ It holds the open sessions and reads their state when asked, so that it costs a 
 also bounds them: streams in all, and streams of one holder.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from sds.session import Session
 
 MAXIMUM_STREAMS: Final = 20_000
 MAXIMUM_STREAMS_PER_HOLDER: Final = 64
+_AT_ONCE: Final = 64
 _SHOWN_NAMES: Final = 16
 
 AnySession = Session[Any, Any]
@@ -29,6 +31,7 @@ class Ledger:
     maximum_streams: int = MAXIMUM_STREAMS
     maximum_streams_per_holder: int = MAXIMUM_STREAMS_PER_HOLDER
     _sessions: dict[str, set[AnySession]] = field(default_factory=lambda: defaultdict(set))
+    _to_wake: list[AnySession] = field(default_factory=list)
     _count: int = 0
 
     def open(self, session: AnySession) -> None:
@@ -52,10 +55,22 @@ class Ledger:
             del self._sessions[session.caller.holder]
 
     def wake_all(self) -> None:
-        """Let every session look for something to send."""
-        for sessions in self._sessions.values():
-            for session in sessions:
-                session.wake()
+        """Let every session look for something to send: soon, and a few at a time.
+
+        What else the event loop has to do is not held up until thousands have been served. A change
+        that comes meanwhile starts anew: who was served already is looked at again.
+        """
+        is_waking = bool(self._to_wake)
+        self._to_wake = [s for sessions in self._sessions.values() for s in sessions]
+        if self._to_wake and not is_waking:
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        some, self._to_wake = self._to_wake[:_AT_ONCE], self._to_wake[_AT_ONCE:]
+        for session in some:
+            session.wake()
+        if self._to_wake:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
     def end_expired(self, now: datetime) -> None:
         """End the sessions whose proof has expired; called every second or so."""

@@ -5,7 +5,9 @@ A version is a function of the bytes, equal on every replica, so that a proxy th
 CRLs only, never SAN matchers: Envoy OR-s pushed matchers with the static ones (invariant 5).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -24,19 +26,26 @@ EXTENSION_TYPE: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtension
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One named resource, packed once and shared by every stream that sends it."""
+    """One named resource; `pack` makes its body, or gives the one that all streams share."""
 
     name: str
     version: str
-    body: AnyMessage = field(repr=False)
+    pack: Callable[[], AnyMessage] = field(repr=False)
 
 
 def certificate(name: str, credential: Credential) -> Resource:
-    """Return the TLS certificate secret of `credential` under `name` (envoy tls.v3.Secret)."""
+    """Return the TLS certificate secret of `credential` under `name` (envoy tls.v3.Secret).
+
+    Packed when it is sent, to one stream: whoever looks whether it is due compares versions.
+    """
+    return Resource(name, credential.version, partial(_pack_certificate, name, credential))
+
+
+def _pack_certificate(name: str, credential: Credential) -> AnyMessage:
     secret = Secret(name=name)
     secret.tls_certificate.certificate_chain.inline_bytes = b"".join(credential.svid.chain_pem)
     secret.tls_certificate.private_key.inline_bytes = credential.private_key_pem
-    return _resource(name, SECRET_TYPE, secret)
+    return AnyMessage(type_url=SECRET_TYPE, value=secret.SerializeToString())
 
 
 def validation_context(name: str, bundle: TrustBundle) -> Resource:
@@ -49,7 +58,7 @@ def validation_context(name: str, bundle: TrustBundle) -> Resource:
         raise IssuanceFault("an empty validation context was about to be pushed")
     secret = Secret(name=name)
     secret.validation_context.trusted_ca.inline_bytes = anchors
-    return _resource(name, SECRET_TYPE, secret)
+    return _shared(name, SECRET_TYPE, secret)
 
 
 def extension(name: str, config: Message) -> Resource:
@@ -57,10 +66,11 @@ def extension(name: str, config: Message) -> Resource:
     typed = TypedExtensionConfig(name=name)
     typed.typed_config.type_url = f"type.googleapis.com/{config.DESCRIPTOR.full_name}"
     typed.typed_config.value = config.SerializeToString(deterministic=True)
-    return _resource(name, EXTENSION_TYPE, typed)
+    return _shared(name, EXTENSION_TYPE, typed)
 
 
-def _resource(name: str, type_url: str, message: Message) -> Resource:
+def _shared(name: str, type_url: str, message: Message) -> Resource:
     value = message.SerializeToString(deterministic=True)
     version = sha256(value).hexdigest()[:32]
-    return Resource(name, version, AnyMessage(type_url=type_url, value=value))
+    body = AnyMessage(type_url=type_url, value=value)
+    return Resource(name, version, lambda: body)

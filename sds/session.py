@@ -1,6 +1,6 @@
 """One xDS stream, from its first request to its end; knows nothing of the transport under it.
 
-`SotwSession` and `DeltaSession` read requests as they come and yield responses as they fall due.
+`SotwSession` and `DeltaSession` read requests as they come and send responses as they fall due.
 The state is a handful of names, never a queue: a proxy that does not read holds back only itself,
 and when it reads again it gets the latest state. A stream ends when the proof that opened it
 expires, a little earlier at random, or when the server drains; the proxy returns with a fresh one.
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,8 +27,8 @@ from authz.policy import Workload
 from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import clip, get_logger
-from meshca.metrics import Metrics
 from rotation.leaves import Holding, Leaves
+from sds.meters import Meters
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource
 from sds.snapshot import Shared, Subject, View, everything, resolve, subject_of
 from sds.subscription import MAXIMUM_NAMES, Push, Subscription
@@ -39,6 +39,11 @@ _TYPES: Final = (SECRET_TYPE, EXTENSION_TYPE)
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_Message = TypeVar("_Message")
+Receive = Callable[[], Awaitable[_Message | None]]
+"""Waits for the next message; returns nothing true once there are no more."""
+Send = Callable[[_Message], Awaitable[None]]
+"""Sends a message, and returns when the transport takes another."""
 log = get_logger("sds")
 
 
@@ -49,15 +54,16 @@ class Session(Generic[_Request, _Response]):
         "_clock",
         "_done",
         "_holding",
+        "_is_awake",
         "_leaves",
         "_logged",
         "_met",
-        "_metrics",
+        "_meters",
         "_release",
         "_shared",
         "_subscriptions",
         "_types",
-        "_wake",
+        "_waiter",
         "caller",
         "connected_at",
         "ends_at",
@@ -77,7 +83,7 @@ class Session(Generic[_Request, _Response]):
         leaves: Leaves,
         shared: Shared,
         clock: Clock,
-        metrics: Metrics,
+        meters: Mapping[str, Meters],
     ) -> None:
         self.caller = caller
         self.peer = peer
@@ -90,11 +96,12 @@ class Session(Generic[_Request, _Response]):
         self._leaves = leaves
         self._shared = shared
         self._clock = clock
-        self._metrics = metrics
+        self._meters = meters
         self._subscriptions: dict[str, Subscription] = {}
         self._holding: Holding | None = None
         self._release: Callable[[], None] | None = None
-        self._wake = asyncio.Event()
+        self._is_awake = False
+        self._waiter: asyncio.Future[None] | None = None
         self._done = False
         self._logged = 0
         self._met = False
@@ -106,26 +113,27 @@ class Session(Generic[_Request, _Response]):
 
     def wake(self) -> None:
         """Look for something to send: state changed, or a request came."""
-        self._wake.set()
+        self._is_awake = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def end(self) -> None:
         """End the stream after what is being sent."""
         self._done = True
-        self._wake.set()
+        self.wake()
 
-    async def run(self, requests: AsyncIterator[_Request]) -> AsyncGenerator[_Response, None]:
-        """Yield responses until the proxy leaves or `end` is called."""
-        reader = asyncio.get_running_loop().create_task(self._read(requests))
+    async def run(self, receive: Receive[_Request], send: Send[_Response]) -> None:
+        """Serve until the proxy leaves or `end` is called."""
+        reader = asyncio.get_running_loop().create_task(self._read(receive))
         try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
+                await self._awake()
                 if self._done:
                     break
-                for subscription in self._subscriptions.values():
+                for subscription in tuple(self._subscriptions.values()):
                     response = self._next(subscription)
                     if response is not None:
-                        yield response
+                        await send(response)
         finally:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -133,9 +141,15 @@ class Session(Generic[_Request, _Response]):
             if self._release is not None:
                 self._release()
 
-    async def _read(self, requests: AsyncIterator[_Request]) -> None:
+    async def _awake(self) -> None:
+        if not self._is_awake:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._is_awake = False
+
+    async def _read(self, receive: Receive[_Request]) -> None:
         try:
-            async for request in requests:
+            while request := await receive():
                 self._handle(request)
         finally:
             self.end()
@@ -150,7 +164,7 @@ class Session(Generic[_Request, _Response]):
             return None
         now = self._clock.now()
         nonce = subscription.pushed(resources, now, self._clock.monotonic())
-        self._metrics.pushes.labels(_short(subscription.type_url)).inc()
+        self._meters[subscription.type_url].pushes.inc()
         return self._response(subscription, resources, nonce)
 
     def _subscription(self, type_url: str) -> Subscription | None:
@@ -201,19 +215,18 @@ class Session(Generic[_Request, _Response]):
 
     def _answered(self, subscription: Subscription, nonce: str, error: str | None) -> Push | None:
         """Note an ACK (`error` is None) or a NACK; return the push it answers, if any."""
-        now = self._clock.now()
-        kind = _short(subscription.type_url)
+        now, meters = self._clock.now(), self._meters[subscription.type_url]
         if error is None:
             push = subscription.acknowledged(nonce, now)
         else:
             push = subscription.refused(nonce, clip(error), now)
         if push is None:
-            self._metrics.answers.labels(kind, "stale").inc()
+            meters.stale.inc()
         elif error is None:
-            self._metrics.answers.labels(kind, "ack").inc()
-            self._metrics.push_to_ack_seconds.observe(self._clock.monotonic() - push.monotonic)
+            meters.acks.inc()
+            meters.push_to_ack_seconds.observe(self._clock.monotonic() - push.monotonic)
         else:
-            self._metrics.answers.labels(kind, "nack").inc()
+            meters.nacks.inc()
             log.error(
                 "proxy_refused_resource",
                 identity=str(self.caller.spiffe_id),
@@ -245,10 +258,6 @@ def _end_of_stream(caller: Caller, now: datetime) -> datetime:
     remaining = max(caller.expires_at - now, timedelta(0))
     spread = min(remaining / 20, LONGEST_EARLY_END)
     return caller.expires_at - spread * random.random()  # noqa: S311  # spreads reconnects, guards nothing
-
-
-def _short(type_url: str) -> str:
-    return type_url.rpartition(".")[2]
 
 
 class SotwSession(Session[DiscoveryRequest, DiscoveryResponse]):
@@ -292,7 +301,7 @@ class SotwSession(Session[DiscoveryRequest, DiscoveryResponse]):
         version = "-".join(sorted({resource.version[:16] for resource in resources}))
         return DiscoveryResponse(
             version_info=version,
-            resources=[resource.body for resource in resources],
+            resources=[resource.pack() for resource in resources],
             type_url=subscription.type_url,
             nonce=nonce,
         )
@@ -333,6 +342,6 @@ class DeltaSession(Session[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
             type_url=subscription.type_url,
             nonce=nonce,
             resources=[
-                DeltaResource(name=r.name, version=r.version, resource=r.body) for r in resources
+                DeltaResource(name=r.name, version=r.version, resource=r.pack()) for r in resources
             ],
         )

@@ -28,6 +28,7 @@ from sds.admission import Admission
 from sds.doors import Doors
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
+from sds.meters import meters_by_type
 from sds.snapshot import Shared
 from tests.fakes import FakeClock
 
@@ -131,6 +132,7 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
         istio=IstioCertificates(issuance=issuance, authorities=authorities),
         clock=clock,
         metrics=metrics,
+        meters=meters_by_type(metrics),
     )
     return mesh
 

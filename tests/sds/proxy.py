@@ -1,7 +1,6 @@
 """A proxy in memory: one stream through the doors, requests in, responses out."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,24 +25,27 @@ class Proxy:
     service: str = "sds"
     incremental: bool = True
     _requests: "asyncio.Queue[Any]" = field(default_factory=asyncio.Queue)
-    _responses: Any = None
+    _responses: "asyncio.Queue[Any]" = field(default_factory=asyncio.Queue)
+    _call: "asyncio.Task[None] | None" = None
     _next: "asyncio.Task[Any] | None" = None
 
     async def __aenter__(self) -> "Proxy":
         call = self.doors.delta if self.incremental else self.doors.stream
         metadata = {"authorization": f"Bearer {self.token}"}
-        self._responses = call(self.service, self._sent(), metadata, PEER)
+        served = call(self.service, self._requests.get, self._take, metadata, PEER)
+        self._call = asyncio.ensure_future(served)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)
-        await self._responses.aclose()
+        tasks = [task for task in (self._next, self._call) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _sent(self) -> AsyncIterator[Any]:
-        while (request := await self._requests.get()) is not None:
-            yield request
+    async def _take(self, response: Any) -> None:
+        """Take a response as a transport does that buffers none: until it is read."""
+        self._responses.put_nowait(response)
+        await self._responses.join()
 
     def send(self, request: Any) -> None:
         """Send one request as it is."""
@@ -66,8 +68,18 @@ class Proxy:
 
     def _pending(self) -> "asyncio.Task[Any]":
         if self._next is None:
-            self._next = asyncio.ensure_future(anext(self._responses, None))
+            self._next = asyncio.ensure_future(self._read())
         return self._next
+
+    async def _read(self) -> Any:
+        assert self._call is not None
+        response = asyncio.ensure_future(self._responses.get())
+        await asyncio.wait([response, self._call], return_when=asyncio.FIRST_COMPLETED)
+        if not response.done():
+            response.cancel()
+            return await self._call
+        self._responses.task_done()
+        return response.result()
 
     async def receive(self) -> Any:
         """Return the next response; None when the stream has ended."""

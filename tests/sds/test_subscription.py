@@ -20,7 +20,7 @@ class World:
     def resolve(self, name: str) -> Resource | None:
         """Return the resource of `name` at its current version."""
         version = self.versions.get(name)
-        return None if version is None else Resource(name, version, AnyMessage())
+        return None if version is None else Resource(name, version, AnyMessage)
 
 
 def push(subscription: Subscription, world: World) -> tuple[list[str], str]:
