@@ -9,6 +9,7 @@ again: one bad file or answer must not stop certificates.
 
 import asyncio
 import contextlib
+import gc
 import platform
 import resource
 import signal
@@ -62,6 +63,17 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _calm_collector() -> None:
+    """Let the garbage collector look less often, and not at what was made before the first call.
+
+    Streams live for an hour: going through thousands of them every 700 objects, as is the default,
+    takes a quarter of a push to all.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 async def _main(settings: Settings, clock: Clock, metrics: Metrics) -> int:
     _prepare_directory(settings.data_dir)
     engine = await asyncio.to_thread(open_engine, settings.database_url)
@@ -92,6 +104,7 @@ async def serve(service: Service) -> int:
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
             await service.writer.submit(_lifecycle(service, "server_start"))
+            _calm_collector()
             log.info("ready", version=version("meshca"), trust_domain=service.settings.trust_domain)
             await stopping.wait()
             log.info("draining", streams=service.ledger.streams)
