@@ -86,7 +86,8 @@ class ApiServerReviewer:
         except FAILURES as error:
             self._connection.note(error)
             reason = getattr(error, "reason", None) or type(error).__name__
-            raise ReviewUnavailable(f"{self}: {reason}") from error
+            # Not chained: the client's error quotes the answer, which may repeat the token.
+            raise ReviewUnavailable(f"{self}: {reason}") from None
         return _parse(body, str(self))
 
     def close(self) -> None:
@@ -97,8 +98,9 @@ class ApiServerReviewer:
 class TokenReviews:
     """The reviews of one cluster's tokens: bounded, shared, with a deadline."""
 
-    def __init__(self, reviewer: Reviewer) -> None:
+    def __init__(self, reviewer: Reviewer, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self._reviewer = reviewer
+        self._deadline_seconds = deadline_seconds
         self._threads = ThreadPoolExecutor(MAXIMUM_CONNECTIONS, thread_name_prefix="token-review")
         self._running = SharedCalls[bytes, Review]()
 
@@ -119,7 +121,7 @@ class TokenReviews:
     async def _ask(self, token: str, audiences: Sequence[str]) -> Review:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(self._deadline_seconds):
                 return await loop.run_in_executor(
                     self._threads, self._reviewer.review, token, audiences
                 )
