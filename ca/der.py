@@ -55,7 +55,7 @@ def items(element: bytes) -> list[bytes]:
         raise ValueError("octets after the end of a DER element")
     found = []
     while start < end:
-        _, stop = _content(element, start)
+        stop = _content(element, start)[1]
         if stop > end:
             raise ValueError("a DER element ends outside of the one around it")
         found.append(element[start:stop])

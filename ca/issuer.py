@@ -9,16 +9,17 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import lint, tbs
 from ca.authority import Authority
-from ca.keys import subject_key_id
+from ca.keys import PrivateKeySigner, subject_key_id
 from ca.profile import Profile
 from ca.request import IssuanceRequest
 from ca.store import Intent
 from identity.caller import Caller
-from meshca.errors import AuthorityUnavailable, IssuanceFault, RequestRefused
+from meshca.errors import AuthorityUnavailable, IssuanceFault, MeshcaError, RequestRefused
 
 SERIAL_BITS = 128
 _NO_SIGNATURE = bytes(64)
@@ -93,18 +94,44 @@ def prepare(
 
 
 def sign(prepared: Prepared) -> bytes:
-    """Return the DER certificate: the one place where an authority's key signs a leaf."""
+    """Return the DER certificate: the one place where an authority's key signs a leaf.
+
+    Raises IssuanceFault when the signer fails, unless it says why with an error of its own.
+    """
     authority = prepared.authority
-    signature = authority.signer.sign(prepared.tbs)
+    try:
+        signature = authority.signer.sign(prepared.tbs)
+    except MeshcaError:
+        raise
+    except Exception as error:  # a signer is anybody's code, and its failure is recorded
+        raise IssuanceFault(
+            f"serial {prepared.intent.serial}: the authority's key did not sign ({error!r})"
+        ) from error
     return tbs.assemble(prepared.tbs, authority.signature_algorithm, signature)
 
 
 def compare(prepared: Prepared, signed: bytes) -> x509.Certificate:
-    """Return `signed` parsed; raise IssuanceFault unless it is what was linted, to the byte."""
+    """Return `signed` parsed; raise IssuanceFault unless it is what was linted, to the byte.
+
+    The signature of a signer outside of this process is verified too, since its key may have
+    changed behind our back. The key of a PrivateKeySigner cannot: it was compared with the
+    authority's certificate when that was loaded, and readiness verifies a signature of it.
+    """
     certificate = _parse(signed)
     if certificate.tbs_certificate_bytes != prepared.tbs:
         raise IssuanceFault(f"serial {prepared.intent.serial}: signed bytes are not those linted")
+    if not isinstance(prepared.authority.signer, PrivateKeySigner):
+        _verify_signature(certificate, prepared)
     return certificate
+
+
+def _verify_signature(certificate: x509.Certificate, prepared: Prepared) -> None:
+    try:
+        certificate.verify_directly_issued_by(prepared.authority.certificate)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise IssuanceFault(
+            f"serial {prepared.intent.serial}: the signature does not verify"
+        ) from error
 
 
 def finish(prepared: Prepared, certificate: x509.Certificate, signed: bytes) -> Svid:

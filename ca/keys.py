@@ -31,7 +31,7 @@ from meshca.errors import AuthorityUnavailable, RequestRefused
 LeafPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
-_CURVES: Final = {"secp256r1": hashes.SHA256, "secp384r1": hashes.SHA384}
+_CURVES: Final = {"secp256r1": ec.ECDSA(hashes.SHA256()), "secp384r1": ec.ECDSA(hashes.SHA384())}
 _RSA_BITS: Final = range(2048, 8193)
 _LEAST_EXPONENT: Final = 65537
 _KEY_FILE_BYTES: Final = 64 * 1024
@@ -92,7 +92,7 @@ class PrivateKeySigner:
         """Return the signature over `message` with the hash that fits the key."""
         if isinstance(self.key, rsa.RSAPrivateKey):
             return self.key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-        return self.key.sign(message, ec.ECDSA(_CURVES[self.key.curve.name]()))
+        return self.key.sign(message, _CURVES[self.key.curve.name])
 
 
 def generate_key() -> ec.EllipticCurvePrivateKey:

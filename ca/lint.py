@@ -7,7 +7,7 @@ stand at their place in the TBSCertificate. They compare it with the `Expectatio
 asked for it, never with what the certificate was written from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
@@ -27,19 +27,14 @@ _VERSION_3: Final = bytes.fromhex("a003020102")
 _EMPTY_NAME: Final = bytes.fromhex("3000")
 _EC_PUBLIC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")
 _BOTH_ENDS: Final = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
-_IS_CRITICAL: Final = {
-    x509.BasicConstraints: True,
-    x509.KeyUsage: True,
-    x509.ExtendedKeyUsage: False,
-    x509.SubjectKeyIdentifier: False,
-    x509.AuthorityKeyIdentifier: False,
-    x509.SubjectAlternativeName: True,
-    x509.CRLDistributionPoints: False,
-    x509.AuthorityInformationAccess: False,
+_CRITICAL: Final = {x509.BasicConstraints, x509.KeyUsage, x509.SubjectAlternativeName}
+_KNOWN: Final = _CRITICAL | {
+    x509.ExtendedKeyUsage,
+    x509.SubjectKeyIdentifier,
+    x509.AuthorityKeyIdentifier,
+    x509.CRLDistributionPoints,
+    x509.AuthorityInformationAccess,
 }
-_KNOWN: Final = frozenset(_IS_CRITICAL)
-
-_Extensions = Mapping[type[x509.ExtensionType], x509.Extension[x509.ExtensionType]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,8 @@ class Candidate:
     public_key: bytes
     not_before: datetime
     not_after: datetime
-    extensions: _Extensions
+    extensions: Mapping[type[x509.ExtensionType], x509.ExtensionType]
+    critical: Set[type[x509.ExtensionType]]
     expected: Expectation
 
 
@@ -90,7 +86,7 @@ def _take_apart(certificate: bytes, expected: Expectation) -> Candidate:
         tbs, outer_algorithm, _ = der.items(certificate)
         version, serial, algorithm, issuer, _, subject, public_key, _ = der.items(tbs)
         parsed = x509.load_der_x509_certificate(certificate)
-        extensions = {type(e.value): e for e in parsed.extensions}
+        found = [(e.value, e.critical) for e in parsed.extensions]
     except (ValueError, x509.DuplicateExtension) as error:
         raise IssuanceFault(f"lint: the certificate does not parse: {error}") from error
     return Candidate(
@@ -102,14 +98,15 @@ def _take_apart(certificate: bytes, expected: Expectation) -> Candidate:
         public_key,
         parsed.not_valid_before_utc,
         parsed.not_valid_after_utc,
-        extensions,
+        {type(value): value for value, _ in found},
+        {type(value) for value, is_critical in found if is_critical},
         expected,
     )
 
 
 def _value(candidate: Candidate, kind: type[_E]) -> _E | None:
     found = candidate.extensions.get(kind)
-    return found.value if found is not None and isinstance(found.value, kind) else None
+    return found if isinstance(found, kind) else None
 
 
 def version_is_3(c: Candidate) -> str | None:
@@ -234,12 +231,8 @@ def criticality_is_right(c: Candidate) -> str | None:
 
     The SAN is critical because the subject is empty.
     """
-    wrong = [
-        kind.__name__
-        for kind, extension in c.extensions.items()
-        if _IS_CRITICAL.get(kind, extension.critical) is not extension.critical
-    ]
-    return f"wrong for {', '.join(wrong)}" if wrong else None
+    wrong = (c.critical & _KNOWN) ^ (_CRITICAL & c.extensions.keys())
+    return f"wrong for {', '.join(kind.__name__ for kind in wrong)}" if wrong else None
 
 
 def urls_are_those_that_answer(c: Candidate) -> str | None:
@@ -272,7 +265,8 @@ def no_other_extension(c: Candidate) -> str | None:
     """Profile: what is not in it is not issued."""
     if c.extensions.keys() <= _KNOWN:
         return None
-    return f"unexpected {[e.oid.dotted_string for k, e in c.extensions.items() if k not in _KNOWN]}"
+    other = [value.oid.dotted_string for k, value in c.extensions.items() if k not in _KNOWN]
+    return f"unexpected extensions {', '.join(other)}"
 
 
 RULES: Final[Sequence[Rule]] = (

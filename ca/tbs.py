@@ -23,7 +23,7 @@ _EXTENDED_KEY_USAGE = bytes.fromhex(
 )
 _EXTENSIONS_EC = _BASIC_CONSTRAINTS + _KEY_USAGE_EC + _EXTENDED_KEY_USAGE
 _EXTENSIONS_RSA = _BASIC_CONSTRAINTS + _KEY_USAGE_RSA + _EXTENDED_KEY_USAGE
-_SUBJECT_KEY_ID = bytes.fromhex("0603551d0e")
+_SUBJECT_KEY_ID = bytes.fromhex("301d0603551d0e04160414")  # and the 20 octets
 _AUTHORITY_KEY_ID = bytes.fromhex("0603551d23")
 _SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("0603551d11")
 _CRL_DISTRIBUTION_POINTS = bytes.fromhex("0603551d1f")
@@ -43,7 +43,7 @@ class LeafFields:
     not_after: datetime
     public_key: bytes
     is_ec: bool
-    subject_key_id: bytes
+    subject_key_id: bytes  # 20 octets
     authority_key_id: bytes
     uri: str
     dns_names: tuple[str, ...] = ()
@@ -56,7 +56,8 @@ def encode(fields: LeafFields) -> bytes:
     extensions = der.encode(
         0x30,
         _EXTENSIONS_EC if fields.is_ec else _EXTENSIONS_RSA,
-        _extension(_SUBJECT_KEY_ID, der.encode(0x04, fields.subject_key_id)),
+        _SUBJECT_KEY_ID,
+        fields.subject_key_id,
         _alternative_names(fields.uri, fields.dns_names),
         _issuer_extensions(fields.authority_key_id, fields.crl_url, fields.issuer_url),
     )
@@ -82,6 +83,7 @@ def _extension(oid: bytes, value: bytes, critical: bytes = b"") -> bytes:
     return der.encode(0x30, oid, critical, der.encode(0x04, value))
 
 
+@lru_cache(maxsize=4096)  # a workload's next certificate, and its siblings', name the same
 def _alternative_names(uri: str, dns_names: tuple[str, ...]) -> bytes:
     names = [der.encode(_DNS, name.encode("ascii")) for name in dns_names]
     value = der.encode(0x30, der.encode(_URI, uri.encode("ascii")), *names)
