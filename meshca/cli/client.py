@@ -1,7 +1,7 @@
 """The command line's side of the admin socket: requests, and errors a person can act on."""
 
 import getpass
-import os
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,14 +57,13 @@ class AdminClient:
     ) -> "httpx.Response":
         import httpx
 
+        self._check_reachable()
         try:
             transport = httpx.HTTPTransport(uds=str(self.socket))
             with httpx.Client(
                 transport=transport, base_url="http://meshca/v1", trust_env=False
             ) as client:
                 response = client.request(method, path, **arguments)
-        except httpx.ConnectError as error:
-            raise self._unreachable() from error
         except httpx.TimeoutException as error:
             raise CommandFailed(f"the server at {self.socket} did not answer in time") from error
         except httpx.HTTPError as error:
@@ -73,18 +72,24 @@ class AdminClient:
             raise _refusal(response, explain)
         return response
 
-    def _unreachable(self) -> CommandFailed:
-        if not os.access(self.socket.parent, os.X_OK) or (
-            self.socket.exists() and not os.access(self.socket, os.W_OK)
-        ):
-            return CommandFailed(
-                f"permission denied: user {getpass.getuser()} may not use {self.socket}",
-                hint="run this as root or as the user that the server runs as",
-            )
-        what = "nobody listens on it" if self.socket.exists() else "there is no such socket"
-        return CommandFailed(
-            f"the server is not running: {self.socket}: {what}", hint=f"start it: {self.start}"
-        )
+    def _check_reachable(self) -> None:
+        """Raise CommandFailed saying what to do, unless somebody listens on the socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(TIMEOUT_SECONDS)
+            try:
+                probe.connect(str(self.socket))
+            except PermissionError as error:
+                raise CommandFailed(
+                    f"permission denied: user {getpass.getuser()} may not use {self.socket}",
+                    hint="run this as root or as the user that the server runs as",
+                ) from error
+            except OSError as error:
+                refused = isinstance(error, ConnectionRefusedError)
+                what = "nobody listens on it" if refused else (error.strerror or str(error))
+                raise CommandFailed(
+                    f"the server is not running: {self.socket}: {what}",
+                    hint=f"start it: {self.start}",
+                ) from error
 
 
 def connect(config: Path, url: str | None) -> AdminClient:

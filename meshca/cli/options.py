@@ -1,5 +1,6 @@
 """Options that many commands share, and how their values are read."""
 
+import getpass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -51,12 +52,19 @@ def load_settings(config: Path) -> "Settings":
     """Return the settings in `config`; raises CommandFailed when there is no such file."""
     from meshca import settings
 
-    if not config.exists():
+    try:
+        config.stat()
+    except FileNotFoundError as error:
         raise CommandFailed(
             f"there is no configuration at {config}",
             hint="name one with --config FILE or MESHCA_CONFIG, or make one: "
             "meshca init DIR --trust-domain example.org",
-        )
+        ) from error
+    except PermissionError as error:
+        raise CommandFailed(
+            f"permission denied: user {getpass.getuser()} may not read {config}",
+            hint="run this as root or as the user that the server runs as",
+        ) from error
     return settings.load(config)
 
 
