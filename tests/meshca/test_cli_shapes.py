@@ -1,0 +1,98 @@
+"""The JSON that docs/cli.md shows is the JSON that commands print: the same keys, at every depth."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from admin.views import proxy_json
+from tests.admin.world import proxy
+from tests.end_to_end.server import RunningServer, allow, spiffe_id
+from tests.fakes import FakeClock
+from tests.meshca.cli import meshca
+from tests.real_parts import ROOT
+
+_SECTION = re.compile(r"^## (meshca [\w ]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_JSON = re.compile(r"^```json\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def documented() -> dict[str, Any]:
+    """Return the JSON shown for each command."""
+    sections = _SECTION.findall((ROOT / "docs" / "cli.md").read_text())
+    blocks = {command: _JSON.search(text) for command, text in sections}
+    return {command: json.loads(found[1]) for command, found in blocks.items() if found}
+
+
+DOCUMENTED = documented()
+
+
+def shape(value: Any) -> Any:
+    """Return the keys of `value`, all the way down; a list has the shape of its first item."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()} or "an object"
+    if isinstance(value, list):
+        return [shape(value[0])] if value else "a list"
+    return "a value"
+
+
+def agree(shown: Any, printed: Any) -> bool:
+    """Return whether two shapes agree; an empty list or object agrees with any, null too."""
+    if isinstance(shown, dict) and isinstance(printed, dict):
+        return shown.keys() == printed.keys() and all(agree(shown[k], printed[k]) for k in shown)
+    if isinstance(shown, list) and isinstance(printed, list):
+        return agree(shown[0], printed[0])
+    return True
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer(tmp_path_factory.mktemp("shapes")) as server:
+        yield server
+
+
+CHECK = (
+    *("--source", spiffe_id("frontend"), "--destination", "shop/orders"),
+    *("--method", "GET", "--path", "/"),
+)
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "meshca config check": (),
+    "meshca status": (),
+    "meshca svid list": (),
+    "meshca svid renew": ("spiffe://example.org/meshca/server",),
+    "meshca audit query": (),
+    "meshca audit verify": (),
+    "meshca authz apply": ("POLICIES", "--reason", "test"),
+    "meshca authz get": (),
+    "meshca authz check": CHECK,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_json_has_the_documented_keys(
+    command: str, server: RunningServer, tmp_path: Path
+) -> None:
+    policies = tmp_path / "policies.yaml"
+    policies.write_text(yaml.safe_dump(allow("frontend", "orders")))
+    given = [str(policies) if a == "POLICIES" else a for a in COMMANDS[command]]
+    environment = {"MESHCA_CONFIG": str(server.config)}
+    result = meshca(*command.split()[1:], *given, "-o", "json", environment=environment)
+    assert result.status in (0, 1), result.err
+    printed = result.data
+    assert agree(shape(DOCUMENTED[command]), shape(printed)), (DOCUMENTED[command], printed)
+
+
+def test_a_proxy_has_the_documented_keys() -> None:
+    printed = {"proxies": [proxy_json(proxy(FakeClock()))]}
+    assert agree(shape(DOCUMENTED["meshca proxies"]), shape(printed))
+
+
+def test_every_documented_shape_is_compared() -> None:
+    assert set(DOCUMENTED) == {*COMMANDS, "meshca proxies"}
+
+
+def test_a_missing_key_would_be_seen() -> None:
+    assert not agree(shape({"a": [{"b": 1}]}), shape({"a": [{"c": 1}]}))
