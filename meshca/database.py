@@ -227,6 +227,9 @@ class GroupWriter:
         self._admit(_Submission(records, None))
 
     def _admit(self, submission: _Submission) -> None:
+        for record in submission.records:
+            if type(record) not in self.sinks:  # a programmer's error, and a record lost silently
+                raise TypeError(f"no sink writes a {type(record).__name__}")
         if self._thread is None:
             raise StoreUnavailable("the writer has stopped")
         if self._pending >= self.maximum_pending:

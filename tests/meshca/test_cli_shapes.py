@@ -1,4 +1,4 @@
-"""The JSON that docs/cli.md shows is the JSON that commands print: the same keys, at every depth."""
+"""The JSON that docs/cli.md shows is the JSON that commands print: the same keys everywhere."""
 
 import json
 import re

@@ -167,6 +167,17 @@ def test_too_many_waiting_submissions_are_refused(tmp_path: Path) -> None:
         assert serials(engine) == ["a", "b", "d"]
 
 
+def test_a_record_that_no_sink_writes_is_an_error_and_not_lost(tmp_path: Path) -> None:
+    async def story(engine: sa.Engine) -> None:
+        async with writer_of(engine) as writer:
+            with pytest.raises(TypeError, match="no sink writes a str"):
+                await writer.submit(intent("a"), "a stray")
+
+    with sqlite_engine(tmp_path) as engine:
+        asyncio.run(story(engine))
+        assert serials(engine) == []
+
+
 def test_stopping_commits_what_is_pending(tmp_path: Path) -> None:
     async def story(engine: sa.Engine) -> None:
         async with writer_of(engine) as writer:
