@@ -1,14 +1,16 @@
 """Strict YAML that remembers lines: the reader of configuration and of policy files.
 
 Refused beyond what PyYAML refuses: duplicate keys, anchors and aliases (the YAML bomb), tags,
-keys that are not strings, texts over a size, nesting over a depth. `y`, `no`, `on` and friends
-stay text: only `true` and `false` are booleans.
+keys that are not text, texts over a size, nesting over a depth. Scalars are those of YAML 1.2's
+core schema: `y`, `no`, `on`, `12:30` and `012` stay text; only `true` and `false` are booleans.
+
+The text is parsed once, by libyaml where PyYAML has it; values are built from its events.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -21,40 +23,17 @@ MAXIMUM_DOCUMENTS = 20_000
 Path = tuple[str | int, ...]
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader with two booleans, true and false, and without timestamps, anchors, great depth."""
+_Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose one node, refusing what could make a small text a large value."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it bare
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(
-                problem="anchors and aliases are not allowed", problem_mark=event.start_mark
-            )
-        if self.depth >= MAXIMUM_DEPTH:
-            raise yaml.MarkedYAMLError(
-                problem=f"nested deeper than {MAXIMUM_DEPTH}", problem_mark=event.start_mark
-            )
-        self.depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
-
-
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_StrictLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it bare
-    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE", re.X), list("tTfF")
+# YAML 1.2.2 section 10.3.2, without octal and hexadecimal numbers, infinities and not-a-number.
+_SCALARS: Final[tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...]] = (
+    (re.compile(r"|~|null|Null|NULL"), lambda _: None),
+    (re.compile(r"true|True|TRUE"), lambda _: True),
+    (re.compile(r"false|False|FALSE"), lambda _: False),
+    (re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})"), int),
+    (re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,17}(?:[eE][-+]?[0-9]{1,3})?"), float),
 )
+_PLAIN_TEXT: Final = re.compile(r"[^-+0-9~nNtTfF]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +75,9 @@ def load_documents(text: str, source: str) -> list[Document]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
-        raise _invalid(source, mark.line + 1 if mark else 0, f"not YAML: {what}") from error
+        raise _invalid(
+            source, min(mark.line, text.count("\n")) + 1 if mark else 0, f"not YAML: {what}"
+        ) from error
     except (RecursionError, ValueError) as error:
         raise _invalid(source, 0, f"not YAML we accept: {error}") from error
     if len(documents) > MAXIMUM_DOCUMENTS:
@@ -105,42 +86,84 @@ def load_documents(text: str, source: str) -> list[Document]:
 
 
 def _documents(text: str, source: str) -> Iterator[Document]:
-    loader = _StrictLoader(text)
+    loader = _Loader(text)
     try:
-        while loader.check_node():
-            node = loader.get_node()
-            if node is None:
+        while not isinstance(loader.peek_event(), yaml.StreamEndEvent):
+            if not isinstance(loader.get_event(), yaml.DocumentStartEvent):
                 continue
-            lines: dict[Path, int] = {}
-            value = _plain(loader, node, (), lines, source)
+            reader = _Reader(loader, source)
+            value = reader.value((), 0)
             if value is not None:
-                yield Document(value, source, lines)
+                yield Document(value, source, reader.lines)
     finally:
         loader.dispose()
 
 
-def _plain(
-    loader: _StrictLoader, node: yaml.Node, path: Path, lines: dict[Path, int], source: str
-) -> Any:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
+class _Reader:
+    """Builds one document from the parser's events, noting the line of each path."""
+
+    __slots__ = ("_loader", "_source", "lines")
+
+    def __init__(self, loader: Any, source: str) -> None:
+        self._loader = loader
+        self._source = source
+        self.lines: dict[Path, int] = {}
+
+    def value(self, path: Path, depth: int) -> Any:
+        """Return the next node's value; raises InvalidDocument for what is not allowed."""
+        event = self._loader.get_event()
+        line = event.start_mark.line + 1
+        self._refuse_indirection(event)
+        if depth > MAXIMUM_DEPTH:
+            raise _invalid(self._source, line, f"nested deeper than {MAXIMUM_DEPTH}")
+        self.lines.setdefault(path, line)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path, depth)
+        return _scalar(event.value) if event.implicit[0] else event.value
+
+    def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise _invalid(source, line, "a key is not text")
-            key = str(key_node.value)
+        while not isinstance(self._loader.peek_event(), yaml.MappingEndEvent):
+            event = self._loader.get_event()
+            line = event.start_mark.line + 1
+            self._refuse_indirection(event)
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _invalid(self._source, line, "a key is not text")
+            key = str(event.value)
+            inner = (*path, key)
             if key in result:
-                raise _invalid(source, line, f"key {format_path((*path, key))} is given twice")
-            lines[(*path, key)] = line
-            result[key] = _plain(loader, value_node, (*path, key), lines, source)
+                raise _invalid(self._source, line, f"key {format_path(inner)} is given twice")
+            self.lines[inner] = line
+            result[key] = self.value(inner, depth + 1)
+        self._loader.get_event()
         return result
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _plain(loader, item, (*path, index), lines, source)
-            for index, item in enumerate(node.value)
-        ]
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it bare
+
+    def _refuse_indirection(self, event: Any) -> None:
+        """Refuse what could make a small text a large value, or a value another type."""
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise _invalid(self._source, line, "anchors and aliases are not allowed")
+        if event.tag is not None and event.tag != "!":
+            raise _invalid(self._source, line, f"the tag {event.tag} is not allowed")
+
+    def _sequence(self, path: Path, depth: int) -> list[Any]:
+        result: list[Any] = []
+        while not isinstance(self._loader.peek_event(), yaml.SequenceEndEvent):
+            result.append(self.value((*path, len(result)), depth + 1))
+        self._loader.get_event()
+        return result
+
+
+def _scalar(text: str) -> Any:
+    """Return the value of a plain scalar."""
+    if text and _PLAIN_TEXT.match(text):
+        return text
+    for pattern, build in _SCALARS:
+        if pattern.fullmatch(text):
+            return build(text)
+    return text
 
 
 def _invalid(source: str, line: int, message: str) -> InvalidDocument:

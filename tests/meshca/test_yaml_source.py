@@ -14,13 +14,12 @@ REFUSED = [
     ("duplicate key, quoted", 'a: 1\n"a": 2\n', 2, "key a is given twice"),
     ("deep flow", "[" * 100 + "]" * 100, 1, f"nested deeper than {MAXIMUM_DEPTH}"),
     ("deeper than the stack", "[" * 100_000, 1, f"nested deeper than {MAXIMUM_DEPTH}"),
-    ("tag", "a: !!python/object:os.system x\n", 1, "could not determine a constructor"),
+    ("tag", "a: !!python/object:os.system x\n", 1, "is not allowed"),
     ("mapping as key", "? {a: 1}\n: 2\n", 1, "a key is not text"),
     ("tab", "a:\n\tb: 1\n", 2, "not YAML"),
     ("control character", "a: \x07\n", 0, "not YAML"),
     ("unclosed", "a: [1,\n", 2, "not YAML"),
     ("huge", "a: " + "x" * MAXIMUM_BYTES, 0, "larger than"),
-    ("huge integer", "a: " + "9" * 5000, 0, "not YAML we accept"),
 ]
 
 
@@ -33,7 +32,23 @@ def test_refuses(name: str, text: str, line: int, said: str) -> None:
     assert problem.line == line
 
 
-TEXTS = ["no", "yes", "on", "off", "y", "n", "2026-11-01", "Null0", "12:30:45x"]
+TEXTS = [
+    "no",
+    "yes",
+    "on",
+    "off",
+    "y",
+    "n",
+    "2026-11-01",
+    "Null0",
+    "12:30:45",
+    "012",
+    "0x1F",
+    "1_000",
+    ".inf",
+    "<<",
+    "9" * 5000,
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
