@@ -5,7 +5,7 @@ empty, since an empty validation context would turn mutual TLS off in Envoy.
 """
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from cryptography import x509
@@ -23,14 +23,17 @@ class TrustBundle:
     trust_domain: str
     roots: tuple[x509.Certificate, ...]
     sequence: int
+    _pem: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.roots:
             raise ValueError("a trust bundle without roots would turn verification off")
+        pem = b"".join(root.public_bytes(Encoding.PEM) for root in self.roots)
+        object.__setattr__(self, "_pem", pem)
 
     def pem(self) -> bytes:
         """Return the roots as concatenated PEM."""
-        return b"".join(root.public_bytes(Encoding.PEM) for root in self.roots)
+        return self._pem
 
     def spiffe_json(self) -> bytes:
         """Return the bundle as a SPIFFE JWKS document (clauses 4.1, 4.2; X509-SVID 6.1)."""
