@@ -26,6 +26,28 @@ _MOST_SERIAL_BITS: Final = 159
 _VERSION_3: Final = bytes.fromhex("a003020102")
 _EMPTY_NAME: Final = bytes.fromhex("3000")
 _EC_PUBLIC_KEY: Final = bytes.fromhex("06072a8648ce3d0201")
+_EC_USAGE: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=True,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+_RSA_USAGE: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=True,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 _BOTH_ENDS: Final = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 _CRITICAL: Final = {x509.BasicConstraints, x509.KeyUsage, x509.SubjectAlternativeName}
 _KNOWN: Final = _CRITICAL | {
@@ -57,6 +79,7 @@ class Candidate:
     serial: bytes
     signature_algorithms: tuple[bytes, bytes]
     issuer: bytes
+    validity: bytes
     subject: bytes
     public_key: bytes
     not_before: datetime
@@ -84,16 +107,17 @@ def check(certificate: bytes, expected: Expectation) -> None:
 def _take_apart(certificate: bytes, expected: Expectation) -> Candidate:
     try:
         tbs, outer_algorithm, _ = der.items(certificate)
-        version, serial, algorithm, issuer, _, subject, public_key, _ = der.items(tbs)
+        version, serial, algorithm, issuer, validity, subject, public_key, _ = der.items(tbs)
         parsed = x509.load_der_x509_certificate(certificate)
         found = [(e.value, e.critical) for e in parsed.extensions]
-    except (ValueError, x509.DuplicateExtension) as error:
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension) as error:
         raise IssuanceFault(f"lint: the certificate does not parse: {error}") from error
     return Candidate(
         version,
         serial,
         (outer_algorithm, algorithm),
         issuer,
+        validity,
         subject,
         public_key,
         parsed.not_valid_before_utc,
@@ -132,6 +156,12 @@ def issuer_is_the_authority(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.4: the authority's own name, to the octet, and not empty."""
     same = c.issuer == c.expected.authority.subject_der
     return None if same and c.issuer != _EMPTY_NAME else "another issuer than the authority"
+
+
+def dates_are_written_for_their_year(c: Candidate) -> str | None:
+    """RFC 5280 4.1.2.5: UTCTime to the end of 2049, GeneralizedTime after, whole seconds, Z."""
+    ours = der.validity(c.not_before, c.not_after)
+    return None if c.validity == ours else "dates are not encoded as RFC 5280 asks"
 
 
 def validity_is_inside_the_chain(c: Candidate) -> str | None:
@@ -190,20 +220,13 @@ def basic_constraints_say_leaf(c: Candidate) -> str | None:
 
 
 def key_usage_is_for_a_leaf(c: Candidate) -> str | None:
-    """X509-SVID 4.3: digitalSignature, neither keyCertSign nor cRLSign nor any other use.
+    """X509-SVID 4.3: digitalSignature, neither keyCertSign nor cRLSign.
 
-    Besides it keyAgreement for EC (RFC 5480 3) or keyEncipherment for RSA (RFC 5280 4.2.1.3).
+    Besides it keyAgreement for EC (RFC 5480 3) or keyEncipherment for RSA (RFC 5280 4.2.1.3), and
+    nothing else.
     """
-    value = _value(c, x509.KeyUsage)
-    if value is None or not value.digital_signature:
-        return "no digitalSignature"
-    if value.key_cert_sign or value.crl_sign:
-        return "keyCertSign or cRLSign on a leaf"
-    is_ec = _EC_PUBLIC_KEY in c.public_key[:32]
-    if value.key_agreement is not is_ec or value.key_encipherment is is_ec:
-        return "key usage does not fit the kind of key"
-    other = value.content_commitment or value.data_encipherment
-    return "key usage beyond that of a leaf" if other else None
+    usage = _EC_USAGE if _EC_PUBLIC_KEY in c.public_key[:32] else _RSA_USAGE
+    return None if _value(c, x509.KeyUsage) == usage else "not the key usage of a leaf"
 
 
 def extended_key_usage_is_both_ends(c: Candidate) -> str | None:
@@ -274,6 +297,7 @@ RULES: Final[Sequence[Rule]] = (
     serial_is_random_and_fits,
     signature_algorithm_is_the_authoritys,
     issuer_is_the_authority,
+    dates_are_written_for_their_year,
     validity_is_inside_the_chain,
     validity_is_short,
     subject_is_empty,

@@ -82,7 +82,7 @@ def _parse(csr: bytes) -> x509.CertificateSigningRequest:
         raise RequestRefused("csr_too_large", f"the CSR is larger than {MAXIMUM_CSR_BYTES} bytes")
     try:
         return x509.load_der_x509_csr(_der(csr) if _PEM_BEGIN in csr else csr)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise RequestRefused("csr_malformed", "the CSR is not PKCS#10 in PEM or DER") from error
 
 
