@@ -17,7 +17,7 @@ _LIFETIME = timedelta(days=1)
 
 
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write `key` as SEC1 PEM (kube-apiserver reads no other as a token key), only for its owner."""
+    """Write `key` as SEC1 PEM, only for its owner: kube-apiserver reads no other token key."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
