@@ -138,6 +138,7 @@ async def _status(state: AdminState) -> views.Json:
             "policies": len(policies.policies),
             "version": policies.version,
             "default": policies.default,
+            "problems": [str(problem) for problem in state.loader.problems],
         },
         "audit": {"sequence": head.sequence, "hash": head.hash.hex()},
     }

@@ -83,7 +83,7 @@ class PolicyLoader:
     """Keeps `state` at what the directories and the applied set say.
 
     `start` once, then `run`. `on_directory_change` is called on the event loop after a change
-    that came from a directory.
+    that came from a directory. `problems` are those of what was read last and is not in force.
     """
 
     state: PolicyState
@@ -93,6 +93,7 @@ class PolicyLoader:
     metrics: Metrics
     on_directory_change: Callable[[Change], None] | None = None
     poll_seconds: float = POLL_SECONDS
+    problems: tuple[Problem, ...] = field(default=(), init=False)
     _seen: Reading | None = None
     _in_force: Texts = ()
     _refused: bool = False
@@ -133,6 +134,7 @@ class PolicyLoader:
                 policies = await asyncio.to_thread(self._load, reading)
             except InvalidDocument as error:
                 self.metrics.policy_load_failures.inc()
+                self.problems = tuple(error.problems)
                 for problem in error.problems:
                     log.error("policy_refused", problem=str(problem))
                 return False
@@ -179,6 +181,7 @@ class PolicyLoader:
     def _install(self, reading: Reading, policies: PolicySet) -> Change | None:
         """Put `policies` in force; return what changed, or None when they mean the same."""
         self._seen, self._in_force, self._refused = reading, reading.texts, False
+        self.problems = ()
         change = difference(self.state.current, policies)
         if not self.state.replace(policies):
             return None

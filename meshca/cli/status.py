@@ -46,6 +46,7 @@ def _table(answer: dict[str, Any]) -> None:
             ("  NACKs", proxies["nacks"] or ""),
             ("policies", f"{policies['policies']} in force, else {policies['default']}"),
             ("  version", policies["version"]),
+            *(("  NOT LOADED", problem) for problem in policies["problems"]),
             ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
         ]
     )

@@ -13,7 +13,16 @@ from audit.entry import Entry
 from authz.policy import PolicySet
 from authz.state import PolicyState
 from ca.authority import Authorities
-from tests.admin.world import ORDERS, POLICY, TRUST_DOMAIN, World, intent, proxy, running, signed
+from tests.admin.world import (
+    ORDERS,
+    POLICY,
+    TRUST_DOMAIN,
+    World,
+    intent,
+    proxy,
+    running,
+    signed,
+)
 
 
 def error(response: Any) -> tuple[int, str, str]:
@@ -50,6 +59,29 @@ def test_status_says_why_it_is_not_ready(tmp_path: Path) -> None:
     status = asyncio.run(story())
     assert (status["ready"], status["problems"]) == (False, ["no authority is loaded yet"])
     assert (status["authority"], status["roots"]) == (None, [])
+
+
+def test_status_shows_policies_that_do_not_load_and_what_stays(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    file = tmp_path / "policies" / "p.yaml"
+    file.write_text(POLICY)
+
+    async def story() -> Any:
+        async with running(tmp_path, policy_directory=file.parent) as world:
+            policies = world.state.loader
+            before = await world.get("/status")
+            file.write_text(POLICY.replace("ALLOW", "ALOW"))
+            await policies.reload()
+            after = await world.get("/status")
+            file.write_text(POLICY)
+            await policies.reload()
+            return before, after, await world.get("/status")
+
+    before, after, fixed = asyncio.run(story())
+    assert (before["policies"]["policies"], before["policies"]["problems"]) == (1, [])
+    assert after["policies"]["version"] == before["policies"]["version"]
+    assert f"{file}:6: spec.action" in after["policies"]["problems"][0]
+    assert fixed["policies"]["problems"] == []
 
 
 async def _inventory(world: World) -> None:

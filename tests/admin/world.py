@@ -100,7 +100,9 @@ def loader(
 
 
 @asynccontextmanager
-async def running(directory: Path, **changes: Any) -> AsyncIterator[World]:
+async def running(
+    directory: Path, *, policy_directory: Path | None = None, **changes: Any
+) -> AsyncIterator[World]:
     """Run the admin door in `directory`; `changes` replace fields of its AdminState."""
     clock, proxies = FakeClock(), FakeProxies()
     async with AsyncExitStack() as stack:
@@ -132,7 +134,7 @@ async def running(directory: Path, **changes: Any) -> AsyncIterator[World]:
             authorities=authorities(directory, clock),
             proxies=proxies,
             policies=policies,
-            loader=loader(engine, clock, policies, None),
+            loader=loader(engine, clock, policies, policy_directory),
             renew=renew,
             ready=ready,
         )
