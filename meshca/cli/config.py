@@ -24,21 +24,25 @@ def _group() -> None:
 def check(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.table) -> None:
     """Report every problem in the configuration, with file, line and key; start nothing.
 
+    Also checked: that the files it names can be read, and that its policies load.
     MESHCA_<PATH> in the environment is applied, as `serve` would (MESHCA_LISTEN_MESH=...).
 
     Example: meshca config check --config d/meshca.yaml
     """
+    from meshca.cli import config_files
     from meshca.errors import InvalidDocument
 
     try:
         settings = load_settings(config)
+        if found := config_files.problems(settings, str(config)):
+            raise InvalidDocument(found)
     except InvalidDocument as error:
+        if output is Output.table:
+            raise CommandFailed(f"{config} is not valid:\n{error}") from error
         problems = [
             {"file": p.file, "line": p.line, "path": p.path, "message": p.message}
             for p in error.problems
         ]
-        if output is Output.table:
-            raise CommandFailed(f"{config} is not valid:\n{error}") from error
         emit(output, {"valid": False, "problems": problems}, lambda: None)
         raise typer.Exit(1) from error
     summary = {

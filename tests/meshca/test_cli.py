@@ -142,6 +142,16 @@ def test_config_check_reports_every_problem_with_its_key(tmp_path: Path) -> None
     assert {p["path"] for p in as_json.data["problems"]} == {"lifetimes", "policy.default"}
 
 
+def test_config_check_looks_at_the_files_it_names_and_at_the_policies(tmp_path: Path) -> None:
+    directory = made(tmp_path)
+    (directory / "cluster" / "jwks.json").unlink()
+    (directory / "policies" / "bad.yaml").write_text(POLICY.replace("ALLOW", "ALOW"))
+    result = meshca("config", "check", "-c", str(directory / "meshca.yaml"), "-o", "json")
+    assert result.status == 1
+    found = {(Path(p["file"]).name, p["path"]) for p in result.data["problems"]}
+    assert found == {("meshca.yaml", "clusters[0].keys.file"), ("bad.yaml", "spec.action")}
+
+
 def test_the_environment_names_the_config_and_overrides_it(tmp_path: Path) -> None:
     environment = {
         "MESHCA_CONFIG": str(made(tmp_path) / "meshca.yaml"),

@@ -1,0 +1,65 @@
+"""What a configuration points to: files that must be there, policies that must load.
+
+`serve` would find these too, one at a time; `meshca config check` reports them all.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from meshca.errors import InvalidDocument, Problem
+from meshca.settings import Disk, Settings
+
+
+def problems(settings: Settings, source: str) -> list[Problem]:
+    """Return what is wrong with the files that `settings`, read from `source`, name."""
+    missing = [
+        Problem(key, f"cannot be read: {path}", source)
+        for key, path in _files(settings)
+        if not _is_readable(path)
+    ]
+    return [*missing, *_policy_problems(settings)]
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    upstream = settings.upstream
+    if isinstance(upstream, Disk):
+        for name in ("root", "chain", "key", "root_key", "passphrase_file"):
+            if (path := getattr(upstream, name)) is not None:
+                yield f"upstream.{name}", path
+    for index, cluster in enumerate(settings.clusters):
+        keys = cluster.keys
+        if keys is not None and keys.file is not None:
+            yield f"clusters[{index}].keys.file", keys.file
+        if keys is not None and keys.ca_file is not None:
+            yield f"clusters[{index}].keys.ca_file", keys.ca_file
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def _policy_problems(settings: Settings) -> list[Problem]:
+    from authz.directory import Texts, read_directory
+    from authz.load import load_policies
+
+    found: list[Problem] = []
+    texts: list[Texts] = []
+    for policy_source in settings.policy.sources:
+        try:
+            texts.append(read_directory(policy_source.directory))
+        except InvalidDocument as error:
+            found += error.problems
+    try:
+        load_policies(
+            [text for group in texts for text in group],
+            trust_domain=settings.trust_domain,
+            root_namespace=settings.policy.root_namespace,
+            default=settings.policy.default,
+        )
+    except InvalidDocument as error:
+        found += error.problems
+    return found
