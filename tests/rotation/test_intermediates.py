@@ -1,0 +1,183 @@
+"""The intermediate: loaded at start, replaced at half of its life, watched when it cannot be."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ca.upstream import self_signed
+from ca.upstream.provision import Provision, Upstream
+from meshca.errors import AuthorityUnavailable
+from rotation.intermediates import Intermediates
+from tests.fakes import FakeClock
+from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
+
+
+@dataclass
+class Switch:
+    """A real upstream that can be told to fail, or to say that it cannot renew."""
+
+    real: Upstream
+    fails: bool = False
+    can_renew: bool = True
+    calls: int = 0
+
+    def provide(self, now: datetime) -> Provision:
+        """Provide, or fail as when the files are gone."""
+        self.calls += 1
+        if self.fails:
+            raise AuthorityUnavailable("told to fail")
+        return self.real.provide(now)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Mesh:
+    """A mesh in a directory of its own."""
+    return build_mesh(tmp_path, FakeClock())
+
+
+def play(
+    mesh: Mesh,
+    story: Callable[[Intermediates, Switch], Awaitable[None]],
+    lifetime: timedelta = timedelta(days=7),
+) -> None:
+    """Run `story` with intermediates under the mesh's own root."""
+    real = self_signed.unsafe_self_signed(
+        mesh.directory, trust_domain=TRUST_DOMAIN, lifetime=lifetime
+    )
+    switch = Switch(real)
+    intermediates = Intermediates(
+        upstream=switch,
+        authorities=mesh.authorities,
+        leaves=mesh.leaves,
+        writer=mesh.writer,
+        clock=mesh.clock,
+        metrics=mesh.metrics,
+    )
+
+    async def scene() -> None:
+        async with running(mesh):
+            await story(intermediates, switch)
+
+    asyncio.run(scene())
+
+
+def active(mesh: Mesh) -> str:
+    """Return the id of the authority that signs now."""
+    return mesh.authorities.active(mesh.clock.now()).authority_id
+
+
+def events(text: str, name: str) -> list[str]:
+    """Return the log lines of one event."""
+    return [line for line in text.splitlines() if name in line]
+
+
+def test_loads_at_start_and_records_it(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
+        before = active(mesh)
+        await intermediates.load()
+        assert active(mesh) != before
+
+    play(mesh, story)
+    with mesh.writer.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT body FROM audit_entries WHERE kind = 'authority_change'"
+        ).all()
+    assert json.loads(rows[0][0])["details"]["authority"] == active(mesh)
+
+
+def test_is_replaced_between_half_and_seven_tenths_of_its_life(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
+        await intermediates.load()
+        first = active(mesh)
+        mesh.clock.advance(timedelta(days=7) * 0.49)
+        await intermediates.tick()
+        assert active(mesh) == first
+        mesh.clock.advance(timedelta(days=7) * 0.22)
+        await intermediates.tick()
+        assert active(mesh) != first
+
+    play(mesh, story)
+
+
+def test_the_bundle_stays_as_it_was_when_only_the_intermediate_changes(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
+        await intermediates.load()
+        bundle = mesh.authorities.bundle
+        mesh.clock.advance(timedelta(days=6))
+        await intermediates.tick()
+        assert mesh.authorities.bundle is bundle
+
+    play(mesh, story)
+
+
+def test_a_failed_replacement_keeps_the_old_one_and_is_tried_again_later(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, switch: Switch) -> None:
+        await intermediates.load()
+        first = active(mesh)
+        switch.fails = True
+        mesh.clock.advance(timedelta(days=5))
+        await intermediates.tick()
+        tried = switch.calls
+        await intermediates.tick()
+        assert switch.calls == tried
+        assert active(mesh) == first
+        assert mesh.metrics.rotation_failures._value.get() == 1
+        switch.fails = False
+        mesh.clock.advance(timedelta(seconds=31))
+        await intermediates.tick()
+        assert active(mesh) != first
+
+    play(mesh, story)
+
+
+def test_what_cannot_be_replaced_is_warned_of_once_an_hour(
+    mesh: Mesh, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story(intermediates: Intermediates, switch: Switch) -> None:
+        await intermediates.load()
+        switch.can_renew = False
+        mesh.clock.advance(timedelta(days=5))
+        for _ in range(10):
+            await intermediates.tick()
+        mesh.clock.advance(timedelta(hours=1))
+        await intermediates.tick()
+
+    play(mesh, story)
+    captured = capsys.readouterr()
+    assert len(events(captured.out + captured.err, "authority_ends")) == 2
+
+
+def test_one_that_ends_within_the_hour_is_said_at_start(
+    mesh: Mesh, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
+        await intermediates.load()
+
+    play(mesh, story, lifetime=timedelta(minutes=30))
+    captured = capsys.readouterr()
+    assert len(events(captured.out + captured.err, "authority_ends")) == 1
+
+
+def test_nothing_loads_when_the_upstream_has_nothing(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, switch: Switch) -> None:
+        switch.fails = True
+        with pytest.raises(AuthorityUnavailable, match="told to fail"):
+            await intermediates.load()
+
+    play(mesh, story)
+
+
+def test_the_soonest_ends_are_published(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
+        await intermediates.load()
+        ends = mesh.authorities.active(mesh.clock.now()).not_after.timestamp()
+        gauge = mesh.metrics.soonest_expiry
+        assert gauge.labels("intermediate")._value.get() == ends
+        assert gauge.labels("root")._value.get() > ends
+
+    play(mesh, story)
