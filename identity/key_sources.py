@@ -14,9 +14,12 @@ from identity.api_server import FAILURES, TIMEOUT_SECONDS, ApiServerConnection, 
 from identity.key_ring import KeySource
 from identity.keys import MAXIMUM_BYTES
 from meshca.errors import KeysUnavailable
+from meshca.logs import get_logger
 from meshca.settings import Keys
 
 _OK: Final = 200
+
+_log = get_logger("identity")
 
 
 class FileKeys:
@@ -103,10 +106,12 @@ class ApiServerKeys:
 
 
 def build_source(keys: Keys) -> KeySource:
-    """Return the source that the configuration names."""
+    """Return the source that the configuration names; warns of a URL that anybody may answer."""
     if keys.file is not None:
         return FileKeys(keys.file)
     if keys.url is not None:
+        if keys.url.startswith("http:"):
+            _log.warning("keys_over_plain_http", url=keys.url, advice="use https")
         return UrlKeys(keys.url, keys.ca_file)
     if keys.api_server is not None:
         return ApiServerKeys(ApiServerConnection(keys.api_server))

@@ -95,6 +95,24 @@ def test_a_thousand_tokens_with_an_unknown_kid_share_one_fetch() -> None:
     assert source.fetches == 1
 
 
+def test_who_comes_while_a_fetch_runs_waits_for_it() -> None:
+    source = FakeSource(jwks(OLD), held=threading.Event())
+    w = world(source=source)
+
+    async def story() -> None:
+        first = asyncio.create_task(w.authenticator.authenticate(old_token(w)))
+        while source.fetches == 0:
+            await asyncio.sleep(0)
+        late = asyncio.create_task(w.authenticator.authenticate(old_token(w, jti="late")))
+        await asyncio.sleep(0)
+        assert source.held is not None
+        source.held.set()
+        assert (await first).spiffe_id == (await late).spiffe_id
+
+    asyncio.run(story())
+    assert source.fetches == 1
+
+
 def test_the_loop_is_free_while_keys_are_fetched() -> None:
     source = FakeSource(jwks(OLD))
     w = world(source=source)

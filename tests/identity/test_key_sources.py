@@ -48,6 +48,14 @@ def test_no_more_than_the_limit_is_read_of_a_file(tmp_path: Path) -> None:
     assert len(source(file=str(path)).fetch()) == MAXIMUM_BYTES + 1
 
 
+def test_a_url_without_tls_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    source(url="https://keys.example.org")
+    assert "keys_over_plain_http" not in capsys.readouterr().out
+
+    source(url="http://keys.example.org")
+    assert "keys_over_plain_http" in capsys.readouterr().out
+
+
 def test_a_url_is_fetched() -> None:
     with http_server() as server:
         server.body = DOCUMENT

@@ -1,6 +1,7 @@
 """TokenReview: what the API server must say, and what happens when it says nothing."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.identity.builders import (
     claims,
     jwk,
     jwks,
+    raw_token,
     sign,
     world,
 )
@@ -114,6 +116,19 @@ def test_what_is_wrong_anyway_is_refused_without_asking(
         w.authenticate(sign(claims(w.clock, **changes)))
 
     assert refused.value.reason == reason
+    assert reviewer.asked == []
+
+
+@pytest.mark.parametrize("alg", ["none", "HS256", "PS256", None])
+def test_an_alg_that_kubernetes_does_not_issue_is_refused_without_asking(alg: str | None) -> None:
+    reviewer = FakeReviewer()
+    w = review_world(reviewer)
+    token = raw_token(json.dumps({"alg": alg, "kid": "key-1"}), json.dumps(claims(w.clock)))
+
+    with pytest.raises(ProofRefused) as refused:
+        w.authenticate(token)
+
+    assert refused.value.reason == "wrong_algorithm"
     assert reviewer.asked == []
 
 
