@@ -69,15 +69,20 @@ def client_cores() -> set[int]:
 
 
 @contextlib.contextmanager
-def server(development: Development, *, module: Sequence[str] = ()) -> Iterator[Process]:
-    """Run `meshca serve`, or `python -m MODULE...`, on a core of its own, from ready to SIGTERM."""
+def server(development: Development) -> Iterator[Process]:
+    """Run `meshca serve` on a core of its own, from ready to SIGTERM."""
     command = [str(MESHCA), "serve", "--config", str(development.config)]
-    if module:
-        command = [sys.executable, "-m", *module]
+    with running(development, command) as process:
+        with contextlib.suppress(OSError):  # not on this machine: measure where it runs
+            os.sched_setaffinity(process.popen.pid, {SERVER_CORE})
+        yield process
+
+
+@contextlib.contextmanager
+def running(development: Development, command: Sequence[str]) -> Iterator[Process]:
+    """Run a server of `development` on whatever core is free, from ready to SIGTERM."""
     with (development.directory / "server.log").open("ab") as log:
         popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    with contextlib.suppress(OSError):  # not on this machine: measure where it runs
-        os.sched_setaffinity(popen.pid, {SERVER_CORE})
     try:
         _wait_ready(popen, development)
         yield Process(popen)

@@ -1,99 +1,63 @@
 """A client process: thousands of simulated proxies, a TLS connection and a pod's token each.
 
 A proxy opens its DeltaSecrets streams as Envoy does, each with its subscription as first message,
-acknowledges every response, and comes back after about a second when a stream ends. `names` says
-what each stream subscribes to: Envoy opens one stream a secret, [["default"], ["ROOTCA"]].
+acknowledges every response, and comes back after about a second when a stream or its connection
+ends. `names` says what each stream subscribes to: Envoy opens one a secret, [["default"],
+["ROOTCA"]].
 """
 
 import asyncio
-import contextlib
 import random
 import resource
+import ssl
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import grpc
 import uvloop
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
-from benchmarks import worker
+from benchmarks import http2, worker
 from sds.resources import SECRET_TYPE
 
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
-_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", "localhost"))
+_HANDSHAKE_SECONDS = 300.0
 
 
 class Proxies:
     """Every simulated proxy of this process, and what they have seen in all."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self._target = f"127.0.0.1:{given['port']}"
-        self._credentials = grpc.ssl_channel_credentials(Path(given["roots"]).read_bytes())
+        self._port: int = given["port"]
+        self._tls = ssl.create_default_context(cafile=given["roots"])
+        self._tls.set_alpn_protocols(["h2"])
         self._tokens = Path(given["tokens"]).read_text().split()
         self._names: list[list[str]] = given["names"]
-        self._wanted = sum(map(len, self._names)) * len(self._tokens)
         self._draw = random.Random(1)  # noqa: S311  # spreads reconnects, no secret
-        self._tasks: list[asyncio.Task[None]] = []
-        self._channels: list[grpc.aio.Channel] = []
+        self._proxies: list[asyncio.Task[None]] = []
         self.held = 0
         self.pushed = 0
-        self.reconnects = 0
+        self.ended: Counter[str] = Counter()
         self.last_at = 0.0
 
     async def start(self) -> dict[str, Any]:
-        """Start every proxy at once; return when the last one holds its secrets."""
+        """Start every proxy at once; return when the last one held its secrets."""
         started = time.monotonic()
-        for token in self._tokens:
-            channel = grpc.aio.secure_channel(self._target, self._credentials, _OPTIONS)
-            self._channels.append(channel)
-            for names in self._names:
-                self._tasks.append(asyncio.create_task(self._stream(channel, token, names)))
-        while self.held < self._wanted:
+        self._proxies = [asyncio.create_task(self._proxy(token)) for token in self._tokens]
+        while self.held < len(self._tokens) * sum(map(len, self._names)):
             await asyncio.sleep(0.02)
-        return {"started_at": started, "held_at": self.last_at, "reconnects": self.reconnects}
+        return {"started_at": started, "held_at": self.last_at, "ended": dict(self.ended)}
 
     async def await_push(self) -> dict[str, Any]:
-        """Return when every proxy has been sent one more resource."""
+        """Return when every proxy had been sent one more resource."""
         while self.pushed < len(self._tokens):
             await asyncio.sleep(0.005)
         self.pushed = 0
         return {"received_at": self.last_at}
 
-    async def stop(self) -> None:
-        """End every proxy."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for channel in self._channels:
-            await channel.close()
-
-    async def _stream(self, channel: grpc.aio.Channel, token: str, names: list[str]) -> None:
-        held: set[str] = set()
-        while True:
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await self._follow(channel, token, names, held)
-            self.reconnects += 1
-            await asyncio.sleep(self._draw.uniform(0.5, 1.5))
-
-    async def _follow(
-        self, channel: grpc.aio.Channel, token: str, names: list[str], held: set[str]
-    ) -> None:
-        call = channel.stream_stream(
-            METHOD,
-            request_serializer=DeltaDiscoveryRequest.SerializeToString,
-            response_deserializer=DeltaDiscoveryResponse.FromString,
-        )(metadata=(("authorization", f"Bearer {token}"),), wait_for_ready=True)
-        request = DeltaDiscoveryRequest(type_url=SECRET_TYPE, resource_names_subscribe=names)
-        while True:
-            await call.write(request)
-            response: Any = await call.read()
-            if response is grpc.aio.EOF:
-                return
-            self._note(response, held)
-            request = DeltaDiscoveryRequest(type_url=SECRET_TYPE, response_nonce=response.nonce)
-
-    def _note(self, response: DeltaDiscoveryResponse, held: set[str]) -> None:
+    def take(self, response: DeltaDiscoveryResponse, held: set[str]) -> None:
+        """Note what a proxy was sent; `held` is what it had before."""
         for one in response.resources:
             if one.name in held:
                 self.pushed += 1
@@ -101,6 +65,83 @@ class Proxies:
                 self.held += 1
                 held.add(one.name)
         self.last_at = time.monotonic()
+
+    async def _proxy(self, token: str) -> None:
+        held: set[str] = set()
+        while True:
+            proxy = Proxy(self, token, self._names, held)
+            try:
+                await asyncio.get_running_loop().create_connection(
+                    lambda: proxy,  # noqa: B023  # called before the next round
+                    "127.0.0.1",
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname="localhost",
+                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                )
+                self.ended[await proxy.over] += 1
+            except OSError as error:
+                self.ended[f"connect: {type(error).__name__}"] += 1
+            await asyncio.sleep(self._draw.uniform(0.5, 1.5))
+
+
+class Proxy(asyncio.Protocol):
+    """One connection of one proxy."""
+
+    def __init__(
+        self, proxies: Proxies, token: str, names: list[list[str]], held: set[str]
+    ) -> None:
+        self._proxies = proxies
+        self._token = token
+        self._names = names
+        self._held = held
+        self._connection = http2.Connection()
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        """Open every stream, its subscription with it."""
+        self._transport: asyncio.Transport = transport
+        said = [http2.preface()]
+        for number, names in enumerate(self._names):
+            request = DeltaDiscoveryRequest(type_url=SECRET_TYPE, resource_names_subscribe=names)
+            stream = 2 * number + 1
+            said.append(http2.call(stream, _headers(self._token)))
+            said.append(http2.message(stream, request.SerializeToString()))
+        transport.write(b"".join(said))
+
+    def data_received(self, data: bytes) -> None:
+        """Acknowledge responses; end with the first stream that ends."""
+        for event in self._connection.feed(data):
+            if isinstance(event, http2.Reply):
+                self._transport.write(event.data)
+            elif isinstance(event, http2.Message):
+                response = DeltaDiscoveryResponse.FromString(event.body)
+                self._proxies.take(response, self._held)
+                ack = DeltaDiscoveryRequest(type_url=SECRET_TYPE, response_nonce=response.nonce)
+                self._transport.write(http2.message(event.stream, ack.SerializeToString()))
+            else:
+                self._end("stream ended" if event.stream else "connection told to go")
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Come back."""
+        self._end("connection lost")
+
+    def _end(self, why: str) -> None:
+        if not self.over.done():
+            self.over.set_result(why)
+            self._transport.close()
+
+
+def _headers(token: str) -> http2.Headers:
+    return (
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", METHOD),
+        (":authority", "localhost"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("authorization", f"Bearer {token}"),
+    )
 
 
 async def main() -> None:
@@ -113,7 +154,6 @@ async def main() -> None:
         return await (proxies.start() if order["do"] == "start" else proxies.await_push())
 
     await worker.obey(answer)
-    await proxies.stop()
 
 
 if __name__ == "__main__":
