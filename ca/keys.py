@@ -146,7 +146,7 @@ def read_secret_file(path: Path) -> bytes:
     or world in.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise AuthorityUnavailable(f"{path} is not a regular file")
@@ -161,3 +161,8 @@ def read_secret_file(path: Path) -> bytes:
     if len(data) > _KEY_FILE_BYTES:
         raise AuthorityUnavailable(f"{path} is larger than {_KEY_FILE_BYTES} bytes")
     return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open `path` at once, even if it is a pipe that nobody writes: what it is is seen then."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -21,6 +21,12 @@ from ca.profile import Profile
 from meshca.errors import IssuanceFault
 from meshca.spiffe_id import SpiffeId
 
+_UNREADABLE: Final = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _LEAST_SERIAL_BITS: Final = 64
 _MOST_SERIAL_BITS: Final = 159
 _VERSION_3: Final = bytes.fromhex("a003020102")
@@ -110,7 +116,7 @@ def _take_apart(certificate: bytes, expected: Expectation) -> Candidate:
         version, serial, algorithm, issuer, validity, subject, public_key, _ = der.items(tbs)
         parsed = x509.load_der_x509_certificate(certificate)
         found = [(e.value, e.critical) for e in parsed.extensions]
-    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise IssuanceFault(f"lint: the certificate does not parse: {error}") from error
     return Candidate(
         version,

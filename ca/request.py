@@ -27,6 +27,12 @@ from meshca.errors import RequestRefused
 from meshca.spiffe_id import SpiffeId
 
 MAXIMUM_CSR_BYTES = 32 * 1024
+_UNREADABLE = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _PEM_BEGIN = b"-----BEGIN"
 _PEM = re.compile(
     rb"\s*-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)"
@@ -82,7 +88,7 @@ def _parse(csr: bytes) -> x509.CertificateSigningRequest:
         raise RequestRefused("csr_too_large", f"the CSR is larger than {MAXIMUM_CSR_BYTES} bytes")
     try:
         return x509.load_der_x509_csr(_der(csr) if _PEM_BEGIN in csr else csr)
-    except (ValueError, x509.InvalidVersion) as error:
+    except _UNREADABLE as error:
         raise RequestRefused("csr_malformed", "the CSR is not PKCS#10 in PEM or DER") from error
 
 
@@ -131,7 +137,7 @@ def _verify(csr: x509.CertificateSigningRequest, key: LeafPublicKey) -> None:
 def _check_extensions(csr: x509.CertificateSigningRequest, caller: SpiffeId) -> None:
     try:
         extensions = csr.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise RequestRefused("csr_malformed", "the CSR's extensions do not parse") from error
     for extension in extensions:
         if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:

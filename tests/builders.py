@@ -129,10 +129,13 @@ def make_request(kind: str = "p256", lifetime: timedelta | None = None) -> Issua
 
 
 def csr_builder(
-    *, uris: Sequence[str] = (), extensions: Sequence[tuple[x509.ExtensionType, bool]] = ()
+    *,
+    uris: Sequence[str] = (),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    subject: x509.Name | None = None,
 ) -> x509.CertificateSigningRequestBuilder:
-    """Return an unsigned CSR with an empty subject and what is asked for."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    """Return an unsigned CSR with what is asked for; the subject is empty unless given."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject or x509.Name([]))
     if uris:
         names = [x509.UniformResourceIdentifier(uri) for uri in uris]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
