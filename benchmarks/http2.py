@@ -28,9 +28,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A stream, or with 0 the whole connection, is over."""
+    """A stream, or the connection with all of its streams, is over."""
 
-    stream: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,11 @@ class Connection:
             yield from self._cut(stream, payload)
         elif kind in (_SETTINGS, _PING) and not flags & _ACK:
             yield Reply(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
-        elif kind == _GOAWAY:
-            yield Ended(0)
-        if kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM):
-            yield Ended(stream)
+        elif kind in (_RST_STREAM, _GOAWAY):
+            code = int.from_bytes(payload[4 * (kind == _GOAWAY) :][:4])
+            yield Ended(f"{'reset' if kind == _RST_STREAM else 'goaway'}, code {code}")
+        if kind in (_DATA, _HEADERS) and flags & _END_STREAM:
+            yield Ended("closed by the server")
 
     def _cut(self, stream: int, payload: bytes) -> Iterator[Message]:
         """Cut a stream's octets into messages (gRPC over HTTP/2: Length-Prefixed-Message)."""

@@ -120,7 +120,7 @@ class Proxy(asyncio.Protocol):
                 ack = DeltaDiscoveryRequest(type_url=SECRET_TYPE, response_nonce=response.nonce)
                 self._transport.write(http2.message(event.stream, ack.SerializeToString()))
             else:
-                self._end("stream ended" if event.stream else "connection told to go")
+                self._end(event.why)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Come back."""

@@ -106,7 +106,7 @@ def _held(scene: Scene, clients: list[Worker], served: Process, cpu: float) -> R
     seconds = max(answer["held_at"] for answer in answers) - started
     spent = served.cpu_seconds - cpu
     ended = sum((Counter(answer["ended"]) for answer in answers), Counter[str]())
-    again = ", ".join(f"{count} {why}" for why, count in ended.items()) or "none"
+    again = ", ".join(f"{count} ({why})" for why, count in ended.items()) or "none"
     note = (
         f"{scene.proxies / seconds:,.0f} proxies/s; server CPU {spent:.1f} s, "
         f"{spent / scene.proxies * 1e3:.2f} ms each; streams that came again: {again}"
