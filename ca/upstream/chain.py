@@ -4,13 +4,14 @@ A chain that any verifier would reject must be found here, with the file to chan
 by the first proxy (SPIRE's probe, but before activation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ca.authority import Authority
@@ -25,8 +26,25 @@ def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
         return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
     except OSError as error:
         raise AuthorityUnavailable(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise AuthorityUnavailable(f"{path} holds no PEM certificates") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with the certificates in it."""
+    try:
+        yield
+    except AuthorityUnavailable as error:
+        raise AuthorityUnavailable(f"{path}: {error}") from error
+
+
+def certificate_of(
+    key: PrivateKey, certificates: Sequence[x509.Certificate]
+) -> x509.Certificate | None:
+    """Return the certificate of `key`, if one of `certificates` is."""
+    wanted = public_key_der(check_public_key(key.public_key()))
+    return next((c for c in certificates if _spki(c) == wanted), None)
 
 
 def make_authority(
@@ -41,14 +59,22 @@ def make_authority(
 
     Raises AuthorityUnavailable, naming the certificate and the rule it breaks.
     """
-    chain = tuple(c for c in chain if c not in roots)
+    chain = tuple(c for c in chain if not _is_issued_by(c, c))
     if not chain:
         raise AuthorityUnavailable("the chain holds no intermediate, only roots")
-    if public_key_der(check_public_key(key.public_key())) != _spki(chain[0]):
+    if certificate_of(key, chain[:1]) is None:
         raise AuthorityUnavailable(f"the key does not belong to {_describe(chain[0])}")
     root = _verify_upwards(chain, roots)
+    for trusted in roots:
+        _spki(trusted)
+        _check_ca(trusted, trust_domain)
     for depth, certificate in enumerate((*chain, root)):
-        _check_ca(certificate, certificates_below=depth, trust_domain=trust_domain, now=now)
+        _check_validity(certificate, now)
+        constraints = _check_ca(certificate, trust_domain)
+        if constraints.path_length is not None and constraints.path_length < depth:
+            raise AuthorityUnavailable(
+                f"{_describe(certificate)} allows only {constraints.path_length} CAs below it"
+            )
     return Authority(chain, root, PrivateKeySigner(key))
 
 
@@ -75,26 +101,28 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
     return True
 
 
-def _check_ca(
-    certificate: x509.Certificate, *, certificates_below: int, trust_domain: str, now: datetime
-) -> None:
-    who = _describe(certificate)
+def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= now < end:
         raise AuthorityUnavailable(
-            f"{who} is valid from {begin.isoformat()} to {end.isoformat()}; it is {now.isoformat()}"
+            f"{_describe(certificate)} is valid from {begin.isoformat()} to {end.isoformat()}; "
+            f"it is {now.isoformat()}"
         )
+
+
+def _check_ca(certificate: x509.Certificate, trust_domain: str) -> x509.BasicConstraints:
+    """Return its basic constraints if it may sign certificates of the trust domain."""
+    who = _describe(certificate)
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
         raise AuthorityUnavailable(f"{who} is not a CA certificate: {error}") from error
     if not constraints.ca or not usage.key_cert_sign:
         raise AuthorityUnavailable(f"{who} is not a CA certificate: it may not sign certificates")
-    if constraints.path_length is not None and constraints.path_length < certificates_below:
-        raise AuthorityUnavailable(f"{who} allows only {constraints.path_length} CAs below it")
     _check_trust_domain(certificate, trust_domain)
+    return constraints
 
 
 def _check_trust_domain(certificate: x509.Certificate, trust_domain: str) -> None:
@@ -111,7 +139,10 @@ def _check_trust_domain(certificate: x509.Certificate, trust_domain: str) -> Non
 
 
 def _spki(certificate: x509.Certificate) -> bytes:
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise AuthorityUnavailable(f"{_describe(certificate)}: its key cannot be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise AuthorityUnavailable(f"{_describe(certificate)} has a key that is not ECDSA or RSA")
     try:

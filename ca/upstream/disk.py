@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ca.ca_certificate import make_intermediate
 from ca.keys import check_public_key, generate_key, load_private_key, read_secret_file
-from ca.upstream.chain import make_authority, read_certificates
+from ca.upstream.chain import certificate_of, make_authority, naming, read_certificates
 from ca.upstream.provision import Provision
+from meshca.errors import AuthorityUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +34,9 @@ class DiskIntermediate:
         """Return the authority in the files; raises AuthorityUnavailable, naming the file."""
         roots = read_certificates(self.root)
         key = load_private_key(self.key, _passphrase(self.passphrase_file))
-        authority = make_authority(
-            read_certificates(self.chain), roots, key, trust_domain=self.trust_domain, now=now
-        )
+        chain = read_certificates(self.chain)
+        with naming(self.chain):
+            authority = make_authority(chain, roots, key, trust_domain=self.trust_domain, now=now)
         return Provision(authority, roots)
 
 
@@ -58,19 +59,24 @@ class DiskRoot:
         """Return a fresh authority; raises AuthorityUnavailable, naming the file."""
         roots = read_certificates(self.root)
         root_key = load_private_key(self.root_key, _passphrase(self.passphrase_file))
+        root = certificate_of(root_key, roots)
+        if root is None:
+            raise AuthorityUnavailable(
+                f"the key in {self.root_key} belongs to no certificate in {self.root}"
+            )
         key = generate_key()
-        certificate = make_intermediate(
-            check_public_key(key.public_key()),
-            root=roots[0],
-            root_key=root_key,
-            trust_domain=self.trust_domain,
-            now=now,
-            lifetime=self.lifetime,
-        )
-        # make_authority verifies the signature, so a root key that is not the root's is found.
-        authority = make_authority(
-            [certificate], roots, key, trust_domain=self.trust_domain, now=now
-        )
+        with naming(self.root):
+            certificate = make_intermediate(
+                check_public_key(key.public_key()),
+                root=root,
+                root_key=root_key,
+                trust_domain=self.trust_domain,
+                now=now,
+                lifetime=self.lifetime,
+            )
+            authority = make_authority(
+                [certificate], roots, key, trust_domain=self.trust_domain, now=now
+            )
         return Provision(authority, roots)
 
 
