@@ -79,16 +79,22 @@ class Authorities:
     def active(self, now: datetime) -> Authority:
         """Return the authority that signs now.
 
-        Raises AuthorityUnavailable when none is loaded or its chain has expired.
+        Raises AuthorityUnavailable when none is loaded, or its chain has expired or, since the
+        clock was set back, is not valid yet.
         """
-        if self._active is None:
+        active = self._active
+        if active is None:
             raise AuthorityUnavailable("no authority is loaded yet")
-        if self._active.not_after <= now:
-            raise AuthorityUnavailable(
-                f"authority {self._active.authority_id} expired at "
-                f"{self._active.not_after.isoformat()}; it is {now.isoformat()}"
+        if not active.not_before <= now < active.not_after:
+            what = (
+                f"expired at {active.not_after.isoformat()}"
+                if now >= active.not_after
+                else f"is valid from {active.not_before.isoformat()} on"
             )
-        return self._active
+            raise AuthorityUnavailable(
+                f"authority {active.authority_id} {what}; it is {now.isoformat()}"
+            )
+        return active
 
     @property
     def bundle(self) -> TrustBundle:
