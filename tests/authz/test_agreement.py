@@ -30,7 +30,7 @@ TCP_CASES = 120
 
 @pytest.mark.end_to_end
 def test_envoy_decides_as_the_engine(tmp_path_factory: pytest.TempPathFactory) -> None:
-    random = Random(SEED)  # noqa: S311  # the same cases every time
+    random = Random(SEED)  # the same cases every time
     ports = (free_port(), free_port())
     sets = [
         load(*make_documents(random, ports=ports), default=random.choice(("deny", "deny", "allow")))

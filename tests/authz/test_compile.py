@@ -38,7 +38,7 @@ def test_default_allow_holds_only_without_an_allow_policy() -> None:
 
 
 def test_equal_sets_give_equal_bytes_in_whatever_order_they_were_written() -> None:
-    random = Random(7)  # noqa: S311  # the same sets every time
+    random = Random(7)  # the same sets every time
     for _ in range(50):
         documents = make_documents(random)
         shuffled = random.sample(documents, len(documents))
@@ -86,7 +86,7 @@ def test_rules_that_nothing_can_reach_are_left_out() -> None:
 
 
 def test_random_sets_compile_for_every_kind_of_connection() -> None:
-    random = Random(11)  # noqa: S311  # the same sets every time
+    random = Random(11)  # the same sets every time
     for _ in range(100):
         compiled = compile_workload(load(*make_documents(random)), WORKLOAD)
         for mutual_tls in (True, False):

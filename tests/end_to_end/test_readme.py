@@ -60,7 +60,7 @@ class Shell:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ports = {port: str(free_port()) for port in PORTS}
-        self.base_ids = random.randrange(100_000, 1_000_000, 10)  # noqa: S311  # not a secret
+        self.base_ids = random.randrange(100_000, 1_000_000, 10)  # not a secret
         self.environment = {
             **os.environ,
             "PATH": f"{MESHCA.parent}:{Path(envoy()).parent}:{os.environ['PATH']}",
