@@ -12,7 +12,7 @@ from benchmarks import machine, report
 from benchmarks.figure import Context, Figure, Row
 from meshca import logs
 
-NAMES = ("ecdsa", "tokens", "issuance", "served", "streams", "rotation")
+NAMES = ("yardsticks", "tokens", "issuance", "served", "streams", "rotation")
 
 
 def main(

@@ -18,7 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from identity.development import UnsafeDevelopmentCluster
 from meshca.clock import SystemClock
+from meshca.database import migrate, open_engine
+from meshca.metrics import Metrics
 from meshca.settings import Settings, load
+from meshca.wiring import Service, build
 
 TRUST_DOMAIN = "example.org"
 NAMESPACE = "bench"
@@ -69,6 +72,13 @@ def temporary(**lifetimes: str) -> Iterator[Development]:
     """Make a development server's directory on the disk, for the duration."""
     with tempfile.TemporaryDirectory(prefix="meshca-bench-") as directory:
         yield Development(Path(directory), **lifetimes)
+
+
+def built(settings: Settings) -> Service:
+    """Build what `meshca serve` builds, on a database of the current schema; nothing runs."""
+    engine = open_engine(settings.database_url)
+    migrate(engine)
+    return build(settings, clock=SystemClock(), metrics=Metrics(), engine=engine)
 
 
 def spiffe_id(account: str) -> str:

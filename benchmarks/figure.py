@@ -7,7 +7,7 @@ floor: one ECDSA P-256 verification and one signature, measured in the same seco
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +19,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from benchmarks.floor import Floor, measure_floor
+from benchmarks.floor import Floor, mean_floor, measure_floor
 
+_T = TypeVar("_T")
 Advance = Callable[[int], None]
 """Tells how many steps of the work under way are done in all."""
 
@@ -66,6 +67,12 @@ class Context:
     def floor(self) -> Floor:
         """Measure the floor now, beside whatever is compared with it."""
         return measure_floor(seconds=0.1 if self.is_quick else 0.3)
+
+    def beside_floor(self, measure: Callable[[], _T]) -> tuple[Floor, _T]:
+        """Return what `measure` returns, and the floor around it."""
+        before = self.floor()
+        measured = measure()
+        return mean_floor(before, self.floor()), measured
 
     @contextmanager
     def progress(self, what: str, steps: int) -> Iterator[Advance]:

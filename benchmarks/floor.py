@@ -26,9 +26,10 @@ class Floor:
         """Return the least that certifying a CSR can cost: verify it, sign the certificate."""
         return self.sign_us + self.verify_us
 
-    def ratio(self, cpu_us: float) -> str:
-        """Return `cpu_us` as a multiple of the floor."""
-        return f"{cpu_us / self.issue_us:.2f} × (sign + verify)"
+
+def in_floors(ratio: float) -> str:
+    """Say that something costs `ratio` times the floor."""
+    return f"{ratio:.1f} × (sign + verify)"
 
 
 def measure_floor(*, seconds: float) -> Floor:

@@ -8,26 +8,34 @@ disk. A crowd of callers keeps a fixed number of requests in flight.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from statistics import median
 
-from benchmarks.development import Development, certificate_request, spiffe_id, temporary
-from benchmarks.figure import Advance, Context, Row, Target
-from benchmarks.floor import Floor, mean_floor
+import uvloop
+
+from benchmarks.development import (
+    Development,
+    built,
+    certificate_request,
+    spiffe_id,
+    temporary,
+)
+from benchmarks.figure import Context, Row, Target
+from benchmarks.floor import in_floors
 from ca.request import from_csr, generate
 from identity.caller import Caller, Evidence
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
-from meshca.metrics import Metrics
+from meshca.service import calm_collector
 from meshca.spiffe_id import SpiffeId
-from meshca.wiring import Service, build
+from meshca.wiring import Service
 from rotation.credential import make_credential
 
 TITLE = "Issuance function, durable record on SQLite"
 TARGET = Target(4000)
 CSRS = 512
-_ROUNDS = 3
+ROUNDS = 5
 
 Issue = Callable[[int], Awaitable[object]]
 
@@ -46,11 +54,6 @@ class Spent:
         return self.cpu_seconds / self.operations * 1e6
 
     @property
-    def per_core(self) -> float:
-        """Return how many one core does in a second."""
-        return self.operations / self.cpu_seconds
-
-    @property
     def per_second(self) -> float:
         """Return how many were done in a second of wall time."""
         return self.operations / self.wall_seconds
@@ -58,42 +61,52 @@ class Spent:
 
 def run(context: Context) -> Iterator[Row]:
     """Measure the CSR path at 64 and 256 in flight, and the path of keys made for proxies."""
-    count = context.scale(10_000, 1000)
-    with temporary() as development:
-        for what, path, in_flight in (
-            ("CSR, 64 in flight", csr_path, 64),
-            ("CSR, 256 in flight", csr_path, 256),
-            ("key made by the server, 64 in flight", key_path, 64),
+    with (
+        temporary() as development,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        _running(runner, development) as service,
+    ):
+        for what, issue, in_flight in (
+            ("CSR, 64 in flight", csr_path(service), 64),
+            ("CSR, 256 in flight", csr_path(service), 256),
+            ("key made by the server, 64 in flight", key_path(service), 64),
         ):
-            with context.progress(what, count * _ROUNDS) as advance:
-                floor, spent = asyncio.run(_measure(context, development, path, in_flight, advance))
-            yield _row(what, floor, spent)
+            yield _path(context, runner, what, issue, in_flight)
 
 
-def _row(what: str, floor: Floor, spent: Spent) -> Row:
-    note = f"{spent.cpu_us:.0f} µs CPU each; {spent.per_second:,.0f}/s wall"
-    ratio = floor.ratio(spent.cpu_us)
-    return Row(f"SVIDs, {what}", spent.per_core, "/s per core", ratio, TARGET, note)
-
-
-async def _measure(
-    context: Context,
-    development: Development,
-    path: Callable[[Service], Issue],
-    in_flight: int,
-    advance: Advance,
-) -> tuple[Floor, Spent]:
-    """Return the median of a few rounds, and the floor measured around them."""
+def _path(context: Context, runner: asyncio.Runner, what: str, issue: Issue, in_flight: int) -> Row:
     count = context.scale(10_000, 1000)
-    async with built(development) as service:
-        issue = path(service)
-        await crowd(issue, in_flight * 2, in_flight)
-        before, rounds = context.floor(), []
-        for number in range(_ROUNDS):
-            rounds.append(await crowd(issue, count, in_flight))
-            advance((number + 1) * count)
-        floor = mean_floor(before, context.floor())
-    return floor, sorted(rounds, key=lambda spent: spent.cpu_seconds)[_ROUNDS // 2]
+    runner.run(crowd(issue, in_flight * 2, in_flight))
+    rounds = []
+    with context.progress(what, ROUNDS * count) as advance:
+        for number in range(1, ROUNDS + 1):
+            rounds.append(context.beside_floor(lambda: runner.run(crowd(issue, count, in_flight))))
+            advance(number * count)
+    spent = median(each.cpu_seconds for _, each in rounds) / count * 1e6
+    ratio = median(each.cpu_us / floor.issue_us for floor, each in rounds)
+    wall = median(each.per_second for _, each in rounds)
+    note = f"{spent:.0f} µs CPU each; {wall:,.0f}/s wall"
+    return Row(f"SVIDs, {what}", 1e6 / spent, "/s per core", in_floors(ratio), TARGET, note)
+
+
+@contextlib.contextmanager
+def _running(runner: asyncio.Runner, development: Development) -> Iterator[Service]:
+    service = built(development.settings)
+    entered = runner.run(_enter(service))
+    try:
+        yield service
+    finally:
+        runner.run(entered.aclose())
+        service.engine.dispose()
+
+
+async def _enter(service: Service) -> contextlib.AsyncExitStack:
+    """Start the writer and give the service its authority; no door opens."""
+    stack = contextlib.AsyncExitStack()
+    await stack.enter_async_context(service.writer)
+    await service.intermediates.load()
+    calm_collector()
+    return stack
 
 
 async def crowd(issue: Issue, count: int, in_flight: int) -> Spent:
@@ -109,21 +122,6 @@ async def crowd(issue: Issue, count: int, in_flight: int) -> Spent:
         for _ in range(in_flight):
             group.create_task(one_of_many())
     return Spent(count, time.process_time() - cpu, time.perf_counter() - wall)
-
-
-@contextlib.asynccontextmanager
-async def built(development: Development) -> AsyncIterator[Service]:
-    """Build the service and give it its authority; no door opens."""
-    settings = development.settings
-    engine = open_engine(settings.database_url)
-    migrate(engine)
-    service = build(settings, clock=SystemClock(), metrics=Metrics(), engine=engine)
-    try:
-        async with service.writer:
-            await service.intermediates.load()
-            yield service
-    finally:
-        engine.dispose()
 
 
 def csr_path(service: Service) -> Issue:

@@ -5,23 +5,26 @@ CPU time, as /proc counts it.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 from benchmarks.development import Development, certificate_request, temporary
-from benchmarks.figure import Advance, Context, Row, Target
-from benchmarks.floor import mean_floor
-from benchmarks.issuance import CSRS
+from benchmarks.figure import Context, Row, Target
+from benchmarks.floor import Floor, in_floors
+from benchmarks.issuance import CSRS, ROUNDS
 from benchmarks.process import Process, Worker, server, workers
 
 TITLE = "SVIDs over grpc.aio, a token with each call"
 TARGET = Target(2000)
 IN_FLIGHT = 64
-_ROUNDS = 3
+
+Rounds = list[tuple[Floor, tuple[float, dict[str, float]]]]
 
 
 def run(context: Context) -> Iterator[Row]:
     """Measure with tokens the server has seen within the minute, and with new ones."""
-    count = context.scale(8000, 800)
+    count = context.scale(5000, 800)
     with temporary() as development:
         files = _Files(development)
         given = {
@@ -32,43 +35,38 @@ def run(context: Context) -> Iterator[Row]:
         }
         with server(development) as served, workers("csr_client", [given]) as (client,):
             for what, target, paths in (
-                ("tokens of 64 pods (cache hits)", TARGET, [files.tokens(64)] * (_ROUNDS + 1)),
-                ("every token new", None, [files.tokens(count) for _ in range(_ROUNDS + 1)]),
+                ("tokens of 64 pods (cache hits)", TARGET, [files.tokens(64)] * (ROUNDS + 1)),
+                ("every token new", None, [files.tokens(count) for _ in range(ROUNDS + 1)]),
             ):
-                with context.progress(what, count * _ROUNDS) as advance:
-                    measured = _measure(context, served, client, paths, count, advance)
-                yield _row(what, target, *measured)
+                rounds = _measure(context, served, client, paths, count, what)
+                yield _row(what, target, count, rounds)
 
 
-def _row(
-    what: str, target: Target | None, ratio: str, per_core: float, answer: dict[str, float]
-) -> Row:
-    wall = answer["count"] / answer["seconds"]
-    note = (
-        f"{1e6 / per_core:.0f} µs CPU each; {wall:,.0f}/s wall, p50 {answer['p50_ms']:.0f} ms, "
-        f"p99 {answer['p99_ms']:.0f} ms, {IN_FLIGHT} in flight"
+def _row(what: str, target: Target | None, count: int, rounds: Rounds) -> Row:
+    spent = median(cpu for _, (cpu, _) in rounds) / count * 1e6
+    ratio = median(cpu / count * 1e6 / floor.issue_us for floor, (cpu, _) in rounds)
+    seconds, p50, p99 = (
+        median(answer[name] for _, (_, answer) in rounds)
+        for name in ("seconds", "p50_ms", "p99_ms")
     )
-    return Row(f"SVIDs, {what}", per_core, "/s per core", ratio, target, note)
+    note = (
+        f"{spent:.0f} µs CPU each; {count / seconds:,.0f}/s wall, p50 {p50:.0f} ms, "
+        f"p99 {p99:.0f} ms, {IN_FLIGHT} in flight"
+    )
+    return Row(f"SVIDs, {what}", 1e6 / spent, "/s per core", in_floors(ratio), target, note)
 
 
 def _measure(
-    context: Context,
-    served: Process,
-    client: Worker,
-    paths: list[Path],
-    count: int,
-    advance: Advance,
-) -> tuple[str, float, dict[str, float]]:
-    """Return the median of a few rounds: the ratio, SVIDs per CPU second, the client's view."""
+    context: Context, served: Process, client: Worker, paths: list[Path], count: int, what: str
+) -> Rounds:
+    """Return, for a few rounds, the floor, the server's CPU seconds and what the client saw."""
     _round(served, client, paths[0], count // 4)
-    before = context.floor()
     rounds = []
-    for number, path in enumerate(paths[1:], start=1):
-        rounds.append(_round(served, client, path, count))
-        advance(number * count)
-    floor = mean_floor(before, context.floor())
-    cpu_seconds, answer = sorted(rounds, key=lambda r: r[0])[len(rounds) // 2]
-    return floor.ratio(cpu_seconds / count * 1e6), count / cpu_seconds, answer
+    with context.progress(what, count * ROUNDS) as advance:
+        for number, path in enumerate(paths[1:], start=1):
+            rounds.append(context.beside_floor(partial(_round, served, client, path, count)))
+            advance(number * count)
+    return rounds
 
 
 def _round(
@@ -77,7 +75,7 @@ def _round(
     started = served.cpu_seconds
     client.tell(tokens=str(tokens), count=count, in_flight=IN_FLIGHT)
     answer = client.hear()
-    return served.cpu_seconds - started, {**answer, "count": count}
+    return served.cpu_seconds - started, answer
 
 
 class _Files:

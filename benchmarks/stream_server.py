@@ -14,26 +14,22 @@ from pathlib import Path
 import uvloop
 from cryptography import x509
 
+from benchmarks.development import built
 from ca.ca_certificate import make_root
 from ca.keys import generate_key
 from meshca import logs
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
-from meshca.metrics import Metrics
 from meshca.service import raise_file_limit, serve
 from meshca.settings import load
-from meshca.wiring import Service, build
+from meshca.wiring import Service
 
 _POLL_SECONDS = 0.005
 
 
 async def main(config: Path) -> int:
     """Serve until a signal ends it."""
-    settings = load(config, {})
-    engine = open_engine(settings.database_url)
-    migrate(engine)
-    service = build(settings, clock=SystemClock(), metrics=Metrics(), engine=engine)
-    roots = iter([_root(settings.trust_domain) for _ in range(16)])
+    service = built(load(config, {}))
+    roots = iter([_root(service.settings.trust_domain) for _ in range(16)])
     pushes: set[asyncio.Task[None]] = set()
 
     def push() -> None:
@@ -44,7 +40,7 @@ async def main(config: Path) -> int:
         async with service.writer:
             return await serve(service)
     finally:
-        engine.dispose()
+        service.engine.dispose()
 
 
 async def _push(service: Service, root: x509.Certificate) -> None:

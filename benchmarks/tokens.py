@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from benchmarks.development import NAMESPACE, TRUST_DOMAIN
 from benchmarks.figure import Context, Row
-from benchmarks.floor import cpu_us, mean_floor
+from benchmarks.floor import cpu_us
 from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.clock import SystemClock
 from meshca.metrics import Metrics
@@ -41,10 +41,8 @@ def _algorithm(context: Context, algorithm: str, key: Any, count: int) -> Iterat
     tokens = [_token(key, algorithm) for _ in range(count)]
     with TemporaryDirectory(prefix="meshca-bench-") as directory:
         authenticator = _authenticator(Path(directory), key, algorithm)
-        before = context.floor()
-        miss = asyncio.run(_each(authenticator, tokens))
+        floor, miss = context.beside_floor(lambda: asyncio.run(_each(authenticator, tokens)))
         hit = asyncio.run(_each(authenticator, tokens[-1:] * (count * 10)))
-        floor = mean_floor(before, context.floor())
     yield from _rows(algorithm, miss, hit, f"{miss / floor.verify_us:.2f} × P-256 verify")
     raw = _raw_verify_us(tokens[0], key, algorithm)
     what = f"{algorithm} signature alone, PyJWT's algorithm object"

@@ -63,7 +63,7 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """Let the garbage collector look less often, and not at what was made before the first call.
 
     Streams live for an hour: going through thousands of them every 700 objects, as is the default,
@@ -104,7 +104,7 @@ async def serve(service: Service) -> int:
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
             await service.writer.submit(_lifecycle(service, "server_start"))
-            _calm_collector()
+            calm_collector()
             log.info("ready", version=version("meshca"), trust_domain=service.settings.trust_domain)
             await stopping.wait()
             log.info("draining", streams=service.ledger.streams)
