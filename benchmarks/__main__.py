@@ -22,7 +22,10 @@ def main(
     *,
     quick: Annotated[bool, typer.Option(help="A tenth of the work: to see that it runs.")] = False,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown, too.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Put the tables, as Markdown, between the marks in FILE."
+        ),
     ] = None,
 ) -> None:
     """Measure the figures NAME..., or all of them, and print them in one table.
@@ -38,7 +41,9 @@ def main(
     measured = [_measure(name, context) for name in chosen]
     report.show(Console(width=None if sys.stdout.isatty() else 150), on_what, measured)
     if markdown is not None:
-        markdown.write_text(report.markdown(on_what, measured))
+        markdown.write_text(report.put_into(markdown.read_text(), on_what, measured))
+    else:
+        context.console.print("To keep them: python -m benchmarks --markdown docs/benchmarks.md")
 
 
 def _measure(name: str, context: Context) -> tuple[str, list[Row]]:

@@ -8,6 +8,7 @@ from rich.table import Table
 from benchmarks.figure import Row, format_number
 
 Measured = Sequence[tuple[str, Sequence[Row]]]
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _HEADINGS = ("figure", "measured", "target", "ratio in this run", "note")
 
 
@@ -35,9 +36,18 @@ def markdown(machine: Mapping[str, str], figures: Measured) -> str:
     return "\n".join(lines) + "\n"
 
 
+def put_into(document: str, machine: Mapping[str, str], figures: Measured) -> str:
+    """Return `document` with the run between its marks; raises ValueError when it has none."""
+    before, begin, rest = document.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the document has no {_BEGIN} and {_END}")
+    return f"{before}{begin}\n{markdown(machine, figures)}{end}{after}"
+
+
 def value(row: Row) -> str:
     """Return the measured number with its unit."""
-    return f"{format_number(row.value)} {row.unit}"
+    return f"{format_number(row.value)} {row.unit}".rstrip()
 
 
 def _line(cells: Sequence[str]) -> str:
