@@ -116,6 +116,7 @@ def _entry(intent: Intent, outcome: str, now: datetime, reason: str = "") -> Ent
         details={
             "method": e.method,
             "issuer": e.issuer,
+            "service_account_uid": e.service_account_uid,
             "pod_uid": e.pod_uid,
             "token_id": e.token_id,
             "authority": intent.authority_id,
