@@ -136,10 +136,10 @@ class Session(Generic[_Request, _Response]):
                         await send(response)
         finally:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
             if self._release is not None:
                 self._release()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
 
     async def _awake(self) -> None:
         if not self._is_awake:
