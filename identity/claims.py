@@ -2,7 +2,7 @@
 
 The caller has had the token vouched for, or will before it believes what is returned. Every
 check is made here on the payload, whichever way the token is vouched for, so that no validation
-mode has fewer; PyJWT's own checks of `iss` and `aud` come on top.
+mode has fewer.
 
 Projected tokens carry all of the claims asked for here. What lacks `aud` or `exp` is a legacy
 token from a Secret, and is refused. Times are compared with the clock that is handed in.
@@ -18,7 +18,6 @@ from identity.caller import Evidence
 from meshca.errors import ProofRefused
 
 LEEWAY_SECONDS: Final = 10
-REQUIRED: Final = ("iss", "sub", "aud", "exp", "nbf", "iat")
 KUBERNETES: Final = "kubernetes.io"
 
 # Kubernetes: object names, RFC 1123 labels and subdomains (apimachinery util/validation).

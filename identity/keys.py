@@ -32,11 +32,12 @@ _log = get_logger("identity")
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """One public key and the only algorithm it verifies."""
+    """One public key and the only algorithm it verifies: by name, and PyJWT's object for it."""
 
     key_id: str
     algorithm: str
     public_key: PublicKey
+    verifier: jwt.algorithms.Algorithm
 
 
 class _Unused(Exception):
@@ -84,15 +85,16 @@ def _read_key(entry: Mapping[str, Any]) -> VerificationKey:
         raise _Unused("it has no kid")
     algorithm = _pin_algorithm(entry)
     try:
-        public_key = jwt.PyJWK(dict(entry), algorithm=algorithm).key
+        parsed = jwt.PyJWK(dict(entry), algorithm=algorithm)
     except (jwt.PyJWTError, TypeError, ValueError):
         # PyJWT's message quotes the JWK, which might hold a private key: it is not chained.
         raise _Unused("its values are not a key") from None
+    public_key = parsed.key
     if not isinstance(public_key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise _Unused("it holds a private key")
     if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size not in _RSA_BITS:
         raise _Unused(f"an RSA key of {public_key.key_size} bits: 2048 to 8192 are used")
-    return VerificationKey(kid, algorithm, public_key)
+    return VerificationKey(kid, algorithm, public_key, parsed.Algorithm)
 
 
 def _pin_algorithm(entry: Mapping[str, Any]) -> str:

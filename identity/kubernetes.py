@@ -6,7 +6,7 @@ The steps, numbered as in docs/identity.md and in `TokenAuthenticator`:
     2 cache          the same token, proven less than a minute ago and not expired
     3 shape          three parts, two JSON objects, an alg that Kubernetes issues
     4 cluster        picked by `iss`; a hint until step 5 or 7 vouches for it
-    5 signature      jwks, both: the key named by `kid`, with the one algorithm pinned to it
+    5 signature      jwks, both: by the key that `kid` names, with the one algorithm pinned to it
     6 claims         audience, times, `kubernetes.io` against `sub`, pod binding
     7 review         token_review, both: the API server vouches for it now, and agrees with 6
     8 allow list     by namespace
@@ -156,7 +156,7 @@ class TokenAuthenticator:
         payload = unverified.payload
         if cluster.keys is not None:  # 5
             key = await cluster.keys.get(unverified.key_id)
-            payload = verify_signature(token, key, cluster.expected)
+            payload = verify_signature(unverified, key)
         expires_at = self._check_validity(payload, cluster)  # 6
         evidence = read_evidence(payload, cluster.expected, digest.hex())
         if cluster.reviews is not None:  # 7

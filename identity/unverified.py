@@ -3,14 +3,15 @@
 What is read here only ever picks which key or reviewer has to vouch for the token, refuses early,
 or tells the audit log what was claimed. Accepting is the business of `identity.kubernetes`.
 
-The reader is a strict one: UTF-8 only, no NaN or Infinity, no deep nesting. Where a key is given
-twice its last value counts, for this reader as for PyJWT's, which reads what was signed.
+The reader is a strict one: UTF-8 only, no NaN or Infinity, no deep nesting, and no header that
+would change how the rest is read. Where a key is given twice its last value counts. It is the only
+reader: what is verified later are the bytes that were read here.
 """
 
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -24,16 +25,21 @@ MAXIMUM_BYTES: Final = 16 * 1024
 ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"})
 """What Kubernetes signs with; everything else, `none` and HS* first of all, is refused."""
 
+_CHANGES_READING: Final = frozenset({"crit", "b64"})
+"""Extensions that would have to be understood (RFC 7515 4.1.11, RFC 7797); Kubernetes uses none."""
+
 _CLAIMED_CHARACTERS: Final = 256
-_SHAPE: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
+_SHAPE: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """The header and payload that a token claims to have."""
+    """The header and payload that a token claims to have, and what would prove them."""
 
     header: Mapping[str, Any]
-    payload: Mapping[str, Any]
+    payload: dict[str, Any]
+    signing_input: bytes = b""
+    signature: bytes = field(default=b"", repr=False)
 
     @property
     def key_id(self) -> str:
@@ -72,7 +78,11 @@ def take_apart(token: str) -> UnverifiedToken:
     match = _SHAPE.fullmatch(token)
     if match is None:
         raise ProofRefused("malformed", "the token is not three base64url parts")
-    return UnverifiedToken(_object(match[1], "header"), _object(match[2], "payload"))
+    header, payload = _object(match[1], "header"), _object(match[2], "payload")
+    if not _CHANGES_READING.isdisjoint(header):
+        raise ProofRefused("malformed", "the token's header has crit or b64")
+    signing_input = token[: match.start(3) - 1].encode("ascii")
+    return UnverifiedToken(header, payload, signing_input, _decoded(match[3], "signature"))
 
 
 def check_size(token: str) -> None:
@@ -97,12 +107,19 @@ def check_algorithm(token: UnverifiedToken) -> None:
 
 def _object(segment: str, part: str) -> dict[str, Any]:
     try:
-        value = orjson.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+        value = orjson.loads(_decoded(segment, part))
     except ValueError as error:
         raise ProofRefused("malformed", f"the token's {part} is not JSON we accept") from error
     if not isinstance(value, dict):
         raise ProofRefused("malformed", f"the token's {part} is not a JSON object")
     return value
+
+
+def _decoded(segment: str, part: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except ValueError as error:
+        raise ProofRefused("malformed", f"the token's {part} is not base64url") from error
 
 
 def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

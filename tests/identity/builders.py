@@ -86,10 +86,11 @@ def sign(
     *,
     kid: str | None = "key-1",
     algorithm: str = "",
+    **more_headers: object,
 ) -> str:
     """Return a token as Kubernetes signs it: no `typ`."""
     default = "ES256" if isinstance(key, ec.EllipticCurvePrivateKey) else "RS256"
-    headers = {"typ": None, **({"kid": kid} if kid is not None else {})}
+    headers = {"typ": None, **({"kid": kid} if kid is not None else {}), **more_headers}
     encoded = json.dumps(dict(payload)).encode()
     return jwt.PyJWS().encode(encoded, key, algorithm=algorithm or default, headers=headers)
 
