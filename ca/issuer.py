@@ -7,12 +7,12 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from ssl import DER_cert_to_PEM_cert
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import lint, tbs
+from ca import der, lint, tbs
 from ca.authority import Authority
 from ca.keys import PrivateKeySigner, subject_key_id
 from ca.profile import Profile
@@ -118,7 +118,7 @@ def compare(prepared: Prepared, signed: bytes) -> x509.Certificate:
     authority's certificate when that was loaded, and readiness verifies a signature of it.
     """
     certificate = _parse(signed)
-    if certificate.tbs_certificate_bytes != prepared.tbs:
+    if der.items(signed)[0] != prepared.tbs:
         raise IssuanceFault(f"serial {prepared.intent.serial}: signed bytes are not those linted")
     if not isinstance(prepared.authority.signer, PrivateKeySigner):
         _verify_signature(certificate, prepared)
@@ -146,13 +146,13 @@ def finish(prepared: Prepared, certificate: x509.Certificate, signed: bytes) -> 
         not_after=intent.not_after,
         der=signed,
         chain=(certificate, *authority.chain),
-        chain_pem=(certificate.public_bytes(Encoding.PEM), *authority.chain_pem),
+        chain_pem=(DER_cert_to_PEM_cert(signed).encode(), *authority.chain_pem),
     )
 
 
-def _parse(der: bytes) -> x509.Certificate:
+def _parse(encoded: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
+        return x509.load_der_x509_certificate(encoded)
     except ValueError as error:
         raise IssuanceFault("the certificate to be does not parse") from error
 

@@ -8,9 +8,8 @@ asked for it, never with what the certificate was written from.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
@@ -65,8 +64,7 @@ _KNOWN: Final = _CRITICAL | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(NamedTuple):
     """What the certificate must say: whose it is, for which key, under whom, by which profile."""
 
     spiffe_id: SpiffeId
@@ -77,8 +75,7 @@ class Expectation:
     profile: Profile
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A certificate taken apart once: octets as they stand, dates, extensions by type."""
 
     version: bytes

@@ -4,9 +4,9 @@ The bytes are those that `cryptography`'s CertificateBuilder would make, at a th
 test asserts it for every variant), and they exist before any key is used: lint reads them first.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from ca import der
 
@@ -32,8 +32,7 @@ _CA_ISSUERS = bytes.fromhex("06082b06010505073002")
 _URI, _DNS = 0x86, 0x82
 
 
-@dataclass(frozen=True, slots=True)
-class LeafFields:
+class LeafFields(NamedTuple):
     """Everything a leaf says; times are whole seconds in UTC."""
 
     serial: int
