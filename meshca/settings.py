@@ -13,22 +13,11 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
-from meshca.durations import format_duration, parse_duration
-from meshca.errors import InvalidDocument, Problem
+from meshca.durations import format_duration
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
-from meshca.yaml_source import Document, load_documents
+from meshca.strict import Duration, File, Strict, read_mapping, validate
 
 SVIDS_PER_INTERMEDIATE = 6
 IDENTITY_FIELDS = ("trust_domain", "cluster", "namespace", "service_account")
@@ -38,29 +27,11 @@ _ENVIRONMENT = "MESHCA_"
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):([0-9]{1,5})")
 
 
-def _duration(value: Any) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("write a duration as text, like 90s, 1h or 7d")
-    duration = parse_duration(value)
-    if not duration:
-        raise ValueError("the duration is zero")
-    return duration
-
-
 def _address(value: str) -> str:
     match = _ADDRESS.fullmatch(value)
     if match is None or int(match[3]) > 65535:
         raise ValueError(f"{value!r} is not HOST:PORT")
     return value
-
-
-def _file(value: Any, info: ValidationInfo) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError("write a path as text")
-    base: Path = (info.context or {}).get("directory", Path())
-    return base / value
 
 
 def _http_url(value: str) -> str:
@@ -69,18 +40,12 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Address = Annotated[str, AfterValidator(_address)]
-File = Annotated[Path, BeforeValidator(_file)]
 Url = Annotated[str, AfterValidator(_http_url)]
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class Listen(_Strict):
+class Listen(Strict):
     """Where each door listens. The admin door is the unix socket `admin.sock` in `data_dir`."""
 
     mesh: Address = "0.0.0.0:8443"
@@ -89,13 +54,13 @@ class Listen(_Strict):
     metrics: Address = "127.0.0.1:9464"
 
 
-class SelfSigned(_Strict):
+class SelfSigned(Strict):
     """A development root that lives beside the server; it warns at each start."""
 
     kind: Literal["self_signed"]
 
 
-class Disk(_Strict):
+class Disk(Strict):
     """A root certificate with either an intermediate and its key, or the (encrypted) root key."""
 
     kind: Literal["disk"]
@@ -115,7 +80,7 @@ class Disk(_Strict):
         return self
 
 
-class Lifetimes(_Strict):
+class Lifetimes(Strict):
     """How long certificates live; the leaf's maximum bounds what a caller may ask for."""
 
     svid: Duration = timedelta(hours=1)
@@ -139,14 +104,14 @@ class Lifetimes(_Strict):
         return self
 
 
-class ApiServer(_Strict):
+class ApiServer(Strict):
     """How to reach a cluster's API server: a kubeconfig, or the pod's own service account."""
 
     kubeconfig: File | None = None
     context: str | None = None
 
 
-class Keys(_Strict):
+class Keys(Strict):
     """Where a cluster's token verification keys come from: exactly one of the three."""
 
     file: File | None = None
@@ -164,7 +129,7 @@ class Keys(_Strict):
         return self
 
 
-class Allow(_Strict):
+class Allow(Strict):
     """What of a cluster gets identities.
 
     `namespaces`: names, `prefix*`, or `*`; none is an error. `unbound_tokens`: whether a token that
@@ -174,11 +139,11 @@ class Allow(_Strict):
 
     namespaces: Annotated[
         list[Annotated[str, Field(pattern=r"^[a-z0-9-]*\*?$", min_length=1)]], Field(min_length=1)
-    ] = ["*"]
+    ] = Field(default=["*"])
     unbound_tokens: bool = False
 
 
-class Cluster(_Strict):
+class Cluster(Strict):
     """One Kubernetes cluster whose service-account tokens are proof of identity."""
 
     name: Name
@@ -203,21 +168,21 @@ class Cluster(_Strict):
         return self
 
 
-class PolicySource(_Strict):
+class PolicySource(Strict):
     """One place that policies come from."""
 
     directory: File
 
 
-class PolicyConfig(_Strict):
+class PolicyConfig(Strict):
     """Authorization policy: its sources and what holds where no policy speaks."""
 
-    sources: list[PolicySource] = []
+    sources: list[PolicySource] = Field(default=[])
     default: Literal["allow", "deny"] = "deny"
     root_namespace: Name = "meshca"
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """The whole of `meshca.yaml`, validated."""
 
     trust_domain: Annotated[str, AfterValidator(parse_trust_domain)]
@@ -227,7 +192,7 @@ class Settings(_Strict):
     server_names: Annotated[
         list[Annotated[str, Field(pattern=r"^[a-z0-9*]([a-z0-9.-]*[a-z0-9])?$")]],
         Field(min_length=1),
-    ] = ["localhost"]
+    ] = Field(default=["localhost"])
     public_url: Url | None = None
     upstream: Annotated[SelfSigned | Disk, Field(discriminator="kind")]
     lifetimes: Lifetimes = Lifetimes()
@@ -285,46 +250,9 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises InvalidDocument with every problem, each with the file, the line and the key's path.
     """
-    source = str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDocument([Problem("", f"cannot be read: {error}", source)]) from error
-    documents = load_documents(text, source)
-    if len(documents) != 1 or not isinstance(documents[0].value, dict):
-        raise InvalidDocument([Problem("", "must be one YAML mapping", source)])
-    document = documents[0]
+    document = read_mapping(path)
     _override(document.value, os.environ if environment is None else environment)
-    try:
-        return Settings.model_validate(
-            document.value, context={"directory": path.absolute().parent}
-        )
-    except ValidationError as error:
-        raise InvalidDocument([_problem(document, e) for e in error.errors()]) from error
-
-
-def _problem(document: Document, error: Any) -> Problem:
-    path = _without_tags(error["loc"], document.value)
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif error["type"] == "missing":
-        message = "missing"
-    return document.problem(path, message)
-
-
-def _without_tags(location: tuple[str | int, ...], value: Any) -> tuple[str | int, ...]:
-    """Return `location` without the union tags that pydantic puts into it (`upstream.disk.key`)."""
-    path: list[str | int] = []
-    for part in location:
-        if isinstance(value, dict) and value.get("kind") == part:
-            continue
-        path.append(part)
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            value = None
-    return tuple(path)
+    return validate(Settings, document, path)
 
 
 def _override(values: dict[str, Any], environment: Mapping[str, str]) -> None:
