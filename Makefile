@@ -33,7 +33,7 @@ bench: $(READY)         ## measure, print the table, and say what to write into 
 
 lock:                   ## resolve again: every version and hash, for developers and for the image
 	$(PYTHON) -m venv .lock && .lock/bin/pip install --quiet uv
-	$(COMPILE) --extra demo --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra demo --extra pkcs11 --group dev pyproject.toml --output-file requirements.lock
 	$(COMPILE) --no-annotate --constraints requirements.lock pyproject.toml \
 		--output-file deploy/requirements.lock
 	echo hatchling | $(COMPILE) --no-annotate --constraints requirements.lock - \
