@@ -14,8 +14,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ca.authority import Authority
-from ca.keys import PrivateKey, PrivateKeySigner, check_public_key, public_key_der
+from ca.authority import Authority, Signer
+from ca.keys import (
+    LeafPublicKey,
+    PrivateKey,
+    PrivateKeySigner,
+    check_public_key,
+    public_key_der,
+)
 from meshca.errors import AuthorityUnavailable, RequestRefused
 from meshca.spiffe_id import SpiffeId
 
@@ -43,7 +49,13 @@ def certificate_of(
     key: PrivateKey, certificates: Sequence[x509.Certificate]
 ) -> x509.Certificate | None:
     """Return the certificate of `key`, if one of `certificates` is."""
-    wanted = public_key_der(check_public_key(key.public_key()))
+    return _certificate_of(check_public_key(key.public_key()), certificates)
+
+
+def _certificate_of(
+    public_key: LeafPublicKey, certificates: Sequence[x509.Certificate]
+) -> x509.Certificate | None:
+    wanted = public_key_der(public_key)
     return next((c for c in certificates if _spki(c) == wanted), None)
 
 
@@ -59,15 +71,34 @@ def make_authority(
 
     Raises AuthorityUnavailable, naming the certificate and the rule it breaks.
     """
-    chain = tuple(c for c in chain if not _is_issued_by(c, c))
+    return make_remote_authority(
+        chain,
+        roots,
+        PrivateKeySigner(key),
+        public_key=check_public_key(key.public_key()),
+        trust_domain=trust_domain,
+        now=now,
+    )
+
+
+def make_remote_authority(
+    chain: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    signer: Signer,
+    *,
+    public_key: LeafPublicKey,
+    trust_domain: str,
+    now: datetime,
+) -> Authority:
+    """Return what `make_authority` does, for a signer that shows only its public key."""
+    chain = tuple(c for c in chain if not is_self_signed(c))
     if not chain:
         raise AuthorityUnavailable("the chain holds no intermediate, only roots")
-    if certificate_of(key, chain[:1]) is None:
+    if _certificate_of(public_key, chain[:1]) is None:
         raise AuthorityUnavailable(f"the key does not belong to {_describe(chain[0])}")
     root = _verify_upwards(chain, roots)
     for trusted in roots:
-        _spki(trusted)
-        _check_ca(trusted, trust_domain)
+        check_root(trusted, trust_domain)
     for depth, certificate in enumerate((*chain, root)):
         _check_validity(certificate, now)
         constraints = _check_ca(certificate, trust_domain)
@@ -75,7 +106,18 @@ def make_authority(
             raise AuthorityUnavailable(
                 f"{_describe(certificate)} allows only {constraints.path_length} CAs below it"
             )
-    return Authority(chain, root, PrivateKeySigner(key))
+    return Authority(chain, root, signer)
+
+
+def check_root(root: x509.Certificate, trust_domain: str) -> None:
+    """Raise AuthorityUnavailable unless `root` may be trusted for `trust_domain`, once valid."""
+    _spki(root)
+    _check_ca(root, trust_domain)
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Return whether `certificate` is signed by its own key: a root."""
+    return _is_issued_by(certificate, certificate)
 
 
 def _verify_upwards(
