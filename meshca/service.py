@@ -110,6 +110,8 @@ async def serve(service: Service) -> int:
             log.info("draining", streams=service.ledger.streams)
     except* MeshcaError as group:
         raise group.exceptions[0] from group
+    finally:
+        service.authenticator.close()
     await service.refusals.flush()
     await service.writer.submit(_lifecycle(service, "server_stop"))
     log.info("stopped")
