@@ -80,6 +80,29 @@ class Disk(Strict):
         return self
 
 
+class KeysInMemory(Strict):
+    """Keys of authorities live in memory only: a restart makes new ones."""
+
+    kind: Literal["memory"]
+
+
+class KeysUnderPassphrase(Strict):
+    """Keys of authorities are stored as encrypted PKCS#8."""
+
+    kind: Literal["passphrase"]
+    passphrase_file: File
+
+
+class KeysUnderKey(Strict):
+    """Keys of authorities are stored under AES-256-GCM, with 32 bytes in base64 from a file."""
+
+    kind: Literal["file"]
+    key_file: File
+
+
+KeysAtRest = KeysInMemory | KeysUnderPassphrase | KeysUnderKey
+
+
 class Lifetimes(Strict):
     """How long certificates live; the leaf's maximum bounds what a caller may ask for."""
 
@@ -195,6 +218,7 @@ class Settings(Strict):
     ] = Field(default=["localhost"])
     public_url: Url | None = None
     upstream: Annotated[SelfSigned | Disk, Field(discriminator="kind")]
+    key_at_rest: Annotated[KeysAtRest, Field(discriminator="kind")] = KeysInMemory(kind="memory")
     lifetimes: Lifetimes = Lifetimes()
     clusters: Annotated[list[Cluster], Field(min_length=1)]
     policy: PolicyConfig = PolicyConfig()

@@ -26,6 +26,9 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
         for name in ("root", "chain", "key", "root_key", "passphrase_file"):
             if (path := getattr(upstream, name)) is not None:
                 yield f"upstream.{name}", path
+    for name in ("passphrase_file", "key_file"):
+        if (path := getattr(settings.key_at_rest, name, None)) is not None:
+            yield f"key_at_rest.{name}", path
     for index, cluster in enumerate(settings.clusters):
         keys = cluster.keys
         if keys is not None and keys.file is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshca.errors import InvalidDocument
-from meshca.settings import Disk, SelfSigned, Settings, load
+from meshca.settings import Disk, KeysInMemory, SelfSigned, Settings, load
 
 GOOD = """\
 trust_domain: example.org
@@ -45,6 +45,7 @@ def test_the_smallest_configuration_has_the_defaults_of_the_design(tmp_path: Pat
     assert settings.policy.default == "deny"
     assert settings.policy.root_namespace == "meshca"
     assert isinstance(settings.upstream, SelfSigned)
+    assert settings.key_at_rest == KeysInMemory(kind="memory")
     cluster = settings.clusters[0]
     assert cluster.validation == "jwks"
     assert cluster.identity == "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
@@ -194,6 +195,18 @@ SINGLE = [
         edited("{kind: self_signed}", "{kind: disk, root: r, chain: c, key: k, root_key: x}"),
         "upstream",
         "either `chain` and `key`, or `root_key`",
+    ),
+    (
+        "keys at rest under nothing known",
+        GOOD + "key_at_rest: {kind: magic}\n",
+        "key_at_rest",
+        "'memory', 'passphrase', 'file'",
+    ),
+    (
+        "keys at rest without the key",
+        GOOD + "key_at_rest: {kind: file}\n",
+        "key_at_rest.key_file",
+        "missing",
     ),
     ("a boolean as name", edited("name: demo", "name: true"), "clusters[0].name", "string"),
     ("an odd server name", GOOD + "server_names: ['a b']\n", "server_names[0]", "pattern"),
