@@ -17,6 +17,7 @@ KINDS: Final = (
     "server_start",
     "server_stop",
     "authority_change",
+    "federation_change",
     "gap",
 )
 """What an entry can be about; queries name these, and an unknown one is an error."""

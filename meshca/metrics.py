@@ -33,6 +33,12 @@ class Metrics:
     refusals_unrecorded: Counter = field(init=False)
     policy_load_failures: Counter = field(init=False)
     loop_failures: Counter = field(init=False)
+    upstream_failures: Counter = field(init=False)
+    federation_polls: Counter = field(init=False)
+    federation_refreshed: Gauge = field(init=False)
+    federation_stale: Gauge = field(init=False)
+    bundle_publication_failures: Counter = field(init=False)
+    bundle_publication_behind: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
@@ -78,7 +84,7 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
         "soonest_expiry": Gauge(
             "meshca_soonest_expiry_timestamp_seconds",
             "Unix time at which the first certificate of a kind (root, intermediate, leaf, server) "
-            "expires.",
+            "expires; for upstream_token, the token that nobody but you can replace.",
             ["kind"],
             registry=r,
         ),
@@ -126,6 +132,42 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "meshca_loop_failures",
             "Background loops that failed for an unforeseen reason and were started again.",
             ["loop"],
+            registry=r,
+        ),
+        "federation_polls": Counter(
+            "meshca_federation_polls",
+            "Fetches of a federated trust domain's bundle: ok, failed (not had) or refused.",
+            ["trust_domain", "outcome"],
+            registry=r,
+        ),
+        "federation_refreshed": Gauge(
+            "meshca_federation_refreshed_timestamp_seconds",
+            "Unix time at which a federated bundle was last fetched and found good.",
+            ["trust_domain"],
+            registry=r,
+        ),
+        "federation_stale": Gauge(
+            "meshca_federation_stale",
+            "1 when a federated bundle has missed three refreshes; the last good one is in force.",
+            ["trust_domain"],
+            registry=r,
+        ),
+        "bundle_publication_failures": Counter(
+            "meshca_bundle_publication_failures",
+            "Writes of our bundle to a cluster that failed and will be retried.",
+            ["cluster", "kind"],
+            registry=r,
+        ),
+        "bundle_publication_behind": Gauge(
+            "meshca_bundle_publication_behind",
+            "Places in a cluster that do not hold our bundle as it is now.",
+            ["cluster", "kind"],
+            registry=r,
+        ),
+        "upstream_failures": Counter(
+            "meshca_upstream_failures",
+            "What the upstream authority did not do: login, renew, sign, roots, crl, signature.",
+            ["step"],
             registry=r,
         ),
     }
