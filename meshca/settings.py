@@ -205,6 +205,70 @@ class PolicyConfig(Strict):
     root_namespace: Name = "meshca"
 
 
+class BundleEndpoint(Strict):
+    """A SPIFFE bundle endpoint over TLS, for trust domains that federate with ours.
+
+    `https_web` shows the certificate given, re-read when it changes; `https_spiffe` our own SVID.
+    """
+
+    listen: Address
+    profile: Literal["https_web", "https_spiffe"]
+    certificate: File | None = None
+    key: File | None = None
+
+    @model_validator(mode="after")
+    def _certificate_for_the_web(self) -> Self:
+        is_web = self.profile == "https_web"
+        if (self.certificate is not None) != is_web or (self.key is not None) != is_web:
+            raise ValueError(
+                "https_web needs `certificate` and `key`"
+                if is_web
+                else "https_spiffe shows our own SVID: it takes no `certificate` and no `key`"
+            )
+        return self
+
+
+class ConfigMapTarget(Strict):
+    """A ConfigMap of our bundle in some namespaces: those named, or those with labels."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")] = "meshca-bundle"
+    namespaces: list[Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]] = (
+        Field(default=[])
+    )
+    selector: Annotated[str, Field(max_length=1024)] = ""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.namespaces) == bool(self.selector):
+            raise ValueError("give either `namespaces` or `selector`")
+        return self
+
+
+class TrustBundleTarget(Strict):
+    """A ClusterTrustBundle of our bundle, for pods that project it by `signer_name`."""
+
+    signer_name: Annotated[
+        str,
+        Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"),
+    ]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,99}[a-z0-9])?$")] = "meshca"
+
+
+class Publication(Strict):
+    """Where in one cluster our bundle is kept: `cluster` is its name in logs and metrics."""
+
+    cluster: Name
+    api_server: ApiServer = ApiServer()
+    config_map: ConfigMapTarget | None = None
+    cluster_trust_bundle: TrustBundleTarget | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.config_map is None and self.cluster_trust_bundle is None:
+            raise ValueError("give `config_map`, `cluster_trust_bundle`, or both")
+        return self
+
+
 class Settings(Strict):
     """The whole of `meshca.yaml`, validated."""
 
@@ -222,6 +286,8 @@ class Settings(Strict):
     lifetimes: Lifetimes = Lifetimes()
     clusters: Annotated[list[Cluster], Field(min_length=1)]
     policy: PolicyConfig = PolicyConfig()
+    bundle_endpoint: BundleEndpoint | None = None
+    publish: list[Publication] = Field(default=[])
 
     @field_validator("database")
     @classmethod
@@ -236,6 +302,9 @@ class Settings(Strict):
             values = [getattr(cluster, what) for cluster in self.clusters]
             if twice := {value for value in values if values.count(value) > 1}:
                 raise ValueError(f"two clusters have the {what} {', '.join(sorted(twice))}")
+        names = [publication.cluster for publication in self.publish]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"publish names {', '.join(sorted(twice))} twice")
         if self.public_url is not None and self.listen.public is None:
             raise ValueError("public_url is set but listen.public is not: nothing would answer")
         return self

@@ -183,6 +183,48 @@ SINGLE = [
         "",
         "nothing would answer",
     ),
+    (
+        "a bundle endpoint for the web without its certificate",
+        GOOD + "bundle_endpoint: {listen: 'a:1', profile: https_web}\n",
+        "bundle_endpoint",
+        "needs `certificate` and `key`",
+    ),
+    (
+        "a bundle endpoint with our SVID and another certificate",
+        GOOD + "bundle_endpoint: {listen: 'a:1', profile: https_spiffe, certificate: c, key: k}\n",
+        "bundle_endpoint",
+        "shows our own SVID",
+    ),
+    (
+        "an unknown profile of bundle endpoints",
+        GOOD + "bundle_endpoint: {listen: 'a:1', profile: http}\n",
+        "bundle_endpoint.profile",
+        "'https_web' or 'https_spiffe'",
+    ),
+    (
+        "a publication of nothing",
+        GOOD + "publish: [{cluster: here}]\n",
+        "publish[0]",
+        "give `config_map`",
+    ),
+    (
+        "a publication to no namespace",
+        GOOD + "publish: [{cluster: here, config_map: {}}]\n",
+        "publish[0].config_map",
+        "either `namespaces` or `selector`",
+    ),
+    (
+        "a signer without a domain",
+        GOOD + "publish: [{cluster: here, cluster_trust_bundle: {signer_name: mesh}}]\n",
+        "publish[0].cluster_trust_bundle.signer_name",
+        "pattern",
+    ),
+    (
+        "a cluster published to twice",
+        GOOD + "publish:\n" + "  - {cluster: here, config_map: {namespaces: [a]}}\n" * 2,
+        "",
+        "publish names here twice",
+    ),
     ("an unknown upstream", edited("self_signed", "magic"), "upstream", "'self_signed', 'disk'"),
     (
         "half an intermediate",
