@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from meshca.durations import format_duration
+from meshca.settings_vault import Vault
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 from meshca.strict import Duration, File, Strict, read_mapping, validate
 
@@ -281,7 +282,7 @@ class Settings(Strict):
         Field(min_length=1),
     ] = Field(default=["localhost"])
     public_url: Url | None = None
-    upstream: Annotated[SelfSigned | Disk, Field(discriminator="kind")]
+    upstream: Annotated[SelfSigned | Disk | Vault, Field(discriminator="kind")]
     key_at_rest: Annotated[KeysAtRest, Field(discriminator="kind")] = KeysInMemory(kind="memory")
     lifetimes: Lifetimes = Lifetimes()
     clusters: Annotated[list[Cluster], Field(min_length=1)]
@@ -305,9 +306,16 @@ class Settings(Strict):
         names = [publication.cluster for publication in self.publish]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"publish names {', '.join(sorted(twice))} twice")
+        if isinstance(self.upstream, Vault) and self.upstream.ttl is not None:
+            self._check_upstream_lifetime(self.upstream.ttl)
         if self.public_url is not None and self.listen.public is None:
             raise ValueError("public_url is set but listen.public is not: nothing would answer")
         return self
+
+    def _check_upstream_lifetime(self, ttl: timedelta) -> None:
+        if self.lifetimes.svid * SVIDS_PER_INTERMEDIATE > ttl:
+            shortest = format_duration(self.lifetimes.svid * SVIDS_PER_INTERMEDIATE)
+            raise ValueError(f"upstream.ttl must be six times lifetimes.svid: at least {shortest}")
 
     @property
     def database_url(self) -> str:

@@ -24,6 +24,7 @@ from ca.profile import Profile
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream import disk, self_signed
 from ca.upstream.provision import Upstream
+from ca.upstream.vault.build import build_vault
 from identity.caller import Caller, Evidence
 from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.clock import Clock
@@ -32,6 +33,7 @@ from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.settings import Disk, Settings
+from meshca.settings_vault import Vault
 from meshca.spiffe_id import SpiffeId
 from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
@@ -92,7 +94,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     )
     leaves = Leaves(issuance=issuance, authorities=authorities, clock=clock, metrics=metrics)
     intermediates = Intermediates(
-        upstream=_upstream(settings),
+        upstream=_upstream(settings, clock, metrics),
         authorities=authorities,
         leaves=leaves,
         writer=writer,
@@ -207,8 +209,16 @@ def _profile(settings: Settings) -> Profile:
     )
 
 
-def _upstream(settings: Settings) -> Upstream:
+def _upstream(settings: Settings, clock: Clock, metrics: Metrics) -> Upstream:
     chosen = settings.upstream
+    if isinstance(chosen, Vault):
+        return build_vault(
+            chosen,
+            trust_domain=settings.trust_domain,
+            lifetime=settings.lifetimes.intermediate,
+            clock=clock,
+            metrics=metrics,
+        )
     if not isinstance(chosen, Disk):
         return self_signed.unsafe_self_signed(
             settings.data_dir,

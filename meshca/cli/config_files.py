@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from meshca.errors import InvalidDocument, Problem
-from meshca.settings import Disk, Settings
+from meshca.settings import Disk, SelfSigned, Settings
+from meshca.settings_vault import Vault
 
 
 def problems(settings: Settings, source: str) -> list[Problem]:
@@ -21,11 +22,7 @@ def problems(settings: Settings, source: str) -> list[Problem]:
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
-    upstream = settings.upstream
-    if isinstance(upstream, Disk):
-        for name in ("root", "chain", "key", "root_key", "passphrase_file"):
-            if (path := getattr(upstream, name)) is not None:
-                yield f"upstream.{name}", path
+    yield from _upstream_files(settings.upstream)
     for name in ("passphrase_file", "key_file"):
         if (path := getattr(settings.key_at_rest, name, None)) is not None:
             yield f"key_at_rest.{name}", path
@@ -35,6 +32,19 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield f"clusters[{index}].keys.file", keys.file
         if keys is not None and keys.ca_file is not None:
             yield f"clusters[{index}].keys.ca_file", keys.ca_file
+
+
+def _upstream_files(upstream: SelfSigned | Disk | Vault) -> Iterator[tuple[str, Path]]:
+    if isinstance(upstream, Disk):
+        for name in ("root", "chain", "key", "root_key", "passphrase_file"):
+            if (path := getattr(upstream, name)) is not None:
+                yield f"upstream.{name}", path
+    if isinstance(upstream, Vault):
+        if upstream.ca_file is not None:
+            yield "upstream.ca_file", upstream.ca_file
+        for name in ("token_file", "secret_id_file"):
+            if (path := getattr(upstream.auth, name, None)) is not None:
+                yield f"upstream.auth.{name}", path
 
 
 def _is_readable(path: Path) -> bool:

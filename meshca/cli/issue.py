@@ -58,6 +58,10 @@ def _root(settings: "Settings") -> Path:
 
     if settings.upstream.kind == "disk":
         return settings.upstream.root
+    if settings.upstream.kind != "self_signed":
+        raise CommandFailed(
+            "no file holds the root: give --trust-bundle with what `meshca bundle show` prints"
+        )
     return settings.data_dir / DIRECTORY / "root.pem"
 
 

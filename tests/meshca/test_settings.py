@@ -8,6 +8,7 @@ import pytest
 
 from meshca.errors import InvalidDocument
 from meshca.settings import Disk, KeysInMemory, SelfSigned, Settings, load
+from meshca.settings_vault import Vault, VaultAppRole, VaultJwt
 
 GOOD = """\
 trust_domain: example.org
@@ -59,6 +60,11 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/data/meshca.db"
     assert settings.clusters[0].keys is not None
     assert settings.clusters[0].keys.file == tmp_path / "jwks.json"
+
+
+def upstream(kind: str, rest: str) -> str:
+    """Return GOOD with another upstream."""
+    return GOOD.replace("{kind: self_signed}", f"{{kind: {kind}, {rest}}}")
 
 
 def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
@@ -250,6 +256,44 @@ SINGLE = [
         "key_at_rest.key_file",
         "missing",
     ),
+    (
+        "Vault over plain http",
+        upstream("vault", "address: http://vault:8200, auth: {method: token, token_file: t}"),
+        "upstream.address",
+        "write https",
+    ),
+    (
+        "an address with a path",
+        upstream("vault", "address: https://vault/v1, auth: {method: token, token_file: t}"),
+        "upstream.address",
+        "without a path",
+    ),
+    (
+        "a way to log in that Vault has not",
+        upstream("vault", "address: https://vault, auth: {method: magic}"),
+        "upstream.auth",
+        "'token', 'approle', 'kubernetes', 'jwt'",
+    ),
+    (
+        "half a login",
+        upstream("vault", "address: https://vault, auth: {method: approle, role_id: r}"),
+        "upstream.auth.secret_id_file",
+        "missing",
+    ),
+    (
+        "a mount that leads elsewhere",
+        upstream(
+            "vault", "address: https://vault, mount: ../sys, auth: {method: token, token_file: t}"
+        ),
+        "upstream.mount",
+        "pattern",
+    ),
+    (
+        "an intermediate of Vault too short for our SVIDs",
+        upstream("vault", "address: https://vault, ttl: 5h, auth: {method: token, token_file: t}"),
+        "",
+        "upstream.ttl must be six times lifetimes.svid: at least 6h",
+    ),
     ("a boolean as name", edited("name: demo", "name: true"), "clusters[0].name", "string"),
     ("an odd server name", GOOD + "server_names: ['a b']\n", "server_names[0]", "pattern"),
     ("a list as whole", "- a\n", "", "must be one YAML mapping"),
@@ -308,6 +352,24 @@ def test_the_environment_reaches_into_the_upstream(tmp_path: Path) -> None:
     settings = loaded(tmp_path, text, {"MESHCA_UPSTREAM_PASSPHRASE_FILE": "/run/pass"})
     assert isinstance(settings.upstream, Disk)
     assert settings.upstream.passphrase_file == Path("/run/pass")
+
+
+def test_vault_is_asked_where_the_design_says(tmp_path: Path) -> None:
+    rest = "address: https://vault:8200, auth: {method: jwt, role: meshca, token_file: t}"
+    settings = loaded(tmp_path, upstream("vault", rest), {"MESHCA_UPSTREAM_NAMESPACE": "team/a"})
+    assert isinstance(settings.upstream, Vault)
+    assert (settings.upstream.mount, settings.upstream.issuer) == ("pki", "default")
+    assert settings.upstream.namespace == "team/a"
+    assert isinstance(settings.upstream.auth, VaultJwt)
+    assert settings.upstream.auth.token_file == tmp_path / "t"
+
+
+def test_the_environment_reaches_into_the_login(tmp_path: Path) -> None:
+    rest = "address: https://vault:8200, auth: {method: approle, secret_id_file: s}"
+    settings = loaded(tmp_path, upstream("vault", rest), {"MESHCA_UPSTREAM_AUTH_ROLE_ID": "r"})
+    assert isinstance(settings.upstream, Vault)
+    assert isinstance(settings.upstream.auth, VaultAppRole)
+    assert settings.upstream.auth.role_id == "r"
 
 
 def test_a_mistake_in_the_environment_names_the_key(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""The PKI mount as anybody may see it: its roots and their revocation lists, without a token.
+
+An operator who adds a root to the mount wants it trusted before it signs, so every issuer is looked
+at, unless one is pinned. What may not speak for our trust domain is left out and logged.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.upstream.chain import check_root, is_self_signed
+from ca.upstream.vault.client import Connection, not_vault
+from meshca.errors import AuthorityUnavailable
+from meshca.logs import get_logger
+
+DEFAULT_ISSUER: Final = "default"
+MAXIMUM_ISSUERS: Final = 64
+CLOCK_TOLERANCE: Final = timedelta(minutes=1)
+_ISSUER_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+log = get_logger("vault")
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerCrl:
+    """A revocation list whose signature was verified; it says nothing after `next_update`."""
+
+    issuer: x509.Certificate = field(repr=False)
+    this_update: datetime
+    next_update: datetime
+    der: bytes = field(repr=False)
+    _parsed: x509.CertificateRevocationList = field(repr=False, compare=False)
+
+    def is_current(self, now: datetime) -> bool:
+        """Return whether the list may be relied on now."""
+        return self.this_update - CLOCK_TOLERANCE <= now < self.next_update
+
+    def revokes(self, certificate: x509.Certificate) -> bool:
+        """Return whether `certificate` is in the list."""
+        same = certificate.issuer == self.issuer.subject
+        number = certificate.serial_number
+        return same and self._parsed.get_revoked_certificate_by_serial_number(number) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One issuer of the mount: its own certificate first, then what stands above it."""
+
+    reference: str
+    chain: tuple[x509.Certificate, ...]
+
+
+def fetch_issuers(
+    connection: Connection, mount: str, pinned: str, *, deadline: float
+) -> tuple[Issuer, ...]:
+    """Return every issuer of the mount, or the one that is pinned; raises VaultFault."""
+    if pinned != DEFAULT_ISSUER:
+        return (_fetch_issuer(connection, mount, pinned, deadline),)
+    answer = connection.ask("list", f"{mount}/issuers", deadline=deadline)
+    references = answer.data.get("keys")
+    if not isinstance(references, list) or not references:
+        raise not_vault(f"mount {mount} lists no issuers")
+    if len(references) > MAXIMUM_ISSUERS:
+        raise not_vault(f"mount {mount} lists more than {MAXIMUM_ISSUERS} issuers: pin one")
+    for reference in references:
+        if not isinstance(reference, str) or not _ISSUER_ID.fullmatch(reference):
+            raise not_vault(f"mount {mount} lists an issuer of no possible name")
+    return tuple(_fetch_issuer(connection, mount, r, deadline) for r in sorted(references))
+
+
+def _fetch_issuer(connection: Connection, mount: str, reference: str, deadline: float) -> Issuer:
+    answer = connection.ask("get", f"{mount}/issuer/{reference}/json", deadline=deadline)
+    above = answer.data.get("ca_chain")
+    chain = [answer.text("certificate"), *(above if isinstance(above, list) else [])]
+    return Issuer(reference, certificates_of(chain))
+
+
+def certificates_of(texts: Sequence[object]) -> tuple[x509.Certificate, ...]:
+    """Return the PEM certificates in `texts`, each once; raises VaultFault."""
+    pem = "\n".join(str(text) for text in texts).encode()
+    try:
+        return tuple(dict.fromkeys(x509.load_pem_x509_certificates(pem)))
+    except (ValueError, x509.InvalidVersion) as error:
+        raise not_vault("a certificate in the answer cannot be read") from error
+
+
+def trusted_roots(
+    issuers: Sequence[Issuer], *, trust_domain: str, now: datetime
+) -> tuple[x509.Certificate, ...]:
+    """Return the roots above `issuers` that may speak for the trust domain, in a stable order."""
+    found = dict.fromkeys(_roots(issuers))
+    roots = [root for root in found if _may_be_trusted(root, trust_domain, now)]
+    return tuple(
+        sorted(roots, key=lambda r: (r.not_valid_before_utc, r.public_bytes(Encoding.DER)))
+    )
+
+
+def _order(root: x509.Certificate) -> tuple[datetime, bytes]:
+    return root.not_valid_before_utc, root.public_bytes(Encoding.DER)
+
+
+def _roots(issuers: Sequence[Issuer]) -> Iterator[x509.Certificate]:
+    for issuer in issuers:
+        yield from (c for c in issuer.chain if is_self_signed(c))
+
+
+def _may_be_trusted(root: x509.Certificate, trust_domain: str, now: datetime) -> bool:
+    try:
+        check_root(root, trust_domain)
+    except AuthorityUnavailable as error:
+        log.error("vault_root_not_trusted", error=str(error))
+        return False
+    return now < root.not_valid_after_utc
+
+
+def fetch_crl(connection: Connection, mount: str, issuer: Issuer, *, deadline: float) -> IssuerCrl:
+    """Return the revocation list of `issuer`; raises VaultFault when it is not its own."""
+    answer = connection.ask("get", f"{mount}/issuer/{issuer.reference}/crl", deadline=deadline)
+    certificate = issuer.chain[0]
+    try:
+        crl = x509.load_pem_x509_crl(answer.text("crl").encode())
+        begin, end, names = crl.last_update_utc, crl.next_update_utc, crl.issuer
+        signed = _is_signed_by(crl, certificate)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise not_vault("the revocation list cannot be read") from error
+    if end is None:
+        raise not_vault("the revocation list does not say when the next one comes")
+    if names != certificate.subject or not signed:
+        raise not_vault(f"the revocation list of {issuer.reference} is not signed by it")
+    return IssuerCrl(certificate, begin, end, crl.public_bytes(Encoding.DER), crl)
+
+
+def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    key = issuer.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        return False
+    return crl.is_signature_valid(key)

@@ -1,0 +1,137 @@
+"""The `vault` upstream: a fresh key of ours at each call, certified by a PKI mount of Vault's.
+
+The key lives in memory: after a restart Vault signs another. Whatever Vault does, SVIDs go on being
+signed here for as long as the intermediate lives. Every call has a deadline.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from ca.authority import Authority
+from ca.keys import PrivateKey, generate_key
+from ca.upstream.chain import make_authority
+from ca.upstream.intermediate import check_as_asked, common_name
+from ca.upstream.probe import check_by_probe
+from ca.upstream.provision import Provision
+from ca.upstream.vault.issuers import IssuerCrl
+from ca.upstream.vault.mount import MountView
+from ca.upstream.vault.session import Session
+from ca.upstream.vault.sign import PkiMount, sign_csr
+from meshca.errors import AuthorityUnavailable
+from meshca.logs import get_logger
+
+ROOTS_SECONDS: Final = 8.0
+SIGN_SECONDS: Final = 12.0
+
+log = get_logger("vault")
+
+
+@dataclass(slots=True, kw_only=True)
+class VaultPki:
+    """What both upstreams of this package do: have a CSR signed, and watch the mount."""
+
+    session: Session
+    pki: PkiMount
+    view: MountView
+    _latest: x509.Certificate | None = None
+
+    def fetch_roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Return the mount's roots, trying again for a few seconds; raises AuthorityUnavailable."""
+        return self.session.patience.insist(
+            "roots", lambda deadline: self.view.roots(now, deadline=deadline), seconds=ROOTS_SECONDS
+        )
+
+    def fetch_chain(self, csr_pem: str) -> tuple[x509.Certificate, ...]:
+        """Return the chain of what Vault signed for this CSR, again and again the same one.
+
+        Raises AuthorityUnavailable. Nothing of it has been checked.
+        """
+        try:
+            return self.session.patience.insist(
+                "sign",
+                lambda deadline: sign_csr(self.session, self.pki, csr_pem, deadline=deadline),
+                seconds=SIGN_SECONDS,
+            )
+        except AuthorityUnavailable:
+            self.session.metrics.upstream_failures.labels("sign").inc()
+            raise
+
+    def accept(
+        self, authority: Authority, roots: tuple[x509.Certificate, ...], now: datetime
+    ) -> Provision:
+        """Return the provision of `authority` if it is as asked and its probe verifies."""
+        check_as_asked(authority, self.pki.trust_domain)
+        check_by_probe(authority, trust_domain=self.pki.trust_domain, now=now)
+        self._latest = authority.certificate
+        log.info(
+            "vault_signed",
+            authority=authority.authority_id,
+            serial=f"{authority.certificate.serial_number:x}",
+            not_after=authority.not_after.isoformat(),
+        )
+        return Provision(authority, roots)
+
+    def poll(self, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Return the mount's roots now, asked once; keep our token alive on the way.
+
+        Raises AuthorityUnavailable. Says so when Vault has revoked our intermediate.
+        """
+        deadline = self.session.clock.monotonic() + ROOTS_SECONDS
+        self.session.keep_alive(deadline=deadline)
+        roots = self.view.roots(now, deadline=deadline)
+        if self._latest is not None and self.view.revokes(self._latest, now):
+            log.error(
+                "intermediate_revoked_upstream",
+                serial=f"{self._latest.serial_number:x}",
+                hint="if its key may be stolen, taint the authority; restart to get another",
+            )
+        return roots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultUpstream:
+    """Our intermediate, signed by Vault."""
+
+    vault: VaultPki
+
+    @property
+    def can_renew(self) -> bool:
+        """Return True: each call gives a fresh intermediate."""
+        return True
+
+    @property
+    def crls(self) -> tuple[IssuerCrl, ...]:
+        """Return the revocation lists of the mount's issuers, as last fetched."""
+        return self.vault.view.crls
+
+    def provide(self, now: datetime) -> Provision:
+        """Return a fresh authority, checked and probed; raises AuthorityUnavailable.
+
+        Blocks, for 20 seconds at most.
+        """
+        vault, trust_domain = self.vault, self.vault.pki.trust_domain
+        key = generate_key()
+        roots = vault.fetch_roots(now)
+        chain = vault.fetch_chain(_csr(key, trust_domain))
+        authority = make_authority(chain, roots, key, trust_domain=trust_domain, now=now)
+        return vault.accept(authority, roots, now)
+
+    def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Return every root of the mount now; raises AuthorityUnavailable."""
+        return self.vault.poll(now)
+
+
+def csr_name(trust_domain: str) -> x509.Name:
+    """Return the subject of our CSRs."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(trust_domain))])
+
+
+def _csr(key: PrivateKey, trust_domain: str) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(csr_name(trust_domain))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

@@ -1,0 +1,1 @@
+"""Tests of the upstreams `vault` and `vault_transit`."""
