@@ -1,11 +1,15 @@
-"""The trust bundle: which roots speak for our trust domain (SPIFFE Trust Domain and Bundle).
+"""Trust bundles: which roots speak for a trust domain (SPIFFE Trust Domain and Bundle).
 
 A bundle is one monotonic document: its `sequence` grows with every change of content. It is never
-empty, since an empty validation context would turn mutual TLS off in Envoy.
+empty, since an empty validation context would turn mutual TLS off in Envoy. Bundles of several
+trust domains stand side by side, each under its own name, and are never merged (Federation 4.2): a
+root of one must not speak for another.
 """
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import orjson
 from cryptography import x509
@@ -37,12 +41,38 @@ class TrustBundle:
 
     def spiffe_json(self) -> bytes:
         """Return the bundle as a SPIFFE JWKS document (clauses 4.1, 4.2; X509-SVID 6.1)."""
-        document = {
+        numbers = {
             "spiffe_sequence": self.sequence,
             "spiffe_refresh_hint": REFRESH_HINT_SECONDS,
-            "keys": [_jwk(root) for root in self.roots],
         }
-        return orjson.dumps(document)
+        return orjson.dumps({**numbers, **_keys(self.roots)})
+
+
+@dataclass(frozen=True, slots=True)
+class Federated:
+    """The trust domains beside ours: those with a bundle, and the names of those without.
+
+    `without_roots` are known but trust nobody now: not fetched yet, emptied, or removed.
+    """
+
+    bundles: Mapping[str, TrustBundle] = field(default_factory=lambda: MappingProxyType({}))
+    without_roots: frozenset[str] = frozenset()
+
+    def __contains__(self, trust_domain: object) -> bool:
+        """Return whether the trust domain's name has an answer."""
+        return trust_domain in self.bundles or trust_domain in self.without_roots
+
+
+NO_FEDERATION = Federated()
+
+
+def unnumbered_json(roots: Sequence[x509.Certificate]) -> bytes:
+    """Return `roots` as a SPIFFE JWKS document that says nothing of its order or age."""
+    return orjson.dumps(_keys(roots))
+
+
+def _keys(roots: Sequence[x509.Certificate]) -> dict[str, object]:
+    return {"keys": [_jwk(root) for root in roots]}
 
 
 def _jwk(root: x509.Certificate) -> dict[str, str | list[str]]:

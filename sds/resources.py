@@ -3,9 +3,13 @@
 A version is a function of the bytes, equal on every replica, so that a proxy that reconnects with
 `initial_resource_versions` is sent only what changed. Validation contexts carry trust anchors and
 CRLs only, never SAN matchers: Envoy OR-s pushed matchers with the static ones (invariant 5).
+
+With one trust domain, contexts name its roots for Envoy's default validator. That one lets any root
+speak for any trust domain, so as soon as there are two, every context is for Envoy's SPIFFE
+validator, which takes the roots of the peer's own trust domain and no others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -13,6 +17,9 @@ from typing import Final
 
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
+from envoy.extensions.transport_sockets.tls.v3.tls_spiffe_validator_config_pb2 import (
+    SPIFFECertValidatorConfig,
+)
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
@@ -21,6 +28,9 @@ from meshca.errors import IssuanceFault
 from rotation.credential import Credential
 
 SECRET_TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  # a type URL
+SPIFFE_VALIDATOR: Final = "envoy.tls.cert_validator.spiffe"
+NOBODY: Final = "nobody.invalid"
+"""A trust domain that is nobody's: of a context that trusts nobody, and yet is not empty."""
 EXTENSION_TYPE: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
 
@@ -58,6 +68,24 @@ def validation_context(name: str, bundle: TrustBundle) -> Resource:
         raise IssuanceFault("an empty validation context was about to be pushed")
     secret = Secret(name=name)
     secret.validation_context.trusted_ca.inline_bytes = anchors
+    return _shared(name, SECRET_TYPE, secret)
+
+
+def spiffe_validation_context(name: str, bundles: Mapping[str, TrustBundle]) -> Resource:
+    """Return the validation context under `name` that trusts each domain's roots for itself only.
+
+    `bundles` are keyed by trust domain. Raises IssuanceFault rather than return an empty one.
+    """
+    if not bundles:
+        raise IssuanceFault("an empty validation context was about to be pushed")
+    config = SPIFFECertValidatorConfig()
+    for trust_domain in sorted(bundles):
+        domain = config.trust_domains.add(name=trust_domain)
+        domain.trust_bundle.inline_bytes = bundles[trust_domain].pem()
+    secret = Secret(name=name)
+    validator = secret.validation_context.custom_validator_config
+    validator.name = SPIFFE_VALIDATOR
+    validator.typed_config.Pack(config, deterministic=True)
     return _shared(name, SECRET_TYPE, secret)
 
 

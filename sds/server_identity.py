@@ -25,10 +25,22 @@ class ServerIdentity:
     def __init__(self, roots: Callable[[], bytes]) -> None:
         self._roots = roots
         self._pair: tuple[bytes, bytes] | None = None
+        self._followers: list[Callable[[bytes, bytes], None]] = []
 
     def replace(self, private_key_pem: bytes, chain_pem: bytes) -> None:
         """Show `chain_pem` from the next handshake on."""
         self._pair = (private_key_pem, chain_pem)
+        for follower in self._followers:
+            follower(private_key_pem, chain_pem)
+
+    def follow(self, follower: Callable[[bytes, bytes], None]) -> None:
+        """Hand key and chain to `follower` now, if there are any, and whenever they are replaced.
+
+        For doors of ours that are not gRPC and show the same certificate.
+        """
+        self._followers.append(follower)
+        if self._pair is not None:
+            follower(*self._pair)
 
     def credentials(self, *, require_client_certificate: bool) -> grpc.ServerCredentials:
         """Return server credentials that follow `replace`; call it once there is a certificate."""

@@ -195,7 +195,9 @@ class Session(Generic[_Request, _Response]):
     def _admit_names(self, subscription: Subscription, names: list[str]) -> None:
         """Hold a certificate if one is asked for; say which names are nobody's."""
         for name in names[:MAXIMUM_NAMES]:
-            subject = subject_of(subscription.type_url, name, self.caller.spiffe_id)
+            subject = subject_of(
+                subscription.type_url, name, self.caller.spiffe_id, self._shared.federated()
+            )
             if subject is None:
                 self._complain("unknown_name", name)
             elif subject is Subject.CERTIFICATE and self._release is None:

@@ -1,12 +1,13 @@
 """What a proxy should see: a pure function of its identity, its names, and the state of the mesh.
 
 Secret names (SPIRE's and Envoy's conventions): `default` and the caller's own SPIFFE ID are its
-certificate; `ROOTCA`, `ALL` and `spiffe://<trust domain>` are the trust bundle. Extension names:
-`authz` is the HTTP filter's policy, `tcp-authz` the network filter's. Any other name is nobody's:
-it gets no answer, whoever asks.
+certificate; `ROOTCA` and `spiffe://<trust domain>` are the trust bundle, `ALL` is every trust
+domain's side by side, `spiffe://<other trust domain>` that one's, once it is federated. Extension
+names: `authz` is the HTTP filter's policy, `tcp-authz` the network filter's. Any other name is
+nobody's: it gets no answer, whoever asks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -14,23 +15,28 @@ from typing import Final
 from authz.compile import http_rbac, network_rbac
 from authz.engine import compile_workload
 from authz.policy import PolicySet, Workload
-from ca.bundle import TrustBundle
+from ca.bundle import NO_FEDERATION, Federated, TrustBundle
 from meshca.spiffe_id import SpiffeId
 from rotation.credential import Credential
 from sds.resources import (
     EXTENSION_TYPE,
+    NOBODY,
     SECRET_TYPE,
     Resource,
     certificate,
     extension,
+    spiffe_validation_context,
     validation_context,
 )
 
 CERTIFICATE_NAME: Final = "default"
-BUNDLE_NAMES: Final = ("ROOTCA", "ALL")
+OWN_BUNDLE_NAME: Final = "ROOTCA"
+EVERY_BUNDLE_NAME: Final = "ALL"
+BUNDLE_NAMES: Final = (OWN_BUNDLE_NAME, EVERY_BUNDLE_NAME)
 HTTP_POLICY_NAME: Final = "authz"
 NETWORK_POLICY_NAME: Final = "tcp-authz"
 MAXIMUM_CACHED_WORKLOADS: Final = 4096
+_SCHEME: Final = "spiffe://"
 
 
 class Subject(Enum):
@@ -42,12 +48,19 @@ class Subject(Enum):
     NETWORK_POLICY = "network policy"
 
 
-def subject_of(type_url: str, name: str, caller: SpiffeId) -> Subject | None:
-    """Return what `name` stands for when `caller` asks, or None when it is nobody's."""
+def subject_of(
+    type_url: str, name: str, caller: SpiffeId, federated: Container[str] = NO_FEDERATION
+) -> Subject | None:
+    """Return what `name` stands for when `caller` asks, or None when it is nobody's.
+
+    `federated` are the trust domains beside the caller's own whose names mean something.
+    """
     if type_url == SECRET_TYPE:
         if name in (CERTIFICATE_NAME, str(caller)):
             return Subject.CERTIFICATE
         if name in BUNDLE_NAMES or name == f"spiffe://{caller.trust_domain}":
+            return Subject.BUNDLE
+        if name.startswith(_SCHEME) and name.removeprefix(_SCHEME) in federated:
             return Subject.BUNDLE
     elif type_url == EXTENSION_TYPE:
         if name == HTTP_POLICY_NAME:
@@ -70,9 +83,10 @@ class Shared:
 
     policies: Callable[[], PolicySet]
     bundle: Callable[[], TrustBundle]
+    federated: Callable[[], Federated] = lambda: NO_FEDERATION
     _set: PolicySet | None = None
     _compiled: dict[tuple[Subject, Workload], Resource] = field(default_factory=dict)
-    _trusted: TrustBundle | None = None
+    _trusted: tuple[TrustBundle, Federated] | None = None
     _contexts: dict[str, Resource] = field(default_factory=dict)
 
     def policy(self, subject: Subject, workload: Workload) -> Resource:
@@ -86,13 +100,27 @@ class Shared:
         return self._compiled[key]
 
     def context(self, name: str) -> Resource:
-        """Return the trust bundle under `name`, which `subject_of` has accepted."""
-        current = self.bundle()
-        if current is not self._trusted:
-            self._trusted, self._contexts = current, {}
+        """Return the trust bundles under `name`, which `subject_of` has accepted."""
+        own, federated = self.bundle(), self.federated()
+        known = self._trusted
+        if known is None or own is not known[0] or federated is not known[1]:
+            self._trusted, self._contexts = (own, federated), {}
         if name not in self._contexts:
-            self._contexts[name] = validation_context(name, current)
+            self._contexts[name] = _context(name, own, federated)
         return self._contexts[name]
+
+
+def _context(name: str, own: TrustBundle, federated: Federated) -> Resource:
+    """Return the validation context `name`; a name of a domain without roots trusts nobody."""
+    domain = name.removeprefix(_SCHEME)
+    if domain in federated.without_roots:
+        return spiffe_validation_context(name, {NOBODY: own})
+    if not federated.bundles:
+        return validation_context(name, own)
+    if name == EVERY_BUNDLE_NAME:
+        return spiffe_validation_context(name, {**federated.bundles, own.trust_domain: own})
+    bundle = federated.bundles.get(domain, own)
+    return spiffe_validation_context(name, {bundle.trust_domain: bundle})
 
 
 def _compile(policies: PolicySet, subject: Subject, workload: Workload) -> Resource:
@@ -117,7 +145,7 @@ def resolve(view: View, type_url: str, name: str) -> Resource | None:
 
     None when the name is nobody's, or when the certificate is not there yet.
     """
-    subject = subject_of(type_url, name, view.caller)
+    subject = subject_of(type_url, name, view.caller, view.shared.federated())
     if subject is None:
         return None
     if subject is Subject.CERTIFICATE:
