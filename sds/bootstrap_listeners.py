@@ -52,7 +52,7 @@ def clusters(bootstrap: Bootstrap) -> list[Config]:
     for tcp in bootstrap.inbound_tcp:
         result.append(_cluster(_tcp_name(tcp), tcp.app))
     for outbound in bootstrap.outbound:
-        result.append(_upstream(outbound))
+        result.append(_upstream(bootstrap, outbound))
     return result
 
 
@@ -117,13 +117,13 @@ def _outbound(outbound: Outbound) -> Config:
     }
 
 
-def _upstream(outbound: Outbound) -> Config:
+def _upstream(bootstrap: Bootstrap, outbound: Outbound) -> Config:
     return {
         **_cluster(_outbound_name(outbound), outbound.to),
         **_same_protocol(
             common_http_protocol_options={"max_connection_duration": CONNECTION_LIFETIME}
         ),
-        "transport_socket": upstream_tls(str(outbound.peer)),
+        "transport_socket": upstream_tls(bootstrap, outbound.peer),
     }
 
 

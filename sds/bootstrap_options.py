@@ -50,6 +50,7 @@ class BootstrapOptions:
     app: str | None = None
     inbound_tcp: Sequence[str] = ()
     outbound: Sequence[str] = ()
+    federate: Sequence[str] = ()
     admin: str | None = None
     node_id: str | None = None
     labels: Sequence[str] = ()
@@ -65,6 +66,7 @@ def parse_options(options: BootstrapOptions, *, directory: Path) -> Bootstrap:
     listener = reader.one("--inbound", options.inbound, parse_listen)
     app = reader.one("--app", options.app, parse_endpoint)
     trust_domain = reader.one("--trust-domain", options.trust_domain, parse_trust_domain)
+    federated = reader.each("--federate", options.federate, parse_trust_domain)
     server_name = reader.one("--server-name", options.server_name, _parse_host)
     labels = dict(reader.each("--label", options.labels, _parse_label))
     inbound_tcp = reader.each("--inbound-tcp", options.inbound_tcp, _parse_inbound_tcp)
@@ -82,6 +84,7 @@ def parse_options(options: BootstrapOptions, *, directory: Path) -> Bootstrap:
         token_file=directory / options.token_file,
         trust_bundle=directory / options.trust_bundle,
         trust_domain=trust_domain,
+        federated=tuple(dict.fromkeys(name for name in federated if name != trust_domain)),
         inbound=Inbound(listener, app) if listener and app else None,
         inbound_tcp=tuple(inbound_tcp),
         outbound=tuple(outbound),

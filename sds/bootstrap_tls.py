@@ -6,17 +6,21 @@ Rules, each measured against the real Envoy:
 - `initial_fetch_timeout: 0s`: a listener is not bound before it has its secrets. Fail closed.
 - Who may be on the other side is pinned here and never pushed: pushed SAN matchers would be OR-ed
   with these, and an empty pushed context would turn mutual TLS off were there no static pin.
+- Who talks to other trust domains asks for `ALL`, which has an answer even before they are
+  federated: a name without one would keep the whole proxy from starting.
 - No session resumption in either direction: a resumed session is not verified again.
 - A filter that has no policy yet denies: the default is RBAC with empty rules.
 """
 
+from meshca.spiffe_id import SpiffeId
 from sds.bootstrap_values import Bootstrap, is_ip_address
 
 Config = dict[str, object]
 
 SERVER_CLUSTER = "meshca"
 CERTIFICATE = "default"
-VALIDATION = "ROOTCA"
+OWN_BUNDLE = "ROOTCA"
+EVERY_BUNDLE = "ALL"
 HTTP_AUTHORIZATION = "authz"
 TCP_AUTHORIZATION = "tcp-authz"
 TOKEN_SECRET = "sa-token"  # noqa: S105  # the name of a secret, not one
@@ -59,36 +63,44 @@ def from_server() -> Config:
 
 
 def downstream_tls(bootstrap: Bootstrap) -> Config:
-    """Return the inbound side: present our SVID, demand one of our trust domain."""
+    """Return the inbound side: present our SVID, demand one of a trust domain that may call."""
+    callers: list[Config] = [
+        {"prefix": f"spiffe://{name}/"} for name in (bootstrap.trust_domain, *bootstrap.federated)
+    ]
+    bundles = EVERY_BUNDLE if bootstrap.federated else OWN_BUNDLE
     context = typed(
         "transport_sockets.tls.v3.DownstreamTlsContext",
         require_client_certificate=True,
         disable_stateless_session_resumption=True,
         disable_stateful_session_resumption=True,
-        common_tls_context=_svid_context({"prefix": f"spiffe://{bootstrap.trust_domain}/"}),
+        common_tls_context=_svid_context(callers, bundles),
     )
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
-def upstream_tls(peer: str) -> Config:
+def upstream_tls(bootstrap: Bootstrap, peer: SpiffeId) -> Config:
     """Return the outbound side: present our SVID, accept only the identity `peer`."""
+    is_ours = peer.trust_domain == bootstrap.trust_domain
     context = typed(
         "transport_sockets.tls.v3.UpstreamTlsContext",
         max_session_keys=0,
-        common_tls_context=_svid_context({"exact": peer}),
+        common_tls_context=_svid_context(
+            [{"exact": str(peer)}], OWN_BUNDLE if is_ours else EVERY_BUNDLE
+        ),
     )
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
-def _svid_context(peer: Config) -> Config:
-    pin = {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}]}
+def _svid_context(peers: list[Config], bundles: str) -> Config:
+    matchers = [{"san_type": "URI", "matcher": peer} for peer in peers]
+    pin = {"match_typed_subject_alt_names": matchers}
     return {
         "tls_params": _TLS_1_3,
         "tls_certificate_sds_secret_configs": [{"name": CERTIFICATE, "sds_config": from_server()}],
         "combined_validation_context": {
             "default_validation_context": pin,
             "validation_context_sds_secret_config": {
-                "name": VALIDATION,
+                "name": bundles,
                 "sds_config": from_server(),
             },
         },

@@ -54,6 +54,7 @@ class Bootstrap:
 
     `path` is where Envoy reads the bootstrap from; its two companion files stand beside it.
     Node fields (`node_id`, `labels`) are hints: the server decides from the token alone.
+    Callers may be of `trust_domain` or of one of `federated`, which are other trust domains.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Bootstrap:
     token_file: Path
     trust_bundle: Path
     trust_domain: str
+    federated: tuple[str, ...] = ()
     inbound: Inbound | None = None
     inbound_tcp: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()

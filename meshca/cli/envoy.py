@@ -50,6 +50,12 @@ def bootstrap(
             "may be repeated.",
         ),
     ] = None,
+    federate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TD", help="Let callers of this other trust domain in, too; may be repeated."
+        ),
+    ] = None,
     admin: Annotated[
         str | None, typer.Option(metavar="PORT", help="Envoy's own admin page, on 127.0.0.1.")
     ] = None,
@@ -97,6 +103,7 @@ def bootstrap(
         app=app_,
         inbound_tcp=inbound_tcp or [],
         outbound=outbound or [],
+        federate=federate or [],
         admin=admin,
         node_id=node_id,
         labels=label or [],

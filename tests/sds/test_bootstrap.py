@@ -114,6 +114,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "--trust-domain: trust domain 'Example.org' has characters other than a-z, 0-9, dot, "
         "dash and underscore",
     ),
+    "a federated domain that is none": (
+        {"federate": ["spiffe://partner.test"]},
+        "--federate: trust domain 'spiffe://partner.test' has characters other than a-z, 0-9, dot, "
+        "dash and underscore",
+    ),
     "empty node id": ({"node_id": ""}, "--node-id: must be 1 to 253 printable characters"),
 }
 
@@ -182,6 +187,32 @@ def test_outbound_accepts_exactly_one_identity() -> None:
         {"san_type": "URI", "matcher": {"exact": ORDERS}}
     ]
     assert context["max_session_keys"] == 0
+
+
+def peers_and_bundles(context: dict[str, Any]) -> tuple[list[str], str]:
+    """Return whom a TLS context accepts, and the name it asks for their roots under."""
+    combined = context["common_tls_context"]["combined_validation_context"]
+    pins = combined["default_validation_context"]["match_typed_subject_alt_names"]
+    peers = [value for pin in pins for value in pin["matcher"].values()]
+    return peers, combined["validation_context_sds_secret_config"]["name"]
+
+
+def test_lets_in_the_federated_domains_that_are_named_and_no_others() -> None:
+    (inbound,) = typed_configs(parse(federate=["partner.test"]), "DownstreamTlsContext")
+
+    assert peers_and_bundles(inbound) == (
+        ["spiffe://example.org/", "spiffe://partner.test/"],
+        "ALL",
+    )
+
+
+def test_a_peer_of_another_domain_is_called_by_every_bundle_and_its_one_identity() -> None:
+    theirs = "spiffe://partner.test/ns/shop/sa/payments"
+    bootstrap = parse(outbound=[f"15001=o:1={ORDERS}", f"15002=p:1={theirs}"])
+    _, ours, partners = typed_configs(bootstrap, "UpstreamTlsContext")
+
+    assert peers_and_bundles(ours) == ([ORDERS], "ROOTCA")
+    assert peers_and_bundles(partners) == ([theirs], "ALL")
 
 
 def test_denies_until_a_policy_comes() -> None:
@@ -301,6 +332,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "inbound": None,
         "app": None,
         "outbound": [f"15001=127.0.0.1:15006={ORDERS}", f"15002=orders.shop.svc:15006={ORDERS}"],
+    },
+    "federated": {
+        "federate": ["partner.test"],
+        "outbound": ["15001=127.0.0.1:15006=spiffe://partner.test/ns/shop/sa/payments"],
     },
     "everything": {
         "inbound_tcp": ["15007=127.0.0.1:5432", "15008=db.shop.svc:5432"],
