@@ -1,4 +1,4 @@
-"""CA certificates of our own making: development roots, and intermediates under a root key we hold.
+"""CA certificates of our own making: roots, and intermediates under a root key we hold.
 
 Profile (X509-SVID 3.2, 4; RFC 5280 4.2.1.9): URI SAN `spiffe://<trust domain>` without a path,
 critical keyCertSign + cRLSign, path length 0 on the intermediate, a distinct name per key.
@@ -16,6 +16,17 @@ from meshca.errors import AuthorityUnavailable
 from meshca.spiffe_id import SpiffeId
 
 BACKDATE = timedelta(seconds=60)
+KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def make_root(
@@ -23,11 +34,16 @@ def make_root(
 ) -> x509.Certificate:
     """Return a self-signed root for `trust_domain`."""
     public = check_public_key(key.public_key())
-    name = _name(f"{trust_domain} development root", public)
-    builder = _builder(public, trust_domain, now=now, not_after=now + lifetime)
-    builder = builder.subject_name(name).issuer_name(name)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-    return builder.sign(key, _hash(key))
+    builder = ca_builder(
+        public,
+        subject=_name(f"{trust_domain} development root", public),
+        trust_domain=trust_domain,
+        not_before=now - BACKDATE,
+        not_after=now + lifetime,
+        path_length=1,
+        issuer=None,
+    )
+    return builder.sign(key, signing_hash(public))
 
 
 def make_intermediate(
@@ -46,51 +62,64 @@ def make_intermediate(
     not_after = min(now + lifetime, root.not_valid_after_utc)
     if not_after <= now:
         raise AuthorityUnavailable(f"the root expired at {root.not_valid_after_utc.isoformat()}")
-    issuer_ski = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    builder = _builder(
+    builder = ca_builder(
         public,
-        trust_domain,
-        now=max(now, root.not_valid_before_utc + BACKDATE),
+        subject=_name(f"{trust_domain} intermediate", public),
+        trust_domain=trust_domain,
+        not_before=max(now - BACKDATE, root.not_valid_before_utc),
         not_after=not_after,
+        path_length=0,
+        issuer=root,
     )
-    builder = builder.subject_name(_name(f"{trust_domain} intermediate", public))
-    builder = builder.issuer_name(root.subject)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_ski), critical=False
-    )
-    return builder.sign(root_key, _hash(root_key))
+    return builder.sign(root_key, signing_hash(check_public_key(root_key.public_key())))
 
 
-def _builder(
-    public: LeafPublicKey, trust_domain: str, *, now: datetime, not_after: datetime
+def ca_builder(
+    public: LeafPublicKey,
+    *,
+    subject: x509.Name,
+    trust_domain: str,
+    not_before: datetime,
+    not_after: datetime,
+    path_length: int,
+    issuer: x509.Certificate | None,
 ) -> x509.CertificateBuilder:
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    """Return the CA certificate of `public`, to be signed by `issuer`, or by itself where None."""
     uri = x509.UniformResourceIdentifier(str(SpiffeId(trust_domain, "")))
-    return (
+    constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+    builder = (
         x509.CertificateBuilder()
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
+        .subject_name(subject)
+        .issuer_name(subject if issuer is None else issuer.subject)
+        .not_valid_before(not_before)
         .not_valid_after(not_after)
-        .add_extension(usage, critical=True)
-        .add_extension(_subject_key_identifier(public), critical=False)
+        .add_extension(constraints, critical=True)
+        .add_extension(KEY_USAGE, critical=True)
+        .add_extension(subject_key_identifier(public), critical=False)
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
     )
+    if issuer is None:
+        return builder
+    return builder.add_extension(authority_key_identifier(issuer), critical=False)
 
 
-def _subject_key_identifier(public: LeafPublicKey) -> x509.SubjectKeyIdentifier:
+def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return the identifier of the key of `issuer`, as its own certificate says it."""
+    ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+
+
+def subject_key_identifier(public: LeafPublicKey) -> x509.SubjectKeyIdentifier:
+    """Return the identifier of `public` (RFC 7093 method 1)."""
     return x509.SubjectKeyIdentifier(subject_key_id(public_key_der(public)))
+
+
+def signing_hash(public: LeafPublicKey) -> hashes.SHA256 | hashes.SHA384:
+    """Return the hash that the key of `public` signs with: SHA-384 for P-384, else SHA-256."""
+    wide = isinstance(public, ec.EllipticCurvePublicKey) and public.curve.key_size > 256
+    return hashes.SHA384() if wide else hashes.SHA256()
 
 
 def _name(common_name: str, public: LeafPublicKey) -> x509.Name:
@@ -102,8 +131,3 @@ def _name(common_name: str, public: LeafPublicKey) -> x509.Name:
             x509.NameAttribute(NameOID.SERIAL_NUMBER, key_id),
         ]
     )
-
-
-def _hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
-    wide = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256
-    return hashes.SHA384() if wide else hashes.SHA256()

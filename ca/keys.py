@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -30,6 +30,7 @@ from meshca.errors import AuthorityUnavailable, RequestRefused
 
 LeafPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+KeyKind = Literal["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]
 
 _CURVES: Final = {"secp256r1": ec.ECDSA(hashes.SHA256()), "secp384r1": ec.ECDSA(hashes.SHA384())}
 _RSA_BITS: Final = range(2048, 8193)
@@ -70,6 +71,11 @@ def public_key_der(key: LeafPublicKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def public_key_sha256(key: LeafPublicKey) -> str:
+    """Return the SHA-256 of `key`, in hex: how people compare keys over the telephone."""
+    return sha256(public_key_der(key)).hexdigest()
+
+
 def subject_key_id(spki: bytes) -> bytes:
     """Return the key identifier of a DER SubjectPublicKeyInfo (RFC 7093 method 1: SHA-256)."""
     return sha256(der.public_key_bits(spki)).digest()[:20]
@@ -98,6 +104,16 @@ class PrivateKeySigner:
 def generate_key() -> ec.EllipticCurvePrivateKey:
     """Return a new ECDSA P-256 key."""
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def generate_key_of(kind: KeyKind) -> PrivateKey:
+    """Return a new key of `kind`; the number of an RSA kind is its size in bits."""
+    if kind == "p256":
+        return generate_key()
+    if kind == "p384":
+        return ec.generate_private_key(ec.SECP384R1())
+    size = int(kind.removeprefix("rsa"))
+    return rsa.generate_private_key(public_exponent=_LEAST_EXPONENT, key_size=size)
 
 
 def private_key_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:

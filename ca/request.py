@@ -75,12 +75,25 @@ def from_csr(csr: bytes, caller: SpiffeId, lifetime: timedelta | None = None) ->
     certify, and for asking for a CA, several URIs, or another identity.
     """
     parsed = _parse(csr)
-    key = _public_key(parsed)
-    _check_proof_of_possession(parsed, key)
+    key = _proven_key(parsed)
     _check_extensions(parsed, caller)
     return IssuanceRequest(
         public_key_der(key), isinstance(key, ec.EllipticCurvePublicKey), lifetime
     )
+
+
+def proven_key(csr: bytes) -> LeafPublicKey:
+    """Return the public key of a CSR whose maker has the private half; the rest is not looked at.
+
+    Raises RequestRefused as `from_csr` does. For CAs, whose requests may say that they are one.
+    """
+    return _proven_key(_parse(csr))
+
+
+def _proven_key(csr: x509.CertificateSigningRequest) -> LeafPublicKey:
+    key = _public_key(csr)
+    _check_proof_of_possession(csr, key)
+    return key
 
 
 def _parse(csr: bytes) -> x509.CertificateSigningRequest:

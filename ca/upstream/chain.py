@@ -117,7 +117,7 @@ def check_root(root: x509.Certificate, trust_domain: str) -> None:
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
     """Return whether `certificate` is signed by its own key: a root."""
-    return _is_issued_by(certificate, certificate)
+    return is_issued_by(certificate, certificate)
 
 
 def _verify_upwards(
@@ -125,17 +125,18 @@ def _verify_upwards(
 ) -> x509.Certificate:
     """Return the root that `chain` leads to, each signature verified on the way."""
     for certificate, issuer in pairwise(chain):
-        if not _is_issued_by(certificate, issuer):
+        if not is_issued_by(certificate, issuer):
             raise AuthorityUnavailable(
                 f"{_describe(certificate)} is not signed by {_describe(issuer)}, the next in chain"
             )
     for root in roots:
-        if _is_issued_by(chain[-1], root):
+        if is_issued_by(chain[-1], root):
             return root
     raise AuthorityUnavailable(f"{_describe(chain[-1])} is not signed by any of the roots")
 
 
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether `issuer` has the name and the key that `certificate` is signed with."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):

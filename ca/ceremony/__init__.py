@@ -1,0 +1,1 @@
+"""Ceremonies: what an offline key signs, from one reviewed plan (docs/root-ceremony.md)."""
