@@ -22,6 +22,7 @@ from meshca.cli import (
     envoy,
     init,
     proxies,
+    root,
     serve,
     status,
     svid,
@@ -52,6 +53,7 @@ app.add_typer(authz.app, name="authz")
 app.add_typer(audit.app, name="audit")
 app.add_typer(envoy.app, name="envoy")
 app.add_typer(config.app, name="config")
+app.add_typer(root.app, name="root")
 app.add_typer(dev.app, name="dev")
 
 
