@@ -16,7 +16,7 @@ import urllib3
 from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
 
-from ca.upstream.vault.errors import Reaction, VaultFault, fault_of
+from ca.upstream.vault.errors import Asking, Reaction, VaultFault, fault_of
 from meshca.clock import Clock
 from meshca.logs import clip
 
@@ -73,7 +73,7 @@ class Connection:
         *,
         deadline: float,
         token: str | None = None,
-        logging_in: bool = False,
+        asking: Asking = Asking.WITH_TOKEN,
     ) -> Answer:
         """Return the answer to one request; `deadline` is on the monotonic clock.
 
@@ -90,7 +90,7 @@ class Connection:
         if not 200 <= response.status_code < 300:
             texts = content.get("errors")
             errors = [str(text) for text in texts] if isinstance(texts, list) else []
-            raise fault_of(response.status_code, errors, what=path, logging_in=logging_in)
+            raise fault_of(response.status_code, errors, what=path, asking=asking)
         return Answer(content)
 
     def _send(

@@ -79,19 +79,28 @@ _KNOWN: Final = (
 )
 
 
+class Asking(Enum):
+    """As whom we ask: what a bare 403 means depends on it."""
+
+    WITH_TOKEN = _Known(403, _BARE_DENIAL, "token_refused", Reaction.LOGIN)
+    # At a login this is also what Vault says while it cannot ask the cluster's API server.
+    LOGGING_IN = _Known(403, _BARE_DENIAL, "login_denied", Reaction.RETRY)
+    # What anybody may see is not there, or Vault is older than 1.11.
+    AS_ANYBODY = _Known(403, _BARE_DENIAL, "not_public", Reaction.CONFIGURE)
+
+
 def fault_of(
-    status: int, texts: Sequence[str], *, what: str, logging_in: bool = False
+    status: int, texts: Sequence[str], *, what: str, asking: Asking = Asking.WITH_TOKEN
 ) -> VaultFault:
     """Return the fault that an answer other than 2xx means; `what` is the request's path."""
-    condition, reaction = _classify(status, texts, logging_in=logging_in)
+    condition, reaction = _classify(status, texts, asking)
     said = clip(" ".join(" ".join(texts).split()), _MAXIMUM_TEXT) or "nothing"
     return VaultFault(condition, reaction, f"{what} answers {status}, saying {said!r}")
 
 
-def _classify(status: int, texts: Sequence[str], *, logging_in: bool) -> tuple[str, Reaction]:
-    if status == 403 and [text.strip() for text in texts] == [_BARE_DENIAL]:
-        # At a login this is also what Vault says while it cannot ask the cluster's API server.
-        return ("login_denied", Reaction.RETRY) if logging_in else ("token_refused", Reaction.LOGIN)
+def _classify(status: int, texts: Sequence[str], asking: Asking) -> tuple[str, Reaction]:
+    if status == asking.value.status and [text.strip() for text in texts] == [asking.value.text]:
+        return asking.value.condition, asking.value.reaction
     said = "\n".join(texts)
     for known in _KNOWN:
         if known.status == status and known.text in said:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ca.keys import read_secret_file
 from ca.upstream.vault.client import Answer, Connection, not_vault
-from ca.upstream.vault.errors import Reaction, VaultFault
+from ca.upstream.vault.errors import Asking, Reaction, VaultFault
 from meshca.errors import AuthorityUnavailable
 
 RENEW_AFTER: Final = 2 / 3
@@ -103,7 +103,7 @@ class AppRole:
             f"auth/{self.mount}/login",
             {"role_id": self.role_id, "secret_id": secret_id},
             deadline=deadline,
-            logging_in=True,
+            asking=Asking.LOGGING_IN,
         )
         return _lease_of(answer, since)
 
@@ -111,7 +111,11 @@ class AppRole:
         if wrapper == self._wrapper:
             return self._secret_id
         looked_up = connection.ask(
-            "post", "sys/wrapping/lookup", {"token": wrapper}, deadline=deadline
+            "post",
+            "sys/wrapping/lookup",
+            {"token": wrapper},
+            deadline=deadline,
+            asking=Asking.AS_ANYBODY,
         )
         path = looked_up.text("creation_path")
         if not (path.startswith(f"auth/{self.mount}/role/") and path.endswith("/secret-id")):
@@ -147,7 +151,7 @@ class ServiceAccount:
             f"auth/{self.mount}/login",
             {"role": self.role, "jwt": _projected_token(self.token_file)},
             deadline=deadline,
-            logging_in=True,
+            asking=Asking.LOGGING_IN,
         )
         return _lease_of(answer, since)
 
