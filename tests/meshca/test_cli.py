@@ -56,7 +56,7 @@ COMMANDS = [
     *(("config", "check"), ("dev", "token"), ("envoy", "bootstrap"), ("bundle", "show")),
     *(("svid", "list"), ("svid", "show"), ("svid", "issue"), ("svid", "renew")),
     *(("authz", "get"), ("authz", "apply"), ("authz", "check")),
-    *(("audit", "query"), ("audit", "verify")),
+    *(("audit", "query"), ("audit", "verify"), ("root", "ceremony"), ("root", "request")),
 ]
 
 

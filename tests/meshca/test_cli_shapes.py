@@ -14,6 +14,7 @@ from tests.admin.world import proxy
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.fakes import FakeClock
 from tests.meshca.cli import meshca
+from tests.meshca.test_cli_root import NOW_ROOT, PASSPHRASE, pipe
 from tests.real_parts import ROOT
 
 _SECTION = re.compile(r"^## (meshca [\w ]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
@@ -68,6 +69,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca authz apply": ("POLICIES", "--reason", "test"),
     "meshca authz get": (),
     "meshca authz check": CHECK,
+    "meshca root ceremony": ("PLAN", "--passphrase-fd", "PASSPHRASE"),
+    "meshca root request": (
+        *("--trust-domain", "example.org", "--no-passphrase"),
+        *("--key", "KEY", "--csr", "CSR"),
+    ),
 }
 
 
@@ -77,7 +83,13 @@ def test_the_json_has_the_documented_keys(
 ) -> None:
     policies = tmp_path / "policies.yaml"
     policies.write_text(yaml.safe_dump(allow("frontend", "orders")))
-    given = [str(policies) if a == "POLICIES" else a for a in COMMANDS[command]]
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(NOW_ROOT)
+    files = {"POLICIES": policies, "PLAN": plan, "KEY": tmp_path / "key", "CSR": tmp_path / "csr"}
+    values: dict[str, object] = {**files}
+    if "PASSPHRASE" in COMMANDS[command]:
+        values["PASSPHRASE"] = pipe(PASSPHRASE)
+    given = [str(values.get(argument, argument)) for argument in COMMANDS[command]]
     environment = {"MESHCA_CONFIG": str(server.config)}
     result = meshca(*command.split()[1:], *given, "-o", "json", environment=environment)
     assert result.status in (0, 1), result.err
