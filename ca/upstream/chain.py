@@ -95,7 +95,7 @@ def make_remote_authority(
     if not chain:
         raise AuthorityUnavailable("the chain holds no intermediate, only roots")
     if _certificate_of(public_key, chain[:1]) is None:
-        raise AuthorityUnavailable(f"the key does not belong to {_describe(chain[0])}")
+        raise _not_the_keys(public_key, chain)
     root = _verify_upwards(chain, roots)
     for trusted in roots:
         check_root(trusted, trust_domain)
@@ -107,6 +107,17 @@ def make_remote_authority(
                 f"{_describe(certificate)} allows only {constraints.path_length} CAs below it"
             )
     return Authority(chain, root, signer)
+
+
+def _not_the_keys(
+    public_key: LeafPublicKey, chain: Sequence[x509.Certificate]
+) -> AuthorityUnavailable:
+    owner = _certificate_of(public_key, chain)
+    if owner is None:
+        return AuthorityUnavailable(f"the key does not belong to {_describe(chain[0])}")
+    return AuthorityUnavailable(
+        f"the chain is in the wrong order: {_describe(owner)}, whose key this is, must come first"
+    )
 
 
 def check_root(root: x509.Certificate, trust_domain: str) -> None:

@@ -95,6 +95,8 @@ ROOT = Ca("root", 1)
 UPPER = Ca("upper", 2, by=ROOT)
 LOWER = Ca("lower", 3, by=UPPER)
 OTHER_ROOT = Ca("other root", 4)
+ABOVE = Ca("above", 7, by=ROOT)
+BETWEEN = Ca("between", 8, by=ABOVE)
 
 
 def build(
@@ -161,7 +163,16 @@ OLD_ROOT = Ca("root", 1, end=NOW - timedelta(seconds=1))
 EXPIRED = NOW - timedelta(seconds=1)
 REFUSED: dict[str, tuple[str, tuple[Ca, ...], dict[str, Any]]] = {
     "nothing but the root": ("only roots", (ROOT,), {}),
-    "wrong order": ("the key does not belong to .*upper", (UPPER, LOWER), {"key": LOWER.key}),
+    "wrong order": (
+        "the chain is in the wrong order: .*lower.*, whose key this is, must come first",
+        (UPPER, LOWER),
+        {"key": LOWER.key},
+    ),
+    "wrong order above": (
+        "lower.* is not signed by .*above.*, the next in chain",
+        (Ca("lower", 3, by=BETWEEN), ABOVE, BETWEEN),
+        {},
+    ),
     "a gap": ("lower.* is not signed by any of the roots", (LOWER,), {}),
     "a stranger between": (
         "lower.* is not signed by .*stranger.*, the next in chain",

@@ -14,6 +14,7 @@ from ca.upstream import self_signed
 from ca.upstream.disk import DiskIntermediate, DiskRoot
 from meshca.errors import AuthorityUnavailable
 from tests.builders import NOW, TRUST_DOMAIN, Pki, make_key, make_pki
+from tests.ca.test_chain import LOWER, ROOT, UPPER, Ca
 from tests.openssl import make_authority as make_by_openssl
 
 PKI = make_pki()
@@ -167,6 +168,59 @@ def test_a_wrong_passphrase_is_refused_and_not_shown(tmp_path: Path) -> None:
     said = refusal(upstream)
     assert "root.key is not a private key we can load (is its passphrase right?)" in said
     assert "guessed" not in said
+
+
+def test_a_wrong_passphrase_of_the_intermediate_is_refused(tmp_path: Path) -> None:
+    write_private_key(tmp_path / "intermediate.key", PKI.intermediate_key, b"online")
+    (tmp_path / "passphrase").write_bytes(b"guessed")
+    (tmp_path / "passphrase").chmod(0o600)
+    upstream = intermediate(tmp_path, passphrase_file=tmp_path / "passphrase")
+    said = refusal(upstream)
+    assert "intermediate.key is not a private key we can load (is its passphrase right?)" in said
+    assert "guessed" not in said
+    (tmp_path / "passphrase").write_bytes(b"online\n")
+    assert upstream.provide(NOW).authority.chain == (PKI.intermediate,)
+
+
+def test_an_encrypted_key_without_a_passphrase_says_what_to_set(tmp_path: Path) -> None:
+    write_private_key(tmp_path / "intermediate.key", PKI.intermediate_key, b"online")
+    said = refusal(intermediate(tmp_path))
+    assert "is it encrypted? set passphrase_file" in said
+
+
+def test_an_intermediate_under_an_expired_root_is_refused(tmp_path: Path) -> None:
+    root = Ca("root", 1, end=NOW - timedelta(seconds=1))
+    upstream = intermediate(tmp_path)
+    (tmp_path / "intermediate.key").unlink()
+    write_private_key(tmp_path / "intermediate.key", UPPER.key)
+    write_certificates(tmp_path / "root.pem", root.certificate)
+    write_certificates(tmp_path / "chain.pem", Ca("upper", 2, by=root).certificate)
+    said = refusal(upstream)
+    assert said.startswith(f"{tmp_path}/chain.pem: certificate 'CN=root' is valid from ")
+    assert "to 2026-11-01T11:59:59+00:00; it is 2026-11-01T12:00:00+00:00" in said
+
+
+def longer_chain(directory: Path, *chain: x509.Certificate) -> DiskIntermediate:
+    """Return the upstream of two intermediates, one under the other, in the order given."""
+    upstream = intermediate(directory)
+    (directory / "intermediate.key").unlink()
+    write_private_key(directory / "intermediate.key", LOWER.key)
+    write_certificates(directory / "root.pem", ROOT.certificate)
+    write_certificates(directory / "chain.pem", *chain)
+    return upstream
+
+
+def test_a_chain_in_the_right_order_is_loaded(tmp_path: Path) -> None:
+    upstream = longer_chain(tmp_path, LOWER.certificate, UPPER.certificate)
+    assert len(upstream.provide(NOW).authority.chain) == 2
+
+
+def test_a_chain_in_the_wrong_order_is_refused(tmp_path: Path) -> None:
+    said = refusal(longer_chain(tmp_path, UPPER.certificate, LOWER.certificate))
+    assert said == (
+        f"{tmp_path}/chain.pem: the chain is in the wrong order: certificate 'CN=lower', "
+        "whose key this is, must come first"
+    )
 
 
 @pytest.mark.parametrize("missing", ["root.pem", "chain.pem", "intermediate.key"])
