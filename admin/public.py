@@ -71,7 +71,7 @@ def create_public_app(authorities: Authorities, clock: Clock) -> errors.LastReso
         return Response(der, media_type="application/pkix-cert", headers=_CACHE)
 
     @app.get("/crl/{authority_id}.crl")
-    async def crl(authority_id: str) -> Response:
+    def crl(authority_id: str) -> Response:
         der = lists.get(authority_id)
         return Response(der, media_type="application/pkix-crl", headers=_CACHE)
 

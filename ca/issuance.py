@@ -5,12 +5,13 @@ every byte before the authority's key is touched; the record and its audit entry
 a signature exists, so that kill -9 at any moment loses no issued certificate (invariant 2).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from audit.entry import Entry
 from ca import issuer
 from ca.authority import Authorities
+from ca.blocking import SigningThreads
 from ca.issuer import Svid
 from ca.profile import Profile
 from ca.request import IssuanceRequest
@@ -34,6 +35,7 @@ class Issuance:
     writer: GroupWriter
     clock: Clock
     metrics: Metrics
+    signing: SigningThreads = field(default_factory=SigningThreads)
 
     async def issue(
         self, caller: Caller, request: IssuanceRequest, *, dns_names: tuple[str, ...] = ()
@@ -73,8 +75,12 @@ class Issuance:
         # 5. Record the intent together with its audit entry, durably.
         await self.writer.submit(prepared.intent, _entry(prepared.intent, "done", now))
         try:
-            # 6. Sign.
-            signed = issuer.sign(prepared)
+            # 6. Sign; a key that is not in this process may take its time, in a thread.
+            signed = (
+                issuer.sign(prepared)
+                if issuer.signs_at_once(prepared)
+                else await self.signing.sign(prepared, self.clock)
+            )
             # 7. Compare what was signed with what was linted.
             certificate = issuer.compare(prepared, signed)
         except MeshcaError as error:

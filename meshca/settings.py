@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from meshca.durations import format_duration
-from meshca.settings_vault import Vault
+from meshca.settings_vault import Vault, VaultTransit
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 from meshca.strict import Duration, File, Strict, read_mapping, validate
 
@@ -282,7 +282,7 @@ class Settings(Strict):
         Field(min_length=1),
     ] = Field(default=["localhost"])
     public_url: Url | None = None
-    upstream: Annotated[SelfSigned | Disk | Vault, Field(discriminator="kind")]
+    upstream: Annotated[SelfSigned | Disk | Vault | VaultTransit, Field(discriminator="kind")]
     key_at_rest: Annotated[KeysAtRest, Field(discriminator="kind")] = KeysInMemory(kind="memory")
     lifetimes: Lifetimes = Lifetimes()
     clusters: Annotated[list[Cluster], Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Configuration of the upstream `vault`: where Vault is, and who we are to it."""
+"""Configuration of the upstreams `vault` and `vault_transit`: where Vault is, who we are to it."""
 
 import re
 from typing import Annotated, Literal
@@ -79,3 +79,11 @@ class Vault(Strict):
     issuer: VaultName = "default"
     ttl: Duration | None = None
     auth: Annotated[VaultAuth, Field(discriminator="method")]
+
+
+class VaultTransit(Vault):
+    """The same, but the intermediate's key is made in a Transit mount and never leaves Vault."""
+
+    kind: Literal["vault_transit"]  # type: ignore[assignment]  # one model, two discriminators
+    transit_mount: MountPath = "transit"
+    key_name: VaultName

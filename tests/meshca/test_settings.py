@@ -294,6 +294,12 @@ SINGLE = [
         "",
         "upstream.ttl must be six times lifetimes.svid: at least 6h",
     ),
+    (
+        "Transit without a key",
+        upstream("vault_transit", "address: https://vault, auth: {method: token, token_file: t}"),
+        "upstream.key_name",
+        "missing",
+    ),
     ("a boolean as name", edited("name: demo", "name: true"), "clusters[0].name", "string"),
     ("an odd server name", GOOD + "server_names: ['a b']\n", "server_names[0]", "pattern"),
     ("a list as whole", "- a\n", "", "must be one YAML mapping"),

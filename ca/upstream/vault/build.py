@@ -9,10 +9,11 @@ from ca.upstream.vault.mount import MountView
 from ca.upstream.vault.patience import Patience
 from ca.upstream.vault.session import Session
 from ca.upstream.vault.sign import PkiMount
+from ca.upstream.vault.transit_upstream import VaultTransitUpstream
 from ca.upstream.vault.upstream import VaultPki, VaultUpstream
 from meshca.clock import Clock
 from meshca.metrics import Metrics
-from meshca.settings_vault import Vault, VaultAppRole, VaultAuth, VaultToken
+from meshca.settings_vault import Vault, VaultAppRole, VaultAuth, VaultToken, VaultTransit
 
 
 def build_vault(
@@ -25,15 +26,15 @@ def build_vault(
     patience: Patience | None = None,
 ) -> Upstream:
     """Return the upstream; `lifetime` is the intermediate's unless `chosen` names one."""
-    patience = patience or Patience(clock=clock)
-    return VaultUpstream(
-        vault=build_pki(
-            chosen,
-            session=build_session(chosen, clock=clock, metrics=metrics, patience=patience),
-            trust_domain=trust_domain,
-            lifetime=lifetime,
-        )
+    session = build_session(
+        chosen, clock=clock, metrics=metrics, patience=patience or Patience(clock=clock)
     )
+    vault = build_pki(chosen, session=session, trust_domain=trust_domain, lifetime=lifetime)
+    if isinstance(chosen, VaultTransit):
+        return VaultTransitUpstream(
+            vault=vault, transit_mount=chosen.transit_mount, key_name=chosen.key_name
+        )
+    return VaultUpstream(vault=vault)
 
 
 def build_session(chosen: Vault, *, clock: Clock, metrics: Metrics, patience: Patience) -> Session:

@@ -31,6 +31,7 @@ from meshca.metrics import Metrics
 LOGIN_GAP_SECONDS: Final = 1.0
 RENEW_GAP_SECONDS: Final = 5.0
 GROWTH_SECONDS: Final = 1.0
+DAY_SECONDS: Final = 86400.0
 
 log = get_logger("vault")
 
@@ -97,7 +98,10 @@ class Session:
         return self._replace(lease, deadline)
 
     def _prolong(self, lease: Lease, deadline: float) -> Lease:
-        """Renew `lease`, or log in again if it will not grow; on failure go on with it."""
+        """Renew `lease`, or log in again if it will not grow; on failure go on with it.
+
+        For a token from a file, to log in is to read the file again.
+        """
         now = self.clock.monotonic()
         if self._lease is not lease:
             return self._lease or lease
@@ -105,16 +109,13 @@ class Session:
             return lease
         self._renewed_at = now
         try:
-            renewed = self._renew(lease, deadline)
-            if renewed is None and self.login.can_repeat:
-                return self._log_in(deadline)
+            renewed = self._renew(lease, deadline) or self._log_in(deadline)
         except AuthorityUnavailable as error:
             self.metrics.upstream_failures.labels("renew").inc()
             log.warning("vault_token_not_renewed", error=str(error))
             return lease
-        if renewed is None:
-            self._warn_of_end(lease)
-            return lease
+        if renewed.ends_at <= lease.ends_at + GROWTH_SECONDS:
+            self._warn_of_end(renewed)
         self._lease = renewed
         return renewed
 
@@ -164,8 +165,11 @@ class Session:
         return lease
 
     def _measure(self, lease: Lease) -> None:
-        """Publish when a token that nobody but a person can replace ends."""
-        ours = self.login.can_repeat or lease.renewable
+        """Publish when a token ends that nobody but a person can replace.
+
+        One of less than a day is somebody's who brings the next one in time, such as an agent.
+        """
+        ours = self.login.can_repeat or lease.renewable or lease.seconds < DAY_SECONDS
         end = math.inf if ours else self.clock.now().timestamp() + lease.seconds
         self.metrics.soonest_expiry.labels("upstream_token").set(end)
 

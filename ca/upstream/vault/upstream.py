@@ -9,14 +9,13 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from ca.authority import Authority
-from ca.keys import PrivateKey, generate_key
+from ca.csr import certificate_request
+from ca.keys import PrivateKeySigner, check_public_key, generate_key
 from ca.upstream.chain import make_authority
-from ca.upstream.intermediate import check_as_asked, common_name
+from ca.upstream.intermediate import check_as_asked
 from ca.upstream.probe import check_by_probe
 from ca.upstream.provision import Provision
 from ca.upstream.vault.issuers import IssuerCrl
@@ -118,20 +117,12 @@ class VaultUpstream:
         vault, trust_domain = self.vault, self.vault.pki.trust_domain
         key = generate_key()
         roots = vault.fetch_roots(now)
-        chain = vault.fetch_chain(_csr(key, trust_domain))
+        public = check_public_key(key.public_key())
+        csr = certificate_request(PrivateKeySigner(key), public, trust_domain=trust_domain)
+        chain = vault.fetch_chain(csr.public_bytes(Encoding.PEM).decode())
         authority = make_authority(chain, roots, key, trust_domain=trust_domain, now=now)
         return vault.accept(authority, roots, now)
 
     def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
         """Return every root of the mount now; raises AuthorityUnavailable."""
         return self.vault.poll(now)
-
-
-def csr_name(trust_domain: str) -> x509.Name:
-    """Return the subject of our CSRs."""
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(trust_domain))])
-
-
-def _csr(key: PrivateKey, trust_domain: str) -> str:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(csr_name(trust_domain))
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

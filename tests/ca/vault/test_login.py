@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -289,7 +290,7 @@ def test_a_token_goes_on_while_its_renewal_fails(secrets: Path) -> None:
 def test_the_end_of_a_token_that_nobody_here_can_replace_is_measured(
     vault: Prepared, secrets: Path
 ) -> None:
-    secret_file(secrets / "token", vault.token(renewable=False, ttl="2h"))
+    secret_file(secrets / "token", vault.token(renewable=False, ttl="48h"))
     world = World(token_settings(vault.server.address, secrets))
 
     look(world, world.session())
@@ -298,7 +299,34 @@ def test_the_end_of_a_token_that_nobody_here_can_replace_is_measured(
         "meshca_soonest_expiry_timestamp_seconds", {"kind": "upstream_token"}
     )
     assert end is not None
-    assert abs(end - world.now().timestamp() - 7200) < 60
+    assert abs(end - world.now().timestamp() - 48 * 3600) < 60
+
+
+def test_a_token_that_is_brought_in_time_is_taken(vault: Prepared, secrets: Path) -> None:
+    secret_file(secrets / "token", vault.token(renewable=False, ttl="15m"))
+    world = World(token_settings(vault.server.address, secrets))
+    session = world.session()
+    first = look(world, session)
+    world.clock.advance(timedelta(minutes=11))
+    secret_file(secrets / "token", vault.token(renewable=False, ttl="15m"))
+
+    assert look(world, session)["accessor"] != first["accessor"]
+
+
+def test_a_token_that_ends_and_is_not_replaced_is_warned_of(secrets: Path) -> None:
+    secret_file(secrets / "token", TOKEN)
+    with fake_vault() as fake:
+        world = World(token_settings(fake.address, secrets))
+        session = world.session()
+        look(world, session)
+        world.clock.advance(timedelta(minutes=50))
+        left = b'{"data": {"ttl": 600, "renewable": false}}'
+        fake.faults = [Fault("lookup-self", 200, body=left)]
+
+        with structlog.testing.capture_logs() as logs:
+            session.keep_alive(deadline=world.clock.monotonic() + 5)
+
+    assert [e["remaining"] for e in logs if e["event"] == "vault_token_ends"] == ["10m"]
 
 
 def test_a_failed_login_is_seen_long_before_it_matters(secrets: Path) -> None:

@@ -18,6 +18,13 @@ WANTED: dict[str, Any] = {
     "format": "pem",
 }
 SIGN = "pki/root/sign-intermediate"
+TRANSIT: dict[str, Any] = {
+    "input": "A" * 43 + "=",
+    "prehashed": True,
+    "key_version": 1,
+    "marshaling_algorithm": "asn1",
+}
+SIGNATURE = "transit/sign/meshca/sha2-256"
 DENIED = [
     ("another path length", SIGN, {**WANTED, "max_path_length": "1"}),
     ("a path length as number", SIGN, {**WANTED, "max_path_length": 0}),
@@ -33,6 +40,11 @@ DENIED = [
     ("a leaf", "pki/sign-verbatim", {"csr": WANTED["csr"]}),
     ("a revocation", "pki/revoke", {"serial_number": "00"}),
     ("another policy", "sys/policies/acl/meshca", {"policy": 'path "*" {}'}),
+    ("a signature by another hash", "transit/sign/meshca/sha2-512", TRANSIT),
+    ("a signature over what is not hashed", SIGNATURE, {**TRANSIT, "prehashed": False}),
+    ("a signature by any version", SIGNATURE, {k: TRANSIT[k] for k in ("input", "prehashed")}),
+    ("another key", "transit/keys/other", {"type": "ecdsa-p256"}),
+    ("a key that may be exported", "transit/keys/meshca/config", {"exportable": True}),
     ("a token for others", "auth/token/create", {}),
 ]
 
@@ -46,6 +58,7 @@ def ask(vault: Prepared, path: str, body: dict[str, Any]) -> int:
 
 def test_the_policy_allows_what_we_ask_for(vault: Prepared) -> None:
     assert ask(vault, SIGN, WANTED) == 200
+    assert ask(vault, SIGNATURE, TRANSIT) == 200
 
 
 @pytest.mark.parametrize(("path", "body"), [row[1:] for row in DENIED], ids=[r[0] for r in DENIED])

@@ -15,7 +15,7 @@ from ca.upstream.vault.session import Session
 from ca.upstream.vault.upstream import VaultUpstream
 from meshca.clock import SystemClock
 from meshca.metrics import Metrics
-from meshca.settings_vault import Vault
+from meshca.settings_vault import Vault, VaultTransit
 from tests.builders import TRUST_DOMAIN
 from tests.fakes import FakeClock
 from tests.openbao import OpenBao
@@ -73,7 +73,8 @@ def secret_file(path: Path, content: str) -> Path:
 
 def settings(values: dict[str, Any], directory: Path) -> Vault:
     """Return the settings of an upstream, with paths relative to `directory`."""
-    return Vault.model_validate(values, context={"directory": directory})
+    model = VaultTransit if values["kind"] == "vault_transit" else Vault
+    return model.model_validate(values, context={"directory": directory})
 
 
 def token_settings(address: str, directory: Path, **changes: Any) -> Vault:
