@@ -81,6 +81,15 @@ def subject_key_id(spki: bytes) -> bytes:
     return sha256(der.public_key_bits(spki)).digest()[:20]
 
 
+def algorithm_and_hash(key: LeafPublicKey) -> tuple[bytes, hashes.SHA256 | hashes.SHA384]:
+    """Return how `key` signs: the DER AlgorithmIdentifier, and the hash in it."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return _RSA_SHA256, hashes.SHA256()
+    if key.curve.name == "secp256r1":
+        return _ECDSA_SHA256, hashes.SHA256()
+    return _ECDSA_SHA384, hashes.SHA384()
+
+
 @dataclass(frozen=True, slots=True)
 class PrivateKeySigner:
     """A Signer whose key is in this process's memory; its repr shows no key."""

@@ -61,23 +61,33 @@ class SelfSigned(Strict):
     kind: Literal["self_signed"]
 
 
+class Pkcs11(Strict):
+    """A key on a token: the PKCS#11 module, the labels of token and key, the PIN's file."""
+
+    module: File
+    token_label: Annotated[str, Field(min_length=1, max_length=32)]
+    key_label: Annotated[str, Field(min_length=1, max_length=255)]
+    pin_file: File
+
+
 class Disk(Strict):
-    """A root certificate with either an intermediate and its key, or the (encrypted) root key."""
+    """A root certificate with an intermediate and its key, or with the (encrypted) root key."""
 
     kind: Literal["disk"]
     root: File
     chain: File | None = None
     key: File | None = None
+    pkcs11: Pkcs11 | None = None
     root_key: File | None = None
     passphrase_file: File | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        intermediate = self.chain is not None and self.key is not None
-        if intermediate == (self.root_key is not None) or (self.chain is None) != (
-            self.key is None
-        ):
-            raise ValueError("give either `chain` and `key`, or `root_key`")
+        keys = [key for key in (self.key, self.pkcs11, self.root_key) if key is not None]
+        if len(keys) != 1 or (self.chain is None) != (self.root_key is not None):
+            raise ValueError("give `chain` with either `key` or `pkcs11`, or `root_key`")
+        if self.pkcs11 is not None and self.passphrase_file is not None:
+            raise ValueError("`passphrase_file` opens a key file; a token has its `pin_file`")
         return self
 
 

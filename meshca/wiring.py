@@ -20,9 +20,10 @@ from authz.state import PolicyState
 from authz.store import AppliedSet, AppliedSetSink
 from ca.authority import Authorities
 from ca.issuance import Issuance
+from ca.pkcs11 import token_key
 from ca.profile import Profile
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
-from ca.upstream import disk, self_signed
+from ca.upstream import disk, self_signed, token
 from ca.upstream.provision import Upstream
 from ca.upstream.vault.build import build_vault
 from identity.caller import Caller, Evidence
@@ -233,7 +234,15 @@ def _upstream(settings: Settings, clock: Clock, metrics: Metrics) -> Upstream:
             trust_domain=settings.trust_domain,
             lifetime=settings.lifetimes.intermediate,
         )
-    assert chosen.chain is not None and chosen.key is not None  # noqa: S101, PT018  # settings checked it
+    assert chosen.chain is not None  # noqa: S101  # settings checked it
+    if chosen.pkcs11 is not None:
+        return token.TokenIntermediate(
+            root=chosen.root,
+            chain=chosen.chain,
+            key=token_key(chosen.pkcs11),
+            trust_domain=settings.trust_domain,
+        )
+    assert chosen.key is not None  # noqa: S101  # settings checked it
     return disk.DiskIntermediate(
         root=chosen.root,
         chain=chosen.chain,

@@ -39,6 +39,9 @@ def _upstream_files(upstream: SelfSigned | Disk | Vault) -> Iterator[tuple[str, 
         for name in ("root", "chain", "key", "root_key", "passphrase_file"):
             if (path := getattr(upstream, name)) is not None:
                 yield f"upstream.{name}", path
+        if upstream.pkcs11 is not None:
+            yield "upstream.pkcs11.module", upstream.pkcs11.module
+            yield "upstream.pkcs11.pin_file", upstream.pkcs11.pin_file
     if isinstance(upstream, Vault):
         if upstream.ca_file is not None:
             yield "upstream.ca_file", upstream.ca_file

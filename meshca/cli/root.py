@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshca.cli.failure import CommandFailed
-from meshca.cli.options import Output, OutputOption
+from meshca.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    Output,
+    OutputOption,
+    load_settings,
+)
 from meshca.cli.output import emit, note, print_fields
 from meshca.spiffe_id import parse_trust_domain
 
@@ -169,4 +175,47 @@ def request(
         ]
     )
     facts = {"key": str(key), "csr": str(csr), "public_key_sha256": public_key_sha256(public)}
+    _print_request(output, facts)
+
+
+@app.command("token-request")
+def token_request(
+    csr: Annotated[Path, typer.Option("--csr", metavar="FILE", help="The request to write, PEM.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="Make the key on the token first; a new label.")
+    ] = False,
+    key_type: Annotated[KeyType, typer.Option(help="What key to make.")] = KeyType.p256,
+    output: OutputOption = Output.table,
+) -> None:
+    """Write the request for a key on a token: the one that upstream.pkcs11 of --config names.
+
+    As `meshca root request`, for a key that no file holds. The trust domain is the configuration's.
+
+    Example: meshca root token-request --config meshca.yaml --generate --csr i.csr
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from ca.csr import certificate_request
+    from ca.keys import public_key_sha256
+    from ca.new_files import write_new
+    from ca.pkcs11 import generate_on_token, open_signer, token_key
+
+    settings = load_settings(config)
+    chosen = getattr(settings.upstream, "pkcs11", None)
+    if chosen is None:
+        raise CommandFailed(f"upstream.pkcs11 of {config} names no key on a token")
+    location = token_key(chosen)
+    if generate:
+        generate_on_token(location, key_type.value)
+    signer = open_signer(location)
+    made = certificate_request(signer, signer.public_key, trust_domain=settings.trust_domain)
+    signer.close()
+    write_new([(csr, made.public_bytes(Encoding.PEM), 0o644)])
+    digest = public_key_sha256(signer.public_key)
+    facts = {"key": str(location), "csr": str(csr), "public_key_sha256": digest}
+    _print_request(output, facts)
+
+
+def _print_request(output: Output, facts: dict[str, str]) -> None:
     emit(output, facts, lambda: print_fields((n.replace("_", " "), v) for n, v in facts.items()))

@@ -57,6 +57,7 @@ COMMANDS = [
     *(("svid", "list"), ("svid", "show"), ("svid", "issue"), ("svid", "renew")),
     *(("authz", "get"), ("authz", "apply"), ("authz", "check")),
     *(("audit", "query"), ("audit", "verify"), ("root", "ceremony"), ("root", "request")),
+    ("root", "token-request"),
 ]
 
 

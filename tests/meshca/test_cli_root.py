@@ -9,10 +9,16 @@ import pytest
 from cryptography import x509
 
 from ca.keys import load_private_key
+from ca.pkcs11 import token_key
+from ca.upstream.probe import check_by_probe
+from ca.upstream.token import TokenIntermediate
+from meshca.clock import SystemClock
+from meshca.settings import Disk, load
 from tests.ca.ceremony.plans import CRL, INTERMEDIATE, ROOT
 from tests.end_to_end.server import MESHCA
 from tests.meshca.cli import Result, meshca
 from tests.real_parts import wait_until
+from tests.softhsm import PIN, softhsm
 
 PASSPHRASE = b"correct horse battery staple"
 NOW_ROOT = ROOT.replace(
@@ -175,3 +181,52 @@ def test_a_requests_key_is_encrypted_unless_told_otherwise(tmp_path: Path) -> No
     assert set(result.data) == {"key", "csr", "public_key_sha256"}
     assert (tmp_path / "i.key").stat().st_mode & 0o777 == 0o600
     assert load_private_key(tmp_path / "i.key", PASSPHRASE).key_size == 384
+
+
+CONFIG = """\
+trust_domain: example.org
+data_dir: data
+upstream:
+  kind: disk
+  root: root.pem
+  chain: chain.pem
+  pkcs11: {{module: {module}, token_label: meshca, key_label: {label}, pin_file: pin}}
+clusters:
+  - {{name: c, issuer: https://c.invalid, audiences: [meshca], keys: {{file: jwks.json}}}}
+"""
+
+
+def test_a_request_for_a_key_on_a_token_becomes_an_upstream(tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text(PIN)
+    (tmp_path / "pin").chmod(0o600)
+    config = tmp_path / "meshca.yaml"
+    config.write_text(CONFIG.format(module=softhsm().module, label="from-the-command-line"))
+    csr = tmp_path / "intermediate.csr"
+    options = ("--config", str(config), "--csr", str(csr), "--output", "json")
+    assert "has no key labelled" in meshca("root", "token-request", *options).err
+    made = meshca("root", "token-request", "--generate", *options)
+    assert made.status == 0, made.err
+    assert "exists already" in meshca("root", "token-request", "--generate", *options).err
+    assert ceremony(tmp_path, NOW_ROOT).status == 0
+    report = ceremony(tmp_path, INTERMEDIATE, "--output", "json")
+    facts = report.data["results"][0]["facts"]
+    assert facts["public_key_sha256"] == made.data["public_key_sha256"]
+    chosen = load(config, {}).upstream
+    assert isinstance(chosen, Disk)
+    assert chosen.pkcs11 is not None
+    upstream = TokenIntermediate(
+        root=tmp_path / "root.pem",
+        chain=tmp_path / "chain.pem",
+        key=token_key(chosen.pkcs11),
+        trust_domain="example.org",
+    )
+    now = SystemClock().now()
+    check_by_probe(upstream.provide(now).authority, trust_domain="example.org", now=now)
+
+
+def test_a_configuration_without_a_token_has_no_token_request(tmp_path: Path) -> None:
+    assert meshca("init", str(tmp_path / "d"), "--trust-domain", "example.org").status == 0
+    config = str(tmp_path / "d" / "meshca.yaml")
+    result = meshca("root", "token-request", "--config", config, "--csr", "i.csr")
+    assert result.status == 1
+    assert "names no key on a token" in result.err

@@ -105,6 +105,8 @@ def edited(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
+DISK = "{kind: disk, root: r, chain: c, "
+TOKEN = "{module: m.so, token_label: meshca, key_label: intermediate, pin_file: pin}"
 LIFETIMES = "lifetimes: {{svid: {svid}, intermediate: {intermediate}{more}}}\n"
 
 SINGLE = [
@@ -236,13 +238,13 @@ SINGLE = [
         "half an intermediate",
         edited("{kind: self_signed}", "{kind: disk, root: r, chain: c}"),
         "upstream",
-        "either `chain` and `key`, or `root_key`",
+        "`chain` with either `key` or `pkcs11`, or `root_key`",
     ),
     (
         "both an intermediate and the root key",
         edited("{kind: self_signed}", "{kind: disk, root: r, chain: c, key: k, root_key: x}"),
         "upstream",
-        "either `chain` and `key`, or `root_key`",
+        "`chain` with either `key` or `pkcs11`, or `root_key`",
     ),
     (
         "keys at rest under nothing known",
@@ -298,6 +300,24 @@ SINGLE = [
         "Transit without a key",
         upstream("vault_transit", "address: https://vault, auth: {method: token, token_file: t}"),
         "upstream.key_name",
+        "missing",
+    ),
+    (
+        "both a key file and a token",
+        edited("{kind: self_signed}", DISK + "key: k, pkcs11: " + TOKEN + "}"),
+        "upstream",
+        "`chain` with either `key` or `pkcs11`",
+    ),
+    (
+        "a passphrase for a token",
+        edited("{kind: self_signed}", DISK + "passphrase_file: p, pkcs11: " + TOKEN + "}"),
+        "upstream",
+        "a token has its `pin_file`",
+    ),
+    (
+        "a token without its PIN",
+        edited("{kind: self_signed}", DISK + "pkcs11: {module: m, token_label: t, key_label: k}}"),
+        "upstream.pkcs11.pin_file",
         "missing",
     ),
     ("a boolean as name", edited("name: demo", "name: true"), "clusters[0].name", "string"),
@@ -376,6 +396,14 @@ def test_the_environment_reaches_into_the_login(tmp_path: Path) -> None:
     assert isinstance(settings.upstream, Vault)
     assert isinstance(settings.upstream.auth, VaultAppRole)
     assert settings.upstream.auth.role_id == "r"
+
+
+def test_a_key_may_be_on_a_token(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, edited("{kind: self_signed}", DISK + f"pkcs11: {TOKEN}}}"))
+    assert isinstance(settings.upstream, Disk)
+    assert settings.upstream.pkcs11 is not None
+    assert settings.upstream.pkcs11.module == tmp_path / "m.so"
+    assert settings.upstream.pkcs11.pin_file == tmp_path / "pin"
 
 
 def test_a_mistake_in_the_environment_names_the_key(tmp_path: Path) -> None:
