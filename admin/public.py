@@ -1,9 +1,11 @@
-"""The public door, for anybody, over plain HTTP: the trust bundle and issuers' certificates.
+"""The public doors, for anybody: the trust bundle, and issuers' certificates.
 
 Plain HTTP is right for what is signed or only helps to find a path (RFC 5280 4.2.2.1). The bundle
-is neither: who takes it from here for its first trust must get it over a channel it trusts.
+is neither: who takes it from there for its first trust must get it over a channel it trusts. That
+is the bundle endpoint: the same document over TLS, and nothing else (SPIFFE Federation 5).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,7 +16,7 @@ from starlette.responses import Response
 
 from admin import errors
 from ca.authority import Authorities
-from ca.bundle import REFRESH_HINT_SECONDS
+from ca.bundle import REFRESH_HINT_SECONDS, TrustBundle
 from ca.crl import empty_crl
 from meshca.clock import Clock
 from meshca.errors import NotFound
@@ -46,21 +48,22 @@ class RevocationLists:
         return self._der
 
 
-def create_public_app(authorities: Authorities, clock: Clock) -> errors.LastResort:
-    """Return the app."""
+def create_public_app(
+    authorities: Authorities, bundle: Callable[[], TrustBundle], clock: Clock
+) -> errors.LastResort:
+    """Return the app of the public door; `bundle` is our bundle as it is published."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     lists = RevocationLists(authorities, clock)
     errors.install(app)
 
     @app.get("/bundle.pem")
     async def bundle_pem() -> Response:
-        pem = authorities.bundle.pem()
+        pem = bundle().pem()
         return Response(pem, media_type="application/x-pem-file", headers=_CACHE)
 
     @app.get("/bundle.json")
     async def bundle_json() -> Response:
-        document = authorities.bundle.spiffe_json()
-        return Response(document, media_type="application/json", headers=_CACHE)
+        return _document(bundle())
 
     @app.get("/ca/{authority_id}.der")
     async def issuer(authority_id: str) -> Response:
@@ -76,3 +79,20 @@ def create_public_app(authorities: Authorities, clock: Clock) -> errors.LastReso
         return Response(der, media_type="application/pkix-crl", headers=_CACHE)
 
     return errors.LastResort(app)
+
+
+def create_bundle_app(bundle: Callable[[], TrustBundle]) -> errors.LastResort:
+    """Return the app of the bundle endpoint: the document at `/` and at `/bundle.json`."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    errors.install(app)
+
+    @app.get("/")
+    @app.get("/bundle.json")
+    async def document() -> Response:
+        return _document(bundle())
+
+    return errors.LastResort(app)
+
+
+def _document(bundle: TrustBundle) -> Response:
+    return Response(bundle.spiffe_json(), media_type="application/json", headers=_CACHE)

@@ -89,8 +89,8 @@ def create_router(state: AdminState) -> APIRouter:
     @router.get("/bundle")
     async def bundle(query: Annotated[BundleQuery, Query()]) -> Response:
         if query.format == "pem":
-            return Response(state.authorities.bundle.pem(), media_type="application/x-pem-file")
-        return Response(state.authorities.bundle.spiffe_json(), media_type="application/json")
+            return Response(state.bundle().pem(), media_type="application/x-pem-file")
+        return Response(state.bundle().spiffe_json(), media_type="application/json")
 
     @router.get("/proxies")
     async def proxies(query: Annotated[ProxyQuery, Query()]) -> Any:

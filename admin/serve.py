@@ -1,6 +1,6 @@
 """Running HTTP apps inside our own event loop: bound before ready, drained at the end, no signals.
 
-    async with serve_tcp(app, "127.0.0.1:9464", key="metrics"):
+    async with serve_tcp(app, "127.0.0.1:9464", key="listen.metrics"):
         ...
 
 An address that cannot be had is a CannotListen that names its key in the configuration. The unix
@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,14 +32,16 @@ KEEP_ALIVE_SECONDS = 10
 
 
 @asynccontextmanager
-async def serve_tcp(app: ASGIApp, address: str, *, key: str) -> AsyncIterator[str]:
+async def serve_tcp(
+    app: ASGIApp, address: str, *, key: str, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve `app` on `address` (HOST:PORT) for the duration; yield the address bound.
 
-    `key` is the door's name in the configuration, for CannotListen.
+    `key` is the address's path in the configuration, for CannotListen. With `tls` it is HTTPS.
     """
     bound = bind_tcp(address, key=key)
     host, port = bound.getsockname()[:2]
-    async with _serving(app, bound, H11Protocol):
+    async with _serving(app, bound, H11Protocol, tls):
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -62,7 +65,7 @@ def bind_tcp(address: str, *, key: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, int(port)), family=family)
     except OSError as error:
-        raise CannotListen(f"listen.{key}: {address}: {_reason(error)}") from error
+        raise CannotListen(f"{key}: {address}: {_reason(error)}") from error
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -133,7 +136,10 @@ def _remove(path: Path, inode: int) -> None:
 
 @asynccontextmanager
 async def _serving(
-    app: ASGIApp, bound: socket.socket, protocol: type[H11Protocol]
+    app: ASGIApp,
+    bound: socket.socket,
+    protocol: type[H11Protocol],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
@@ -149,6 +155,7 @@ async def _serving(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     config.load()
+    config.ssl = tls
     # Server.serve() would take the process's signals; its parts do not.
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)

@@ -1,0 +1,1 @@
+"""Publication: our trust bundle where workloads of a cluster can mount it."""
