@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meshca.errors import (
+    Conflict,
     EvidenceBroken,
     IdentityForbidden,
     InvalidDocument,
@@ -39,6 +40,7 @@ _TABLE: Final[tuple[tuple[type[MeshcaError], int, str], ...]] = (
     (RequestRefused, 400, "invalid_argument"),
     (InvalidDocument, 400, "invalid_document"),
     (NotFound, 404, "not_found"),
+    (Conflict, 409, "conflict"),
     (Overloaded, 429, "overloaded"),
     (Unavailable, 503, "unavailable"),
     (EvidenceBroken, 500, "evidence_broken"),

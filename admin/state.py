@@ -10,9 +10,12 @@ from audit.log import Log
 from authz.sources import PolicyLoader
 from authz.state import PolicyState
 from ca.authority import Authorities
+from ca.bundle import TrustBundle
+from ca.federation.federation import Federation
 from ca.store import Inventory
 from meshca.clock import Clock
 from meshca.database import GroupWriter
+from rotation.operations import AuthorityOperations
 from rotation.proxies import Proxies
 
 
@@ -20,9 +23,9 @@ from rotation.proxies import Proxies
 class AdminState:
     """The parts of the service that administrators see and change.
 
-    `renew` renews every credential of a SPIFFE ID now and returns how many there are; `ready`
-    returns what keeps the service from its work. `admitted_uids` are the users whose processes
-    may use the socket.
+    `bundle` is our trust bundle as it is published. `renew` renews every credential of a SPIFFE ID
+    now and returns how many there are; `ready` returns what keeps the service from its work.
+    `admitted_uids` are the users whose processes may use the socket.
     """
 
     trust_domain: str
@@ -38,5 +41,8 @@ class AdminState:
     proxies: Proxies
     policies: PolicyState
     loader: PolicyLoader
+    bundle: Callable[[], TrustBundle]
+    federation: Federation
     renew: Callable[[str], Awaitable[int]]
+    operations: AuthorityOperations
     ready: Callable[[], Awaitable[list[str]]]

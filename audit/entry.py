@@ -17,6 +17,7 @@ KINDS: Final = (
     "server_start",
     "server_stop",
     "authority_change",
+    "root_change",
     "federation_change",
     "gap",
 )

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.bundle import TrustBundle
-from meshca.errors import AuthorityUnavailable
+from meshca.errors import AuthorityUnavailable, NotFound
 
 
 class Signer(Protocol):
@@ -69,10 +69,11 @@ class Authority:
 
 @dataclass(slots=True)
 class Authorities:
-    """The active authority and the bundle that goes with it."""
+    """The active authority, the bundle that goes with it, and those that were active before."""
 
     trust_domain: str
     _active: Authority | None = None
+    _known: dict[str, Authority] = field(default_factory=dict)
     _bundle: TrustBundle | None = None
     _subscribers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -84,7 +85,7 @@ class Authorities:
         """
         active = self._active
         if active is None:
-            raise AuthorityUnavailable("no authority is loaded yet")
+            raise AuthorityUnavailable("no authority is loaded that may sign; see `meshca ca show`")
         if not active.not_before <= now < active.not_after:
             what = (
                 f"expired at {active.not_after.isoformat()}"
@@ -113,12 +114,47 @@ class Authorities:
         """
         if authority.root not in roots:
             raise ValueError("the bundle must hold the root of the active authority")
-        previous = self._bundle
-        if previous is None or previous.roots != roots:
-            if previous is not None:
-                sequence = max(sequence, previous.sequence + 1)
-            self._bundle = TrustBundle(self.trust_domain, roots, sequence)
+        self._replace_bundle(roots, sequence)
         self._active = authority
+        self.remember(authority)
+        self._tell()
+
+    def trust(self, roots: tuple[x509.Certificate, ...], *, sequence: int = 1) -> None:
+        """Let the bundle hold `roots` from now on; tell subscribers if it did not.
+
+        Raises ValueError when the active authority's root is not among them: nothing that is
+        signed could be verified.
+        """
+        if self._active is not None and self._active.root not in roots:
+            raise ValueError("the bundle must hold the root of the active authority")
+        if self._replace_bundle(roots, sequence):
+            self._tell()
+
+    def remember(self, authority: Authority) -> None:
+        """Let `find` know an authority that does not sign (yet, or any more)."""
+        self._known[authority.authority_id] = authority
+
+    def find(self, authority_id: str) -> Authority:
+        """Return an authority that signs, or has signed, certificates; raises NotFound."""
+        if authority_id not in self._known:
+            raise NotFound("no such authority")
+        return self._known[authority_id]
+
+    def stop(self, authority_id: str) -> None:
+        """Let `authority_id` sign no more; until another is active, nothing is issued."""
+        if self._active is not None and self._active.authority_id == authority_id:
+            self._active = None
+
+    def _replace_bundle(self, roots: tuple[x509.Certificate, ...], sequence: int) -> bool:
+        previous = self._bundle
+        if previous is not None and previous.roots == roots:
+            return False
+        if previous is not None:
+            sequence = max(sequence, previous.sequence + 1)
+        self._bundle = TrustBundle(self.trust_domain, roots, sequence)
+        return True
+
+    def _tell(self) -> None:
         for callback in tuple(self._subscribers):
             callback()
 

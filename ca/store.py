@@ -39,6 +39,7 @@ certificates = sa.Table(
     sa.Column("node", sa.Text, nullable=False),
     sa.Column("token_id", sa.Text, nullable=False),
     sa.Column("certificate", sa.LargeBinary, nullable=True),
+    sa.Index("ix_certificates_authority", "authority_id", "not_after"),
 )
 
 

@@ -31,7 +31,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
 from meshca.clock import Clock
-from meshca.errors import Overloaded, StoreUnavailable
+from meshca.errors import MeshcaError, Overloaded, StoreUnavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 
@@ -323,7 +323,7 @@ class GroupWriter:
         # One bad record must not fail its neighbours: each alone, in order.
         return [self._transaction(connection, [submission]) for submission in group]
 
-    def _transaction(self, connection: sa.Connection, group: _Group) -> StoreUnavailable | None:
+    def _transaction(self, connection: sa.Connection, group: _Group) -> MeshcaError | None:
         try:
             with connection.begin():
                 if not any(submission.records for submission in group):
@@ -332,6 +332,8 @@ class GroupWriter:
                     records = [r for s in group for r in s.records if type(r) is kind]
                     if records:
                         sink.write(connection, records)
+        except MeshcaError as error:  # a sink says why, in its own words
+            return error
         except Exception as error:  # noqa: BLE001  # the writer must outlive any record; each caller gets the error
             log.error("write_failed", error=_cause(error), submissions=len(group))
             failure = StoreUnavailable(f"the database refused the record: {_cause(error)}")

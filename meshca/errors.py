@@ -12,6 +12,7 @@
     |   `-- AuthorityUnavailable   no authority that may sign now
     |-- Overloaded                 a bound was reached; come back later  RESOURCE_EXHAUSTED
     |-- NotFound                   what was asked for does not exist     NOT_FOUND
+    |-- Conflict                   it has changed meanwhile, or may not  ABORTED
     |-- InvalidDocument            configuration or policy that does not load, with every problem
     |-- EvidenceBroken             the audit log is not as it was written
     |-- CannotListen               an address to listen on is taken or not ours
@@ -98,6 +99,15 @@ class NotFound(MeshcaError):
 
     @property
     def public_message(self) -> str:  # type: ignore[override]  # names only what the caller asked for
+        """Return the message itself."""
+        return str(self)
+
+
+class Conflict(MeshcaError):
+    """What was to be changed is not (any more) in a state that allows it; nothing was changed."""
+
+    @property
+    def public_message(self) -> str:  # type: ignore[override]  # for administrators
         """Return the message itself."""
         return str(self)
 

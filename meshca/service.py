@@ -23,8 +23,9 @@ import uvloop
 
 from admin.api import create_app
 from admin.health import create_health_app
-from admin.public import create_public_app
+from admin.public import create_bundle_app, create_public_app
 from admin.serve import serve_tcp, serve_unix
+from admin.tls import CertificateFiles, ServerTls
 from audit.entry import Entry
 from audit.refusals import FLUSH_SECONDS
 from meshca import logs
@@ -34,7 +35,7 @@ from meshca.errors import CannotListen, MeshcaError, Unavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.readiness import Readiness
-from meshca.settings import Settings
+from meshca.settings import BundleEndpoint, Settings
 from meshca.wiring import Service, admin_state, build, own_caller
 from sds.grpc_server import OPTIONS, handlers
 
@@ -100,6 +101,8 @@ async def serve(service: Service) -> int:
     """
     await asyncio.to_thread(service.policies.start)
     await service.intermediates.load()
+    await service.journal.record()
+    await service.federation.load()
     stopping = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
@@ -131,6 +134,9 @@ async def _doors(
             "intermediates": service.intermediates.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
+            "bundle": service.journal.run,
+            "federation": service.federation.run,
+            "publication": service.publisher.run,
             "sweep": lambda: _sweep(service),
             "flush": lambda: _flush(service),
         }.items()
@@ -143,12 +149,18 @@ async def _doors(
         readiness = Readiness(service, stopping)
         metrics_app = create_health_app(service.metrics.registry, readiness.problems)
         await stack.enter_async_context(
-            serve_tcp(metrics_app, settings.listen.metrics, key="metrics")
+            serve_tcp(metrics_app, settings.listen.metrics, key="listen.metrics")
         )
         if settings.listen.public is not None:
-            public_app = create_public_app(service.authorities, service.clock)
+            public_app = create_public_app(
+                service.authorities, service.journal.current, service.clock
+            )
             await stack.enter_async_context(
-                serve_tcp(public_app, settings.listen.public, key="public")
+                serve_tcp(public_app, settings.listen.public, key="listen.public")
+            )
+        if settings.bundle_endpoint is not None:
+            await stack.enter_async_context(
+                _bundle_endpoint(service, settings.bundle_endpoint, loops)
             )
         await stack.enter_async_context(
             serve_unix(create_app(admin_state(service, readiness.problems)), settings.admin_socket)
@@ -219,6 +231,28 @@ async def _grpc(
     finally:
         service.ledger.end_all()
         await server.stop(DRAIN_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _bundle_endpoint(
+    service: Service, settings: BundleEndpoint, loops: asyncio.TaskGroup
+) -> AsyncIterator[None]:
+    """Serve our bundle over TLS, with the operator's certificate or with our own SVID."""
+    tls = ServerTls()
+    watching: asyncio.Task[None] | None = None
+    if settings.certificate is not None and settings.key is not None:
+        files = CertificateFiles(settings.certificate, settings.key, tls)
+        files.load()
+        watching = loops.create_task(_kept_running(service.metrics, "certificate", files.run))
+    else:
+        service.identity.follow(tls.replace)
+    app = create_bundle_app(service.journal.current)
+    key = "bundle_endpoint.listen"
+    async with serve_tcp(app, settings.listen, key=key, tls=tls.context) as address:
+        log.info("listening", door="bundle", address=address, profile=settings.profile)
+        yield
+    if watching is not None:
+        watching.cancel()
 
 
 async def _sweep(service: Service) -> None:

@@ -18,10 +18,16 @@ from authz.load import load_policies
 from authz.sources import PolicyLoader, PolicyOptions
 from authz.state import PolicyState
 from authz.store import AppliedSet, AppliedSetSink
+from ca.at_rest import key_at_rest
 from ca.authority import Authorities
+from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
+from ca.federation.endpoint import BundleEndpoints
+from ca.federation.federation import Federation
+from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
 from ca.pkcs11 import token_key
 from ca.profile import Profile
+from ca.publication.publisher import Publisher, build_publisher
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream import disk, self_signed, token
 from ca.upstream.provision import Upstream
@@ -36,17 +42,41 @@ from meshca.metrics import Metrics
 from meshca.settings import Disk, Settings
 from meshca.settings_vault import Vault
 from meshca.spiffe_id import SpiffeId
+from rotation.authority_watch import AuthorityWatch
+from rotation.custody import Custody
 from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
+from rotation.operations import AuthorityOperations
+from rotation.propagation import BundleVersion, Propagation
+from rotation.proxies import Proxies
+from rotation.roots import (
+    NewRoot,
+    NewRootSink,
+    RootChange,
+    RootChangeSink,
+    Roots,
+    WaiverAdded,
+    WaiverSink,
+)
+from rotation.standings import (
+    NewAuthority,
+    NewAuthoritySink,
+    StageChange,
+    StageChangeSink,
+    Standings,
+)
+from rotation.trust import Trust
 from sds.admission import Admission
 from sds.doors import Doors
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
 from sds.meters import meters_by_type
 from sds.server_identity import ServerIdentity
-from sds.snapshot import Shared
+from sds.snapshot import BUNDLE_NAMES, Shared
 
 SERVER_PATH: Final = "/meshca/server"
+REPLICA: Final = "main"
+"""The name under which this process keeps its authorities; there is one process yet."""
 
 log = get_logger("meshca")
 
@@ -70,6 +100,9 @@ class Service:
     ledger: Ledger
     doors: Doors
     identity: ServerIdentity
+    journal: BundleJournal
+    federation: Federation
+    publisher: Publisher
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -80,6 +113,13 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             Intent: IntentSink(),
             Signed: SignedSink(),
             AppliedSet: AppliedSetSink(),
+            NewRoot: NewRootSink(),
+            RootChange: RootChangeSink(),
+            WaiverAdded: WaiverSink(),
+            NewAuthority: NewAuthoritySink(),
+            StageChange: StageChangeSink(),
+            NewBundle: NewBundleSink(),
+            **FEDERATION_SINKS,
             Entry: EntrySink(),
         },
         clock,
@@ -94,22 +134,40 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         metrics=metrics,
     )
     leaves = Leaves(issuance=issuance, authorities=authorities, clock=clock, metrics=metrics)
-    intermediates = Intermediates(
-        upstream=_upstream(settings, clock, metrics),
-        authorities=authorities,
-        leaves=leaves,
-        writer=writer,
-        clock=clock,
-        metrics=metrics,
-    )
     refusals = RefusalRecorder(writer, clock, metrics)
     authenticator = build_authenticator(
         settings.clusters, trust_domain=settings.trust_domain, clock=clock, metrics=metrics
     )
     policies = _policies(settings, engine=engine, writer=writer, clock=clock, metrics=metrics)
     ledger = Ledger()
+    federation = Federation(
+        trust_domain=settings.trust_domain,
+        own=lambda: authorities.bundle,
+        endpoints=BundleEndpoints(),
+        engine=engine,
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
+    shared = Shared(lambda: policies.state.current, lambda: authorities.bundle, federation.current)
+    intermediates = _intermediates(
+        settings,
+        engine=engine,
+        authorities=authorities,
+        leaves=leaves,
+        proxies=ledger,
+        bundle_version=_bundle_version(shared, settings.trust_domain),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
+    federation.subscribe(ledger.wake_all)
+    journal = BundleJournal(authorities=authorities, engine=engine, writer=writer, clock=clock)
+    authorities.subscribe(journal.wake)
+    publisher = build_publisher(settings.publish, journal.current, clock=clock, metrics=metrics)
+    journal.subscribe(publisher.wake)
     doors = Doors(
         admission=Admission(
             authenticator=authenticator,
@@ -120,7 +178,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             trust_domain=settings.trust_domain,
         ),
         leaves=leaves,
-        shared=Shared(lambda: policies.state.current, lambda: authorities.bundle),
+        shared=shared,
         ledger=ledger,
         istio=IstioCertificates(issuance=issuance, authorities=authorities),
         clock=clock,
@@ -143,7 +201,59 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         ledger=ledger,
         doors=doors,
         identity=ServerIdentity(lambda: authorities.bundle.pem()),
+        journal=journal,
+        federation=federation,
+        publisher=publisher,
     )
+
+
+def _intermediates(
+    settings: Settings,
+    *,
+    engine: sa.Engine,
+    authorities: Authorities,
+    leaves: Leaves,
+    proxies: Proxies,
+    bundle_version: BundleVersion,
+    writer: GroupWriter,
+    clock: Clock,
+    metrics: Metrics,
+) -> Intermediates:
+    """Return what keeps the authorities supplied, and the bundle with it."""
+    upstream, standings = _upstream(settings, clock, metrics), Standings(engine)
+    return Intermediates(
+        upstream=upstream,
+        authorities=authorities,
+        trust=Trust(
+            roots=Roots(engine),
+            standings=standings,
+            authorities=authorities,
+            proxies=proxies,
+            propagation=Propagation(bundle_version),
+            writer=writer,
+            clock=clock,
+        ),
+        standings=standings,
+        leaves=leaves,
+        custody=Custody(
+            authorities=authorities, clock=clock, at_rest=key_at_rest(settings.key_at_rest)
+        ),
+        watch=AuthorityWatch(
+            authorities=authorities,
+            leaves=leaves,
+            metrics=metrics,
+            can_renew=upstream.can_renew,
+        ),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+        replica=REPLICA,
+    )
+
+
+def _bundle_version(shared: Shared, trust_domain: str) -> BundleVersion:
+    names = frozenset((*BUNDLE_NAMES, f"spiffe://{trust_domain}"))
+    return lambda name: shared.context(name).version if name in names else None
 
 
 def _policies(
@@ -275,9 +385,12 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         inventory=Inventory(service.engine),
         log=Log(service.engine),
         authorities=service.authorities,
+        bundle=service.journal.current,
+        federation=service.federation,
         proxies=service.ledger,
         policies=service.policies.state,
         loader=service.policies,
         renew=renew,
+        operations=AuthorityOperations(service.intermediates),
         ready=ready,
     )

@@ -1,32 +1,49 @@
-"""The intermediate we sign with: loaded at start, replaced at half of its life.
+"""This replica's intermediates: asked of the upstream, stepped through their stages, watched.
 
-A fresh intermediate may sign at once, since the root above it is in every bundle already; leaves
-under the old one stay valid, as they carry their chain. An upstream that cannot give a fresh one
-(files) is watched instead: the warnings grow louder as the end comes nearer. An intermediate that
-has expired never signs: the server does not start, and one that runs is not ready.
+What is to be done is decided by `rotation.stages.next_step`; here it is done. Each step is one
+transaction with its audit entry, and what this process signs with is then read off the table: a
+step of another process, an operator's, or one before a crash takes effect the same way. An upstream
+that cannot give a fresh intermediate (files) is watched instead: the warnings grow louder as the
+end comes nearer.
+
+Keys live in memory, unless there is a `KeyAtRest` to wrap them for the table.
 """
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from audit.entry import Entry
 from ca.authority import Authorities, Authority
-from ca.upstream.provision import Provision, Upstream
+from ca.upstream.provision import Upstream
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.durations import format_duration
-from meshca.errors import MeshcaError
+from meshca.errors import AuthorityUnavailable, MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
+from rotation.authority_watch import AuthorityWatch
+from rotation.custody import Custody
 from rotation.leaves import Leaves
-from rotation.schedule import is_due, renewal_instant, retry_delay
+from rotation.schedule import retry_delay
+from rotation.stages import (
+    ENDED,
+    Facts,
+    Stage,
+    Step,
+    next_step,
+    waits_for,
+)
+from rotation.standings import Row, StageChange, Standings, new_authority, root_id
+from rotation.trust import Trust
 
 TICK_SECONDS: Final = 5.0
-WARN_EVERY: Final = timedelta(hours=1)
-URGENT: Final = timedelta(hours=1)
+ROOTS_EVERY: Final = timedelta(seconds=30)
+ITSELF: Final = "meshca"
+_MOST_STEPS: Final = 64
 
 log = get_logger("rotation")
 
@@ -37,23 +54,36 @@ class Intermediates:
 
     upstream: Upstream
     authorities: Authorities
+    trust: Trust
+    standings: Standings
     leaves: Leaves
     writer: GroupWriter
     clock: Clock
     metrics: Metrics
+    custody: Custody
+    watch: AuthorityWatch
+    replica: str
     draw: random.Random = field(default_factory=random.SystemRandom)
-    _authority: Authority | None = None
-    _loaded_at: datetime | None = None
+    _renewed: set[str] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
     _not_before: datetime | None = None
-    _warned_at: datetime | None = None
+    _asked_roots_at: datetime | None = None
 
     async def load(self) -> None:
-        """Activate the first authority; raises AuthorityUnavailable, saying what is wrong."""
-        await self._replace(await self._provide(), "loaded at start")
+        """Have an active authority; raises AuthorityUnavailable, saying what is wrong."""
+        async with self.lock:
+            await self.trust.load()
+            roots = {root.root_sha256: root.certificate for root in self.trust.known}
+            self.custody.recover(await self.rows(), roots)
+            if not self.upstream.can_renew:
+                await self.prepare("loaded at start")
+            await self.advance()
+        self.authorities.active(self.clock.now())
+        self.watch.look(self.clock.now())
 
     async def run(self) -> None:
-        """Replace what is due, warn of what cannot be replaced, measure; until cancelled."""
+        """Take the steps that are due, watch the upstream, measure; until cancelled."""
         while True:
             await self.tick()
             await asyncio.sleep(TICK_SECONDS)
@@ -61,64 +91,162 @@ class Intermediates:
     async def tick(self) -> None:
         """Do what is due now."""
         now = self.clock.now()
-        self._measure()
-        if not self._is_due(now):
-            return
-        if not self.upstream.can_renew:
-            self._warn(now)
-            return
-        if self._not_before is not None and now < self._not_before:
-            return
+        if self._not_before is None or now >= self._not_before:
+            try:
+                async with self.lock:
+                    await self._ask_for_roots(now)
+                    await self.trust.tick()
+                    await self.advance()
+                self._failures, self._not_before = 0, None
+            except MeshcaError as error:
+                self._failed(now, error)
+        self.watch.look(now)
+
+    async def facts(self, rows: Sequence[Row]) -> Facts:
+        """Return what `next_step` must know about the authorities of `rows`."""
+        unended = [r for r in rows if r.standing.stage not in ENDED]
+        names = [r.standing.authority_id for r in unended]
+        return Facts(
+            held=self.custody.held.keys(),
+            published=_under(unended, self.trust.in_bundle),
+            propagated=_under(unended, self.trust.signing),
+            live_until=await asyncio.to_thread(self.standings.live_until, names),
+            can_prepare=self.upstream.can_renew,
+            leaving=_under(unended, self.trust.retiring),
+        )
+
+    async def waiting(self) -> dict[str, str]:
+        """Return what each of this replica's authorities waits for, by id."""
+        rows = await self.rows()
+        facts = await self.facts(rows)
+        return waits_for([row.standing for row in rows], facts, self.clock.now())
+
+    async def rows(self) -> list[Row]:
+        return await asyncio.to_thread(self.standings.of, self.replica)
+
+    async def advance(self) -> None:
+        """Take steps until none is due, and let this process sign with what the table says."""
+        for _ in range(_MOST_STEPS):
+            rows = await self.rows()
+            self._apply(rows)
+            facts, now = await self.facts(rows), self.clock.now()
+            step = next_step([row.standing for row in rows], facts, now)
+            if step is None:
+                self._renew_what_must_go(rows)
+                return
+            if step.stage is Stage.PREPARED:
+                await self.prepare(step.reason)
+            else:
+                await self.take(step, rows)
+        raise AuthorityUnavailable(f"the steps of authorities do not end after {_MOST_STEPS}")
+
+    async def take(self, step: Step, rows: Sequence[Row], *, actor: str = ITSELF) -> None:
+        """Carry out a change of stage, with its retirements, in one transaction."""
+        now = self.clock.now()
+        stages = {row.standing.authority_id: row.standing.stage for row in rows}
+        name = step.authority_id
+        moves = [(name, stages.get(name, Stage.PUBLISHED), step.stage)]
+        moves += [(old, Stage.ACTIVE, Stage.RETIRING) for old in step.retires if old != name]
+        changes = [StageChange(n, before, after, now, step.reason) for n, before, after in moves]
+        entries = [_entry(n, after, step.reason, now, actor) for n, _, after in moves]
+        await self.writer.submit(*changes, *entries)
+        for n, _, after in moves:
+            log.info("authority_stage", authority=n, stage=after.value, reason=step.reason)
+
+    async def prepare(self, reason: str, *, actor: str = ITSELF) -> str:
+        """Ask the upstream for an authority and record it; return its id."""
+        now = self.clock.now()
+        provision = await asyncio.to_thread(self.upstream.provide, now)
+        authority, name = provision.authority, provision.authority.authority_id
+        await self.trust.announce(provision.roots)
+        if root_id(authority.root) not in self.trust.in_bundle - self.trust.retiring:
+            raise AuthorityUnavailable(
+                f"the upstream signs under root {root_id(authority.root)}, which is to be replaced "
+                "or was removed: let it sign under the new one"
+            )
+        known = {row.standing.authority_id: row for row in await self.rows()}
+        if name in known:
+            await self._bring_back(known[name])
+        else:
+            new = new_authority(
+                authority,
+                replica=self.replica,
+                at=now,
+                reason=reason,
+                key=self.custody.wrap(authority),
+            )
+            entry = _entry(name, Stage.PREPARED, reason, now, actor, authority)
+            await self.writer.submit(new, entry)
+        self.custody.take(authority)
+        return name
+
+    async def _bring_back(self, row: Row) -> None:
+        """Take an authority from files that was here before; raises AuthorityUnavailable."""
+        s = row.standing
+        if s.stage in (Stage.TAINTED, Stage.REVOKED):
+            raise AuthorityUnavailable(
+                f"authority {s.authority_id} was {s.stage} at {s.since.isoformat()} ({s.reason}): "
+                "it never signs again; give the upstream another key and certificate"
+            )
+        if s.stage in (Stage.RETIRING, Stage.RETIRED):
+            step = Step(Stage.PREPARED, "its files are back", s.authority_id)
+            await self.take(step, [row])
+
+    def _apply(self, rows: Sequence[Row]) -> None:
+        """Sign with the authority that the table calls active; with none, if it calls none so."""
+        now = self.clock.now()
+        active = [
+            r.standing
+            for r in rows
+            if r.standing.stage is Stage.ACTIVE
+            and r.standing.authority_id in self.custody.held
+            and r.standing.lives(now)
+        ]
+        wanted = max(active, key=lambda s: s.not_after, default=None)
+        for row in rows:
+            if wanted is None or row.standing.authority_id != wanted.authority_id:
+                self.authorities.stop(row.standing.authority_id)
+        if wanted is not None and self.signing() != wanted.authority_id:
+            authority = self.custody.held[wanted.authority_id]
+            self.authorities.activate(authority, self.authorities.bundle.roots)
+            log.info(
+                "authority_active",
+                authority=authority.authority_id,
+                not_after=authority.not_after.isoformat(),
+                remaining=format_duration(authority.not_after - now),
+            )
+
+    def signing(self) -> str:
+        """Return the id of the authority that signs now; empty when none does."""
         try:
-            await self._replace(await self._provide(), "half of its life has passed")
-        except MeshcaError as error:
-            self._failed(now, error)
+            return self.authorities.active(self.clock.now()).authority_id
+        except AuthorityUnavailable:
+            return ""
 
-    async def _provide(self) -> Provision:
-        return await asyncio.to_thread(self.upstream.provide, self.clock.now())
+    def _renew_what_must_go(self, rows: Sequence[Row]) -> None:
+        """Replace the leaves under authorities that are tainted, or whose root is leaving."""
+        retiring = self.trust.retiring
+        for row in rows:
+            s = row.standing
+            must_go = s.stage is Stage.TAINTED or (
+                row.root_sha256 in retiring and s.stage is Stage.RETIRING
+            )
+            if must_go and s.authority_id not in self._renewed and self.signing():
+                self._renewed.add(s.authority_id)
+                count = self.leaves.renew_under(s.authority_id)
+                log.warning("leaves_replaced", authority=s.authority_id, leaves=count)
 
-    async def _replace(self, provision: Provision, reason: str) -> None:
-        authority, now = provision.authority, self.clock.now()
-        await self.writer.submit(_entry(authority, reason, now))
-        self.authorities.activate(authority, provision.roots, sequence=int(now.timestamp()))
-        self._authority, self._loaded_at = authority, now
-        self._failures, self._not_before, self._warned_at = 0, None, None
-        log.info(
-            "authority_active",
-            authority=authority.authority_id,
-            not_after=authority.not_after.isoformat(),
-            remaining=format_duration(authority.not_after - now),
-        )
-        self._measure()
-        if authority.not_after - now <= URGENT:
-            self._warn(now)
-
-    def _is_due(self, now: datetime) -> bool:
-        authority = self._authority
-        if authority is None or self._loaded_at is None:
-            return True
-        begin = max(authority.not_before, authority.certificate.not_valid_before_utc)
-        instant = renewal_instant(
-            authority.authority_id, issued_at=begin, not_after=authority.not_after
-        )
-        return is_due(now, issued_at=begin, renew_at=instant)
-
-    def _warn(self, now: datetime) -> None:
-        """Say, at most hourly, how long an intermediate that we cannot replace will live."""
-        assert self._authority is not None  # noqa: S101  # due only once there is one
-        if self._warned_at is not None and now - self._warned_at < WARN_EVERY:
+    async def _ask_for_roots(self, now: datetime) -> None:
+        """Look, every half minute, whether the upstream has a root that is not known yet."""
+        if self._asked_roots_at is not None and now - self._asked_roots_at < ROOTS_EVERY:
             return
-        self._warned_at = now
-        remaining = self._authority.not_after - now
-        say = log.error if remaining <= URGENT else log.warning
-        say(
-            "authority_ends",
-            authority=self._authority.authority_id,
-            not_after=self._authority.not_after.isoformat(),
-            remaining=format_duration(remaining),
-            hint="replace the intermediate's files (upstream.chain, upstream.key) and restart; "
-            "no certificate outlives it",
-        )
+        self._asked_roots_at = now
+        try:
+            offered = await asyncio.to_thread(self.upstream.roots, now)
+        except AuthorityUnavailable as error:
+            log.warning("roots_not_asked", error=str(error))
+            return
+        await self.trust.announce(offered)
 
     def _failed(self, now: datetime, error: MeshcaError) -> None:
         self._failures += 1
@@ -126,36 +254,40 @@ class Intermediates:
         delay = retry_delay(self._failures, self.draw)
         self._not_before = now + delay
         log.error(
-            "authority_not_replaced",
+            "authority_step_failed",
             error=str(error),
             attempt=self._failures,
             next_try_seconds=round(delay.total_seconds(), 1),
         )
 
-    def _measure(self) -> None:
-        """Publish when the first certificate of each kind ends."""
-        if self._authority is None:
-            return
-        soonest = self.metrics.soonest_expiry
-        roots = self.authorities.bundle.roots
-        soonest.labels("root").set(min(r.not_valid_after_utc for r in roots).timestamp())
-        soonest.labels("intermediate").set(self._authority.not_after.timestamp())
-        ends = [c.svid.not_after for c in self.leaves.credentials()]
-        if ends:
-            soonest.labels("leaf").set(min(ends).timestamp())
+
+def _under(rows: Sequence[Row], roots: frozenset[str]) -> frozenset[str]:
+    return frozenset(r.standing.authority_id for r in rows if r.root_sha256 in roots)
 
 
-def _entry(authority: Authority, reason: str, now: datetime) -> Entry:
+def _entry(
+    authority_id: str,
+    stage: Stage,
+    reason: str,
+    now: datetime,
+    actor: str,
+    authority: Authority | None = None,
+) -> Entry:
+    certificate = authority.certificate if authority is not None else None
     return Entry(
         time=now,
         kind="authority_change",
         outcome="done",
-        actor="meshca",
-        serial=f"{authority.certificate.serial_number:x}",
+        actor=actor,
+        serial=f"{certificate.serial_number:x}" if certificate is not None else "",
         reason=reason,
-        details={
-            "authority": authority.authority_id,
-            "subject": authority.certificate.subject.rfc4514_string(),
-            "not_after": int(authority.not_after.timestamp()),
-        },
+        details={"authority": authority_id, "stage": stage.value}
+        | (
+            {}
+            if authority is None or certificate is None
+            else {
+                "subject": certificate.subject.rfc4514_string(),
+                "not_after": int(authority.not_after.timestamp()),
+            }
+        ),
     )

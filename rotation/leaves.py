@@ -95,11 +95,24 @@ class Leaves:
 
     def renew_now(self, spiffe_id: str) -> int:
         """Let every credential of `spiffe_id` be renewed at once; return how many there are."""
-        found = [h for h, holding in self._holdings.items() if _id(holding) == spiffe_id]
+        return self._renew_soon(lambda held: str(held.caller.spiffe_id) == spiffe_id)
+
+    def renew_under(self, authority_id: str) -> int:
+        """Let every credential that `authority_id` signed be replaced, the oldest first."""
+        return self._renew_soon(
+            lambda held: (
+                held.credential is not None and held.credential.svid.authority_id == authority_id
+            )
+        )
+
+    def _renew_soon(self, wanted: Callable[[Holding], bool]) -> int:
+        """Make due what is `wanted`; as many at once as ever, so that all else goes on."""
+        found = [(holder, held) for holder, held in self._holdings.items() if wanted(held)]
+        found.sort(key=lambda item: _issued_at(item[1]))
         now = self.clock.now()
-        for holder in found:
-            self._holdings[holder].due_since = now
-            self._schedule(now, holder, self._holdings[holder])
+        for holder, holding in found:
+            holding.due_since = now
+            self._schedule(now, holder, holding)
         self._wake.set()
         return len(found)
 
@@ -113,8 +126,10 @@ class Leaves:
             while True:
                 self._tick(self.clock.now())
                 self._wake.clear()
+                # wait_for swallows a cancellation that comes with the wake (before Python 3.12)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), TICK_SECONDS)
+                    async with asyncio.timeout(TICK_SECONDS):
+                        await self._wake.wait()
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -211,5 +226,5 @@ class Leaves:
         self.metrics.rotation_lag_seconds.set(max(lag.total_seconds(), 0.0))
 
 
-def _id(holding: Holding) -> str:
-    return str(holding.caller.spiffe_id)
+def _issued_at(holding: Holding) -> float:
+    return holding.credential.svid.issued_at.timestamp() if holding.credential else 0.0

@@ -17,9 +17,13 @@ import sqlalchemy as sa
 from audit.entry import Entry
 from audit.log import EntrySink
 from authz.store import AppliedSet, AppliedSetSink
+from ca.bundle_journal import NewBundle, NewBundleSink
+from ca.federation.store import FEDERATION_SINKS
 from ca.store import Intent, IntentSink, Signed, SignedSink
 from meshca.database import GroupWriter, Sink, migrate, open_engine
 from meshca.metrics import Metrics
+from rotation.roots import NewRoot, NewRootSink, RootChange, RootChangeSink, WaiverAdded, WaiverSink
+from rotation.standings import NewAuthority, NewAuthoritySink, StageChange, StageChangeSink
 from tests.fakes import FakeClock
 from tests.real_parts import require, wait_until
 
@@ -27,6 +31,13 @@ SINKS: Mapping[type, Sink] = {
     Intent: IntentSink(),
     Signed: SignedSink(),
     AppliedSet: AppliedSetSink(),
+    NewBundle: NewBundleSink(),
+    **FEDERATION_SINKS,
+    NewRoot: NewRootSink(),
+    RootChange: RootChangeSink(),
+    WaiverAdded: WaiverSink(),
+    NewAuthority: NewAuthoritySink(),
+    StageChange: StageChangeSink(),
     Entry: EntrySink(),
 }
 

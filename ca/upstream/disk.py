@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+
 from ca.ca_certificate import make_intermediate
 from ca.keys import check_public_key, generate_key, load_private_key, read_secret_file
 from ca.upstream.chain import certificate_of, make_authority, naming, read_certificates
@@ -29,6 +31,10 @@ class DiskIntermediate:
     def can_renew(self) -> bool:
         """Return False: the files are what they are."""
         return False
+
+    def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Return the roots in the file as it is now; raises AuthorityUnavailable, naming it."""
+        return read_certificates(self.root)
 
     def provide(self, now: datetime) -> Provision:
         """Return the authority in the files; raises AuthorityUnavailable, naming the file."""
@@ -54,6 +60,10 @@ class DiskRoot:
     def can_renew(self) -> bool:
         """Return True: the root key is here."""
         return True
+
+    def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Return the roots in the file as it is now; raises AuthorityUnavailable, naming it."""
+        return read_certificates(self.root)
 
     def provide(self, now: datetime) -> Provision:
         """Return a fresh authority; raises AuthorityUnavailable, naming the file."""

@@ -25,6 +25,14 @@ class Upstream(Protocol):
         """Whether `provide` returns a fresh intermediate at each call."""
         ...
 
+    def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Return every root it may sign under, now or soon; raises AuthorityUnavailable.
+
+        May block, and is asked every half minute: a new root enters the bundle before anything is
+        signed under it.
+        """
+        ...
+
     def provide(self, now: datetime) -> Provision:
         """Return an authority that may sign now; raises AuthorityUnavailable. May block."""
         ...

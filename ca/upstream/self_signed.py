@@ -7,6 +7,7 @@ whoever reads the directory is the trust domain.
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ca_certificate import make_root
@@ -32,6 +33,24 @@ def create(directory: Path, *, trust_domain: str, now: datetime) -> None:
     root = make_root(key, trust_domain=trust_domain, now=now, lifetime=ROOT_LIFETIME)
     with (pki / "root.pem").open("xb") as file:
         file.write(root.public_bytes(Encoding.PEM))
+
+
+def add_root(directory: Path, *, trust_domain: str, now: datetime) -> x509.Certificate:
+    """Make another development root beside the one in `directory`/pki, to sign from now on.
+
+    root.pem holds both; root.key is the new one's, and the old key is gone. A server takes it up
+    by itself: nothing is signed under it before every proxy has it. Raises FileNotFoundError when
+    there is no root yet.
+    """
+    pki = directory / DIRECTORY
+    before = (pki / "root.pem").read_bytes()
+    key = generate_key()
+    root = make_root(key, trust_domain=trust_domain, now=now, lifetime=ROOT_LIFETIME)
+    write_private_key(pki / "root.key.new", key)
+    (pki / "root.pem.new").write_bytes(root.public_bytes(Encoding.PEM) + before)
+    (pki / "root.pem.new").replace(pki / "root.pem")  # both are known before the key changes
+    (pki / "root.key.new").replace(pki / "root.key")
+    return root
 
 
 def unsafe_self_signed(directory: Path, *, trust_domain: str, lifetime: timedelta) -> DiskRoot:

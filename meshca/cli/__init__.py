@@ -16,10 +16,12 @@ from meshca.cli import (
     audit,
     authz,
     bundle,
+    ca,
     config,
     demo,
     dev,
     envoy,
+    federation,
     init,
     proxies,
     root,
@@ -48,7 +50,9 @@ app.command("serve")(serve.serve)
 app.command("status")(status.status)
 app.command("proxies")(proxies.proxies)
 app.add_typer(svid.app, name="svid")
+app.add_typer(ca.app, name="ca")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(federation.app, name="federation")
 app.add_typer(authz.app, name="authz")
 app.add_typer(audit.app, name="audit")
 app.add_typer(envoy.app, name="envoy")

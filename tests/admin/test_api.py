@@ -31,6 +31,10 @@ def error(response: Any) -> tuple[int, str, str]:
     return response.status_code, body["code"], body["message"]
 
 
+LOADED = 4
+"""Entries that loading the authority makes: the root, prepared, published, active."""
+
+
 def test_status_is_the_whole_on_one_screen(tmp_path: Path) -> None:
     async def story() -> Any:
         async with running(tmp_path) as world:
@@ -47,7 +51,7 @@ def test_status_is_the_whole_on_one_screen(tmp_path: Path) -> None:
     assert len(status["roots"]) == 1
     assert status["proxies"] == {"connected": 2, "behind": 0, "nacks": 2}
     assert status["policies"]["default"] == "deny"
-    assert status["audit"]["sequence"] == 0
+    assert status["audit"]["sequence"] == LOADED
 
 
 def test_status_says_why_it_is_not_ready(tmp_path: Path) -> None:
@@ -187,9 +191,9 @@ def test_audit_entries_are_found_and_the_log_verified(tmp_path: Path) -> None:
             return found, verified, await world.get("/audit/verify")
 
     found, verified, broken = asyncio.run(story())
-    assert [entry["sequence"] for entry in found["entries"]] == [3]
-    assert found["next"] == 3
-    assert (verified["intact"], verified["entries"]) == (True, 3)
+    assert [entry["sequence"] for entry in found["entries"]] == [3 + LOADED]
+    assert found["next"] == 3 + LOADED
+    assert (verified["intact"], verified["entries"]) == (True, 3 + LOADED)
     assert verified["hash"] == found["entries"][0]["hash"]
     assert (broken["intact"], broken["first_broken"]) == (False, 2)
 
@@ -235,7 +239,7 @@ def test_policies_are_applied_whole_and_audited_with_who_and_why(tmp_path: Path)
                 applied.json(),
                 await world.get("/policies"),
                 await world.get("/policies/applied/1"),
-                (await world.get("/audit/entries"))["entries"],
+                (await world.get("/audit/entries", kind="policy_change"))["entries"],
                 world.state.policies.current,
             )
 
@@ -257,7 +261,11 @@ def test_a_set_with_mistakes_changes_nothing_and_names_each(tmp_path: Path) -> N
     async def story() -> Any:
         async with running(tmp_path) as world:
             response = await world.client.post("/policies", json={"documents": text, "reason": "x"})
-            return response, await world.get("/policies"), await world.get("/audit/entries")
+            return (
+                response,
+                await world.get("/policies"),
+                await world.get("/audit/entries", kind="policy_change"),
+            )
 
     response, listed, entries = asyncio.run(story())
     assert error(response)[:2] == (400, "invalid_document")
@@ -322,7 +330,12 @@ def test_a_renewal_is_done_and_audited(tmp_path: Path) -> None:
             done = await world.client.post("/svids/renew", json={"spiffe_id": ORDERS})
             nobody = await world.client.post("/svids/renew", json={"spiffe_id": ORDERS + "x"})
             bad = await world.client.post("/svids/renew", json={"spiffe_id": "orders"})
-            return done.json(), nobody.json(), bad, await world.get("/audit/entries")
+            return (
+                done.json(),
+                nobody.json(),
+                bad,
+                await world.get("/audit/entries", kind="renewal"),
+            )
 
     done, nobody, bad, entries = asyncio.run(story())
     assert (done["renewed"], nobody["renewed"]) == (1, 0)

@@ -20,13 +20,21 @@ from authz.policy import PolicySet
 from authz.sources import PolicyLoader, PolicyOptions
 from authz.state import PolicyState
 from ca.authority import Authorities
+from ca.federation.federation import Federation
+from ca.issuance import Issuance
+from ca.profile import Profile
 from ca.store import Intent, Inventory, Signed
 from ca.upstream import self_signed
 from identity.caller import Evidence
 from meshca.database import GroupWriter
 from meshca.metrics import Metrics
+from rotation.intermediates import Intermediates
+from rotation.leaves import Leaves
+from rotation.operations import AuthorityOperations
 from rotation.proxies import ProxyState, ResourceState
+from tests.ca.endpoints import FakeEndpoints
 from tests.fakes import FakeClock
+from tests.rotation.authorities import development_upstream, make_intermediates
 from tests.stores import sqlite_engine, writer_of
 
 TRUST_DOMAIN = "example.org"
@@ -69,6 +77,7 @@ class World:
     engine: sa.Engine
     writer: GroupWriter
     client: httpx.AsyncClient
+    endpoints: FakeEndpoints
     renewed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -79,16 +88,28 @@ class World:
         return response.json()
 
 
-def authorities(directory: Path, clock: FakeClock) -> Authorities:
-    """Return a development authority, active."""
+async def intermediates(
+    directory: Path, engine: sa.Engine, writer: GroupWriter, clock: FakeClock, proxies: FakeProxies
+) -> Intermediates:
+    """Return what keeps a development authority, loaded."""
     self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())
-    upstream = self_signed.unsafe_self_signed(
-        directory, trust_domain=TRUST_DOMAIN, lifetime=timedelta(days=7)
+    held, metrics = Authorities(TRUST_DOMAIN), Metrics()
+    profile = Profile(TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60))
+    issuance = Issuance(
+        authorities=held, profile=profile, writer=writer, clock=clock, metrics=metrics
     )
-    provision = upstream.provide(clock.now())
-    held = Authorities(TRUST_DOMAIN)
-    held.activate(provision.authority, provision.roots)
-    return held
+    made = make_intermediates(
+        development_upstream(directory, TRUST_DOMAIN),
+        engine=engine,
+        authorities=held,
+        leaves=Leaves(issuance=issuance, authorities=held, clock=clock, metrics=metrics),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+        proxies=proxies,
+    )
+    await made.load()
+    return made
 
 
 def loader(
@@ -121,6 +142,8 @@ async def running(
         async def ready() -> list[str]:
             return world.problems
 
+        kept = await intermediates(directory, engine, writer, clock, proxies)
+        endpoints = FakeEndpoints()
         state = AdminState(
             trust_domain=TRUST_DOMAIN,
             version="0.1.0",
@@ -131,15 +154,26 @@ async def running(
             writer=writer,
             inventory=Inventory(engine),
             log=Log(engine),
-            authorities=authorities(directory, clock),
+            authorities=kept.authorities,
+            operations=AuthorityOperations(kept),
             proxies=proxies,
             policies=policies,
             loader=loader(engine, clock, policies, policy_directory),
+            bundle=lambda: kept.authorities.bundle,
+            federation=Federation(
+                trust_domain=TRUST_DOMAIN,
+                own=lambda: kept.authorities.bundle,
+                endpoints=endpoints,
+                engine=engine,
+                writer=writer,
+                clock=clock,
+                metrics=Metrics(),
+            ),
             renew=renew,
             ready=ready,
         )
         state = replace(state, **changes)
-        world = World(state, socket, clock, proxies, engine, writer, client)
+        world = World(state, socket, clock, proxies, engine, writer, client, endpoints)
         await asyncio.to_thread(state.loader.start)
         await stack.enter_async_context(serve_unix(create_app(state), socket))
         await stack.enter_async_context(client)

@@ -3,35 +3,16 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from ca.upstream import self_signed
-from ca.upstream.provision import Provision, Upstream
 from meshca.errors import AuthorityUnavailable
 from rotation.intermediates import Intermediates
 from tests.fakes import FakeClock
+from tests.rotation.authorities import Switch, development_upstream, make_intermediates
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
-
-
-@dataclass
-class Switch:
-    """A real upstream that can be told to fail, or to say that it cannot renew."""
-
-    real: Upstream
-    fails: bool = False
-    can_renew: bool = True
-    calls: int = 0
-
-    def provide(self, now: datetime) -> Provision:
-        """Provide, or fail as when the files are gone."""
-        self.calls += 1
-        if self.fails:
-            raise AuthorityUnavailable("told to fail")
-        return self.real.provide(now)
 
 
 @pytest.fixture
@@ -44,19 +25,21 @@ def play(
     mesh: Mesh,
     story: Callable[[Intermediates, Switch], Awaitable[None]],
     lifetime: timedelta = timedelta(days=7),
+    *,
+    can_renew: bool = True,
 ) -> None:
     """Run `story` with intermediates under the mesh's own root."""
-    real = self_signed.unsafe_self_signed(
-        mesh.directory, trust_domain=TRUST_DOMAIN, lifetime=lifetime
-    )
-    switch = Switch(real)
-    intermediates = Intermediates(
-        upstream=switch,
+    real = development_upstream(mesh.directory, TRUST_DOMAIN, lifetime)
+    switch = Switch(real, can_renew=can_renew)
+    intermediates = make_intermediates(
+        switch,
+        engine=mesh.writer.engine,
         authorities=mesh.authorities,
         leaves=mesh.leaves,
         writer=mesh.writer,
         clock=mesh.clock,
         metrics=mesh.metrics,
+        proxies=mesh.ledger,
     )
 
     async def scene() -> None:
@@ -138,16 +121,15 @@ def test_a_failed_replacement_keeps_the_old_one_and_is_tried_again_later(mesh: M
 def test_what_cannot_be_replaced_is_warned_of_once_an_hour(
     mesh: Mesh, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def story(intermediates: Intermediates, switch: Switch) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
         await intermediates.load()
-        switch.can_renew = False
         mesh.clock.advance(timedelta(days=5))
-        for _ in range(10):
+        for _tick in range(10):
             await intermediates.tick()
         mesh.clock.advance(timedelta(hours=1))
         await intermediates.tick()
 
-    play(mesh, story)
+    play(mesh, story, can_renew=False)
     captured = capsys.readouterr()
     assert len(events(captured.out + captured.err, "authority_ends")) == 2
 

@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from audit.entry import Entry
-from audit.log import EntrySink
 from authz.load import load_policies
 from authz.policy import PolicySet
 from ca.authority import Authorities
 from ca.issuance import Issuance
 from ca.profile import Profile
-from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
+from ca.store import Inventory
 from ca.upstream import self_signed
 from identity.caller import Caller, Evidence
-from meshca.database import GroupWriter, Sink, migrate, open_engine
+from meshca.database import GroupWriter, migrate, open_engine
 from meshca.errors import ProofRefused
 from meshca.metrics import Metrics
 from meshca.spiffe_id import SpiffeId
@@ -31,6 +30,7 @@ from sds.ledger import Ledger
 from sds.meters import meters_by_type
 from sds.snapshot import Shared
 from tests.fakes import FakeClock
+from tests.stores import writer_of
 
 TRUST_DOMAIN = "example.org"
 
@@ -97,8 +97,7 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
     metrics = Metrics()
     engine = open_engine(f"sqlite:///{directory / 'meshca.db'}")
     migrate(engine)
-    sinks: dict[type, Sink] = {Intent: IntentSink(), Signed: SignedSink(), Entry: EntrySink()}
-    writer = GroupWriter(engine, sinks, clock, metrics)
+    writer = writer_of(engine, clock=clock, metrics=metrics)
     self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())
     upstream = self_signed.unsafe_self_signed(
         directory, trust_domain=TRUST_DOMAIN, lifetime=timedelta(days=7)

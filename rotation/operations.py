@@ -1,0 +1,131 @@
+"""What an operator may do to authorities by hand: each a step of the same machine, and audited.
+
+Everything here may be asked twice: the second time changes nothing. What cannot be done now is
+refused with what it waits for.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from meshca.errors import Conflict
+from rotation.intermediates import Intermediates
+from rotation.stages import ALLOWED, Stage, Step
+from rotation.standings import Row
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityOperations:
+    """The steps of `meshca ca`."""
+
+    intermediates: Intermediates
+
+    async def prepare(self, *, actor: str, reason: str) -> str:
+        """Prepare a successor now, unless one waits already; return the id of the one that waits.
+
+        Raises Conflict when the upstream gives none, AuthorityUnavailable when it does not answer.
+        """
+        async with self.intermediates.lock:
+            await self.intermediates.advance()
+            for row in await self.intermediates.rows():
+                if row.standing.stage in (Stage.PREPARED, Stage.PUBLISHED):
+                    return row.standing.authority_id
+            if not self.intermediates.upstream.can_renew:
+                raise Conflict("the upstream gives no fresh intermediate: replace its files")
+            name = await self.intermediates.prepare(reason, actor=actor)
+            await self.intermediates.advance()
+            return name
+
+    async def activate(
+        self, authority_id: str, *, actor: str, reason: str, anyway: bool = False
+    ) -> None:
+        """Let a published authority sign now; `anyway`: even if not every workload has its root.
+
+        Raises NotFound, or Conflict saying what it waits for.
+        """
+        async with self.intermediates.lock:
+            row = await self._get(authority_id)
+            if row.standing.stage is Stage.ACTIVE:
+                return
+            self._check_activation(row, anyway=anyway)
+            rows = await self.intermediates.rows()
+            active = [r.standing for r in rows if r.standing.stage is Stage.ACTIVE]
+            retires = tuple(standing.authority_id for standing in active)
+            step = Step(Stage.ACTIVE, reason, authority_id, retires)
+            await self.intermediates.take(step, rows, actor=actor)
+            await self.intermediates.advance()
+
+    def _check_activation(self, row: Row, *, anyway: bool) -> None:
+        s = row.standing
+        if s.replica != self.intermediates.replica:
+            raise Conflict(f"authority {s.authority_id} belongs to replica {s.replica}: ask there")
+        if s.stage is not Stage.PUBLISHED or s.authority_id not in self.intermediates.custody.held:
+            raise Conflict(
+                f"authority {s.authority_id} is {s.stage}: only a published one can sign"
+            )
+        if row.root_sha256 not in self.intermediates.trust.signing and not anyway:
+            raise Conflict("not every workload has its root: `meshca ca show` says who lacks it")
+
+    async def taint(self, authority_id: str, *, actor: str, reason: str) -> None:
+        """Let an authority sign nothing ever again, and have every leaf under it replaced.
+
+        Raises NotFound, or Conflict when it was revoked already.
+        """
+        await self._mark(authority_id, Stage.TAINTED, actor=actor, reason=reason)
+
+    async def revoke(self, authority_id: str, *, actor: str, reason: str) -> None:
+        """End a tainted authority under which nothing is alive; raises NotFound or Conflict."""
+        await self._mark(authority_id, Stage.REVOKED, actor=actor, reason=reason)
+
+    async def _mark(self, authority_id: str, stage: Stage, *, actor: str, reason: str) -> None:
+        async with self.intermediates.lock:
+            row = await self._get(authority_id)
+            if row.standing.stage is stage:
+                return
+            if stage not in ALLOWED[row.standing.stage]:
+                raise Conflict(f"authority {authority_id} is {row.standing.stage}: not to {stage}")
+            if stage is Stage.REVOKED:
+                await self._check_unused(row)
+            await self.intermediates.take(Step(stage, reason, authority_id), [row], actor=actor)
+            await self.intermediates.advance()
+
+    async def _check_unused(self, row: Row) -> None:
+        name, now = row.standing.authority_id, self.intermediates.clock.now()
+        live = await asyncio.to_thread(self.intermediates.standings.live_until, [name])
+        if name in live and now < min(live[name], row.standing.not_after):
+            raise Conflict(
+                f"certificates under authority {name} live until {live[name].isoformat()}: "
+                f"`meshca svid list --authority {name}` shows them"
+            )
+
+    async def replace_root(self, *, actor: str, reason: str) -> str:
+        """Begin to replace the roots that are signed under; return the root that succeeds them.
+
+        Everything that follows happens by itself, as soon as it may: see `rotation.roots`. Raises
+        Conflict when the upstream offers no other root, AuthorityUnavailable when it does not
+        answer.
+        """
+        intermediates, trust = self.intermediates, self.intermediates.trust
+        async with intermediates.lock:
+            now = intermediates.clock.now()
+            await trust.announce(await asyncio.to_thread(intermediates.upstream.roots, now))
+            successor = trust.successor()
+            if successor is None:
+                raise Conflict("the upstream offers no other root than the one that is replaced")
+            leaving = trust.in_bundle - {successor.root_sha256}
+            await trust.retire(leaving, actor=actor, reason=reason)
+            await trust.tick()
+            await intermediates.advance()
+            return successor.root_sha256
+
+    async def waive(
+        self, root_sha256: str, spiffe_id: str, pod: str, *, actor: str, reason: str
+    ) -> None:
+        """Let an announced root wait no more for one workload; raises NotFound or Conflict."""
+        trust = self.intermediates.trust
+        async with self.intermediates.lock:
+            await trust.waive(root_sha256, (spiffe_id, pod), actor=actor, reason=reason)
+            await trust.tick()
+            await self.intermediates.advance()
+
+    async def _get(self, authority_id: str) -> Row:
+        return await asyncio.to_thread(self.intermediates.standings.get, authority_id)

@@ -1,0 +1,246 @@
+"""The life of an intermediate authority: its stages, and what is to be done next.
+
+    prepared ----> published ----> active ----> retiring ----> retired
+        \\______________\\_____________\\_____________\\
+                                                     `--> tainted ----> revoked
+
+| stage | what it means | goes on when |
+|---|---|---|
+| prepared | signed by the upstream, checked, recorded | its root is in the bundle we push |
+| published | what verifies it is being sent to every proxy | all have it, and its time has come |
+| active | it signs; one a replica | its successor becomes active, in the same step |
+| retiring | signs no more; certificates under it are alive | the last of them has ended |
+| retired | nothing chains to it | never |
+| tainted | its key is believed stolen: its leaves are replaced | no certificate under it is alive |
+| revoked | as retired, and never to be trusted again | never |
+
+Rules
+- A successor is prepared when half of the active one's life has passed (drawn: 0.50 to 0.55) and
+  takes over between 0.60 and 0.70, so that an upstream may be away for weeks of a long life, and
+  leaves issued near the end still get their whole lifetime. It takes over by OVERDUE at the latest
+  even so, and never before every proxy has its root, unless nothing else could sign.
+- Draws are a function of the authority's id: the same after a restart, different for each replica.
+- What has ended is retired, whatever it was. An authority whose key this process no longer holds
+  (memory only, and restarted) signs no more.
+- An authority whose root is to be replaced does not wait for its time: its successor is prepared
+  at once and takes over as soon as every proxy has the successor's root.
+- A tainted authority never signs again, whoever asks.
+- `next_step` looks only at what it is given and returns one step; carrying that out and asking
+  again leads, from any state, to one where nothing is to be done. So a process that is killed
+  between two steps goes on where it was.
+
+Each replica steps its own authorities. Pure: no clock, no store.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final
+
+PREPARE: Final = (0.50, 0.55)
+ACTIVATE: Final = (0.60, 0.70)
+OVERDUE: Final = 5 / 6
+"""The part of its life after which an authority still active raises an alarm: one sixth is left."""
+
+
+class Stage(StrEnum):
+    """Where an authority stands; the values are stored."""
+
+    PREPARED = "prepared"
+    PUBLISHED = "published"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    TAINTED = "tainted"
+    REVOKED = "revoked"
+
+
+ENDED: Final = frozenset({Stage.RETIRED, Stage.REVOKED})
+ALLOWED: Final[Mapping[Stage, Set[Stage]]] = {
+    Stage.PREPARED: {Stage.PUBLISHED, Stage.RETIRED, Stage.TAINTED},
+    Stage.PUBLISHED: {Stage.ACTIVE, Stage.RETIRED, Stage.TAINTED},
+    Stage.ACTIVE: {Stage.RETIRING, Stage.RETIRED, Stage.TAINTED},
+    Stage.RETIRING: {Stage.RETIRED, Stage.TAINTED, Stage.PREPARED},
+    Stage.RETIRED: {Stage.TAINTED, Stage.PREPARED},
+    Stage.TAINTED: {Stage.REVOKED},
+    Stage.REVOKED: set(),
+}
+"""Where each stage may lead; everything else is refused, also when an operator asks.
+
+Back to prepared only where an operator brings back the files of an authority (upstream `disk`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One authority and its stage; `since` is when it came to it and `reason` why."""
+
+    authority_id: str
+    replica: str
+    stage: Stage
+    not_before: datetime
+    not_after: datetime
+    since: datetime
+    reason: str = ""
+
+    def lives(self, now: datetime) -> bool:
+        """Whether its certificate is valid."""
+        return self.not_before <= now < self.not_after
+
+    def at(self, part: float) -> datetime:
+        """Return when `part` of its life has passed."""
+        return self.not_before + (self.not_after - self.not_before) * part
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What `next_step` must know of the world besides the standings.
+
+    `held`: authorities whose key this process holds. `published`: those whose root is in the
+    bundle. `propagated`: those whose root every proxy is known to have. `live_until`: when the last
+    certificate under an authority ends, for those that issued any. `leaving`: those whose root is
+    to be replaced. `can_prepare`: whether the upstream can be asked for another now.
+    """
+
+    held: Set[str]
+    published: Set[str]
+    propagated: Set[str]
+    live_until: Mapping[str, datetime]
+    can_prepare: bool
+    leaving: Set[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Bring `authority_id` to `stage`; PREPARED without an id asks the upstream for a new one.
+
+    `retires` are those that the same transaction brings from active to retiring.
+    """
+
+    stage: Stage
+    reason: str
+    authority_id: str = ""
+    retires: tuple[str, ...] = ()
+
+
+def next_step(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step | None:
+    """Return what one replica is to do next with its `standings`, or None."""
+    for standing in standings:
+        step = _ending(standing, facts, now)
+        if step is not None:
+            return step
+    return _succession(standings, facts, now)
+
+
+def _ending(s: Standing, facts: Facts, now: datetime) -> Step | None:
+    """Return the step that ends, or leads to the end of, an authority that cannot go on."""
+    if s.stage in ENDED:
+        return None
+    if s.stage is Stage.TAINTED:
+        if _has_live(s, facts, now):
+            return None
+        return Step(Stage.REVOKED, "no certificate under it is alive", s.authority_id)
+    if now >= s.not_after:
+        return Step(Stage.RETIRED, "its certificate has ended", s.authority_id)
+    if s.stage is Stage.RETIRING:
+        if _has_live(s, facts, now):
+            return None
+        return Step(Stage.RETIRED, "no certificate under it is alive", s.authority_id)
+    if s.authority_id not in facts.held:
+        stage = Stage.RETIRING if s.stage is Stage.ACTIVE else Stage.RETIRED
+        return Step(stage, "its key was kept in memory only, and is gone", s.authority_id)
+    return None
+
+
+def _has_live(s: Standing, facts: Facts, now: datetime) -> bool:
+    until = facts.live_until.get(s.authority_id)
+    return until is not None and now < min(until, s.not_after)
+
+
+def _succession(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step | None:
+    """Return the step towards the authority that signs after the present one."""
+    active = _newest(standings, Stage.ACTIVE, now)
+    staying = [s for s in standings if s.authority_id not in facts.leaving]
+    published = _newest(staying, Stage.PUBLISHED, now)
+    prepared = _newest(staying, Stage.PREPARED, now)
+    if published is not None:
+        retires = tuple(s.authority_id for s in standings if s.stage is Stage.ACTIVE)
+        return _takeover(active, published, retires, facts, now)
+    if prepared is not None:
+        if prepared.authority_id in facts.published:
+            return Step(Stage.PUBLISHED, "its root is in the bundle", prepared.authority_id)
+        return None
+    if not facts.can_prepare:
+        return None
+    if active is None:
+        return Step(Stage.PREPARED, "no authority can sign")
+    if active.authority_id in facts.leaving:
+        return Step(Stage.PREPARED, "the active one's root is to be replaced")
+    if now >= prepare_at(active):
+        return Step(Stage.PREPARED, "half of the active one's life has passed")
+    return None
+
+
+def _takeover(
+    active: Standing | None,
+    successor: Standing,
+    retires: tuple[str, ...],
+    facts: Facts,
+    now: datetime,
+) -> Step | None:
+    if active is None:
+        return Step(Stage.ACTIVE, "no other authority can sign", successor.authority_id, retires)
+    is_time = now >= activate_at(active) or active.authority_id in facts.leaving
+    if successor.authority_id not in facts.propagated or not is_time:
+        return None
+    reason = "its time has come, and every proxy can verify it"
+    return Step(Stage.ACTIVE, reason, successor.authority_id, retires)
+
+
+def _newest(standings: Sequence[Standing], stage: Stage, now: datetime) -> Standing | None:
+    """Return the one of `stage` that lives longest, of those that are valid now."""
+    found = [s for s in standings if s.stage is stage and s.lives(now)]
+    return max(found, key=lambda s: (s.not_after, s.authority_id), default=None)
+
+
+def prepare_at(active: Standing) -> datetime:
+    """Return when the successor of `active` is to be prepared."""
+    return active.at(_draw(active.authority_id, "prepare", PREPARE))
+
+
+def activate_at(active: Standing) -> datetime:
+    """Return when the successor of `active` is to take over."""
+    return active.at(_draw(active.authority_id, "activate", ACTIVATE))
+
+
+def waits_for(standings: Sequence[Standing], facts: Facts, now: datetime) -> dict[str, str]:
+    """Return what each authority that has not ended waits for, by id: for people."""
+    active = _newest(standings, Stage.ACTIVE, now)
+    return {s.authority_id: _wait(s, active, facts) for s in standings if s.stage not in ENDED}
+
+
+def _wait(s: Standing, active: Standing | None, facts: Facts) -> str:
+    match s.stage:
+        case Stage.PREPARED:
+            return "its root to be in the bundle"
+        case Stage.PUBLISHED if s.authority_id not in facts.propagated:
+            return "every proxy to have its root"
+        case Stage.PUBLISHED:
+            return f"its turn at {_text(activate_at(active))}" if active else "nothing"
+        case Stage.ACTIVE if s.authority_id not in facts.held:
+            return "nothing: its key is with another process, or gone"
+        case Stage.ACTIVE:
+            return f"its successor, to be prepared at {_text(prepare_at(s))}"
+        case _:
+            until = facts.live_until.get(s.authority_id)
+            return f"the last certificate under it to end at {_text(until)}" if until else "nothing"
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
+
+
+def _draw(authority_id: str, purpose: str, within: tuple[float, float]) -> float:
+    drawn = int.from_bytes(sha256(f"{purpose} {authority_id}".encode()).digest()[:8], "big") / 2**64
+    return within[0] + (within[1] - within[0]) * drawn

@@ -1,0 +1,180 @@
+"""Keeping the bundle: new roots are announced, trusted once everybody has them, removed at the end.
+
+The bundle that proxies are sent is a function of the roots table (rotation/roots.py): `tick` reads
+it, pushes what it says, and takes the steps that are due, each recorded before it takes effect.
+"""
+
+import asyncio
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cryptography import x509
+
+from audit.entry import Entry, Json
+from ca.authority import Authorities
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import Conflict
+from meshca.logs import get_logger
+from rotation.propagation import Missing, Propagation, Workload
+from rotation.proxies import Proxies
+from rotation.roots import (
+    IN_BUNDLE,
+    Root,
+    RootChange,
+    Roots,
+    RootStage,
+    Waiver,
+    WaiverAdded,
+    unknown,
+)
+from rotation.stages import ENDED
+from rotation.standings import Row, Standings
+
+log = get_logger("rotation")
+
+
+@dataclass(slots=True, kw_only=True)
+class Trust:
+    """The roots of our trust domain, in step with the table."""
+
+    roots: Roots
+    standings: Standings
+    authorities: Authorities
+    proxies: Proxies
+    propagation: Propagation
+    writer: GroupWriter
+    clock: Clock
+    _known: list[Root] = field(default_factory=list)
+
+    async def load(self) -> None:
+        """Read the table and push what it says."""
+        self._known = await asyncio.to_thread(self.roots.all)
+        bundle = tuple(root.certificate for root in self._known if root.stage in IN_BUNDLE)
+        if bundle:
+            self.authorities.trust(bundle, sequence=int(self.clock.now().timestamp()))
+
+    async def announce(self, offered: Sequence[x509.Certificate]) -> None:
+        """Take in the roots of an upstream that are not known yet, and push them."""
+        now = self.clock.now()
+        fresh = unknown(offered, self._known, at=now)
+        if fresh:
+            entries = [_entry(new.root, new.root.stage, now, new.root.reason) for new in fresh]
+            await self.writer.submit(*fresh, *entries)
+        await self.load()
+
+    async def tick(self) -> None:
+        """Take every step that is due now."""
+        await self.load()
+        connected = self.proxies.connected() if self._has(RootStage.ANNOUNCED) else ()
+        self.propagation.observe(self.in_bundle, connected)
+        for root in self._known:
+            if root.stage is RootStage.ANNOUNCED and not await self.missing(root):
+                await self._change(root, RootStage.TRUSTED, "every workload has it")
+                self.propagation.forget(root.root_sha256)
+            elif root.stage is RootStage.RETIRING and not await self.chained(root):
+                await self._change(root, RootStage.REMOVED, "no live certificate chains to it")
+
+    async def missing(self, root: Root) -> list[Missing]:
+        """Return whom an announced root waits for; those who were waived are left out."""
+        holders = await asyncio.to_thread(
+            self.standings.holders, issued_before=root.since, now=self.clock.now()
+        )
+        waived = {(w.spiffe_id, w.pod) for w in root.waived}
+        found = self.propagation.missing(root.root_sha256, self.proxies.connected(), holders)
+        return [m for m in found if (m.spiffe_id, m.pod) not in waived]
+
+    async def chained(self, root: Root) -> list[Row]:
+        """Return the authorities under `root`, of every replica, that have not ended."""
+        rows = await asyncio.to_thread(self.standings.of)
+        return [
+            row
+            for row in rows
+            if row.root_sha256 == root.root_sha256 and row.standing.stage not in ENDED
+        ]
+
+    async def retire(self, names: Set[str], *, actor: str, reason: str) -> None:
+        """Let the trusted roots in `names` be replaced; those that are retiring already stay so."""
+        for root in self._known:
+            if root.root_sha256 in names and root.stage is RootStage.TRUSTED:
+                await self._change(root, RootStage.RETIRING, reason, actor=actor)
+
+    async def waive(self, root_sha256: str, workload: Workload, *, actor: str, reason: str) -> None:
+        """Let a root wait no more for one workload, which may lose its connections for it.
+
+        Raises NotFound when there is no such root, Conflict when it does not wait for that one.
+        """
+        root = await asyncio.to_thread(self.roots.get, root_sha256)
+        spiffe_id, pod = workload
+        if (spiffe_id, pod) in {(w.spiffe_id, w.pod) for w in root.waived}:
+            return
+        waits_for = await self.missing(root) if root.stage is RootStage.ANNOUNCED else []
+        if (spiffe_id, pod) not in {(m.spiffe_id, m.pod) for m in waits_for}:
+            raise Conflict(f"root {root_sha256} is {root.stage}: it does not wait for {spiffe_id}")
+        now = self.clock.now()
+        entry = _entry(root, root.stage, now, reason, actor=actor)
+        details: dict[str, Json] = {**entry.details, "waived": True}
+        await self.writer.submit(
+            WaiverAdded(root_sha256, Waiver(spiffe_id, pod, actor, reason, now)),
+            replace(entry, spiffe_id=spiffe_id, pod=pod, details=details),
+        )
+        await self.load()
+
+    def successor(self) -> Root | None:
+        """Return the newest root that is not to be replaced; None when it is the only one."""
+        staying = [r for r in self._known if r.stage in (RootStage.ANNOUNCED, RootStage.TRUSTED)]
+        newest = max(staying, key=lambda root: root.number, default=None)
+        return newest if len(self.in_bundle) > 1 else None
+
+    @property
+    def known(self) -> Sequence[Root]:
+        """Return every root there ever was."""
+        return self._known
+
+    @property
+    def in_bundle(self) -> frozenset[str]:
+        """Return the roots that proxies are told to trust."""
+        return frozenset(r.root_sha256 for r in self._known if r.stage in IN_BUNDLE)
+
+    @property
+    def signing(self) -> frozenset[str]:
+        """Return the roots that every proxy has: what is signed under them can be verified."""
+        stages = {RootStage.TRUSTED, RootStage.RETIRING}
+        return frozenset(r.root_sha256 for r in self._known if r.stage in stages)
+
+    @property
+    def retiring(self) -> frozenset[str]:
+        """Return the roots that are to be replaced."""
+        return frozenset(r.root_sha256 for r in self._known if r.stage is RootStage.RETIRING)
+
+    def _has(self, stage: RootStage) -> bool:
+        return any(root.stage is stage for root in self._known)
+
+    async def _change(
+        self, root: Root, stage: RootStage, reason: str, *, actor: str = "meshca"
+    ) -> None:
+        now = self.clock.now()
+        change = RootChange(root.root_sha256, root.stage, stage, now, reason)
+        await self.writer.submit(change, _entry(root, stage, now, reason, actor=actor))
+        log.info("root_changed", root=root.root_sha256, stage=stage.value, reason=reason)
+        await self.load()
+
+
+def _entry(
+    root: Root, stage: RootStage, now: datetime, reason: str, *, actor: str = "meshca"
+) -> Entry:
+    return Entry(
+        time=now,
+        kind="root_change",
+        outcome="done",
+        actor=actor,
+        serial=f"{root.certificate.serial_number:x}",
+        reason=reason,
+        details={
+            "root": root.root_sha256,
+            "stage": stage.value,
+            "subject": root.certificate.subject.rfc4514_string(),
+            "not_after": int(root.certificate.not_valid_after_utc.timestamp()),
+        },
+    )

@@ -1,0 +1,263 @@
+"""A root is announced, propagated, switched to, and the old one removed: measured at each gate."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ca.upstream import self_signed
+from meshca.errors import AuthorityUnavailable, Conflict
+from rotation.intermediates import Intermediates
+from rotation.operations import AuthorityOperations
+from rotation.root_progress import root_progress
+from rotation.roots import RootStage
+from rotation.stages import Stage
+from tests.fakes import FakeClock
+from tests.rotation.authorities import BUNDLE_NAME, Switch, development_upstream, make_intermediates
+from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
+from tests.sds.proxy import Proxy
+
+Story = Callable[[Intermediates], Awaitable[None]]
+WHO = {"actor": "uid:0", "reason": "a test"}
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Mesh:
+    """A mesh whose authorities nobody has loaded yet."""
+    return build_mesh(tmp_path, FakeClock())
+
+
+def intermediates_of(mesh: Mesh) -> Intermediates:
+    """Return a process's intermediates; a second call is a restart."""
+    return make_intermediates(
+        Switch(development_upstream(mesh.directory, TRUST_DOMAIN)),
+        engine=mesh.writer.engine,
+        authorities=mesh.authorities,
+        leaves=mesh.leaves,
+        writer=mesh.writer,
+        clock=mesh.clock,
+        metrics=mesh.metrics,
+        proxies=mesh.ledger,
+        bundle_version=lambda name: (
+            mesh.doors.shared.context(name).version if name == BUNDLE_NAME else None
+        ),
+    )
+
+
+def play(mesh: Mesh, story: Story) -> None:
+    """Run `story` with loaded intermediates."""
+
+    async def scene() -> None:
+        async with running(mesh):
+            intermediates = intermediates_of(mesh)
+            await intermediates.load()
+            await story(intermediates)
+
+    asyncio.run(scene())
+
+
+def add_root(mesh: Mesh) -> None:
+    """Give the upstream another root, which it signs under from now on."""
+    self_signed.add_root(mesh.directory, trust_domain=TRUST_DOMAIN, now=mesh.clock.now())
+
+
+async def later(mesh: Mesh, intermediates: Intermediates, seconds: float = 31) -> None:
+    """Let time pass, and the loop look."""
+    mesh.clock.advance(timedelta(seconds=seconds))
+    await intermediates.tick()
+
+
+def stages(intermediates: Intermediates) -> list[RootStage]:
+    """Return the stages of the roots, the oldest first."""
+    return [root.stage for root in intermediates.trust.known]
+
+
+def test_the_first_root_is_trusted_at_once(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        assert stages(intermediates) == [RootStage.TRUSTED]
+
+    play(mesh, story)
+
+
+def test_a_new_root_is_in_the_bundle_before_anything_is_signed_under_it(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _drain(proxy)
+            add_root(mesh)
+            await later(mesh, intermediates)
+            assert stages(intermediates) == [RootStage.TRUSTED, RootStage.ANNOUNCED]
+            assert len(mesh.authorities.bundle.roots) == 2
+            await AuthorityOperations(intermediates).replace_root(**WHO)
+            await later(mesh, intermediates)
+            active = mesh.authorities.active(mesh.clock.now())
+            assert active.root == intermediates.trust.known[0].certificate
+            progress = await root_progress(intermediates)
+            assert [m.why for m in progress.missing] == ["has not acknowledged the bundle"]
+
+    play(mesh, story)
+
+
+def test_a_root_is_replaced_when_everybody_has_it_and_removed_when_nothing_chains_to_it(
+    mesh: Mesh,
+) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+            add_root(mesh)
+            await AuthorityOperations(intermediates).replace_root(**WHO)
+            await _acknowledge(proxy)
+            await later(mesh, intermediates)
+            assert stages(intermediates) == [RootStage.RETIRING, RootStage.TRUSTED]
+            active = mesh.authorities.active(mesh.clock.now())
+            assert active.root == intermediates.trust.known[1].certificate
+            await _until(lambda: _issuers(mesh) == {active.authority_id})
+            assert len(mesh.authorities.bundle.roots) == 2
+            await later(mesh, intermediates, 3700)  # every leaf under the old root has ended
+            await later(mesh, intermediates)
+            assert stages(intermediates) == [RootStage.REMOVED, RootStage.TRUSTED]
+            assert list(mesh.authorities.bundle.roots) == [active.root]
+
+    play(mesh, story)
+
+
+def test_an_absent_workload_holds_the_gate_until_it_is_waived(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+        mesh.clock.advance(timedelta(minutes=2))  # past the backdating of the certificate
+        add_root(mesh)
+        operations = AuthorityOperations(intermediates)
+        successor = await operations.replace_root(**WHO)
+        progress = await root_progress(intermediates)
+        assert [(m.spiffe_id, m.pod, m.is_connected) for m in progress.missing] == [
+            ("spiffe://example.org/ns/shop/sa/web", "web-1", False)
+        ]
+        with pytest.raises(Conflict):
+            await operations.waive(successor, "spiffe://example.org/x", "", **WHO)
+        await operations.waive(successor, "spiffe://example.org/ns/shop/sa/web", "web-1", **WHO)
+        assert stages(intermediates) == [RootStage.RETIRING, RootStage.TRUSTED]
+
+    play(mesh, story)
+
+
+def test_an_absent_workload_holds_the_gate_no_longer_than_its_certificate(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+        mesh.clock.advance(timedelta(minutes=2))
+        add_root(mesh)
+        await AuthorityOperations(intermediates).replace_root(**WHO)
+        assert stages(intermediates)[1] is RootStage.ANNOUNCED
+        await later(mesh, intermediates, 3700)
+        assert stages(intermediates)[1] is RootStage.TRUSTED
+
+    play(mesh, story)
+
+
+def test_a_proxy_that_refuses_the_bundle_is_named_with_its_text(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+            add_root(mesh)
+            await AuthorityOperations(intermediates).replace_root(**WHO)
+            proxy.refuse(await proxy.receive(), "no room for two")
+            await _until(lambda: any(p.nacks for p in mesh.ledger.connected()))
+            await later(mesh, intermediates)
+            (missing,) = (await root_progress(intermediates)).missing
+            assert (missing.why, missing.nack) == ("refused the bundle", "no room for two")
+            assert stages(intermediates)[1] is RootStage.ANNOUNCED
+
+    play(mesh, story)
+
+
+def test_there_is_nothing_to_replace_a_single_root_by(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        with pytest.raises(Conflict, match="no other root"):
+            await AuthorityOperations(intermediates).replace_root(**WHO)
+
+    play(mesh, story)
+
+
+def test_a_restart_in_the_middle_goes_on_where_it_was(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        add_root(mesh)
+        await AuthorityOperations(intermediates).replace_root(**WHO)
+        restarted = intermediates_of(mesh)
+        await restarted.load()
+        await later(mesh, restarted)
+        active = mesh.authorities.active(mesh.clock.now())
+        assert active.root == restarted.trust.known[1].certificate
+
+    play(mesh, story)
+
+
+def test_a_tainted_authority_signs_no_more_and_its_leaves_are_replaced(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+            stolen = intermediates.signing()
+            operations = AuthorityOperations(intermediates)
+            await operations.taint(stolen, **WHO)
+            await operations.taint(stolen, **WHO)
+            assert intermediates.signing() not in ("", stolen)
+            await _until(lambda: _issuers(mesh) == {intermediates.signing()})
+            with pytest.raises(Conflict, match="live until"):
+                await operations.revoke(stolen, **WHO)
+            await later(mesh, intermediates, 3700)
+            row = intermediates.standings.get(stolen)
+            assert row.standing.stage is Stage.REVOKED
+
+    play(mesh, story)
+
+
+def test_files_of_a_tainted_authority_are_refused_at_start(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        provision = intermediates.upstream.provide(mesh.clock.now())
+        fixed = Switch(intermediates.upstream, can_renew=False)
+        fixed.provide = lambda now: provision  # type: ignore[method-assign]
+        other = make_intermediates(
+            fixed,
+            engine=mesh.writer.engine,
+            authorities=mesh.authorities,
+            leaves=mesh.leaves,
+            writer=mesh.writer,
+            clock=mesh.clock,
+            metrics=mesh.metrics,
+        )
+        await other.load()
+        name = provision.authority.authority_id
+        await AuthorityOperations(other).taint(name, **WHO)
+        with pytest.raises(AuthorityUnavailable, match="never signs again"):
+            await other.load()
+
+    play(mesh, story)
+
+
+def _issuers(mesh: Mesh) -> set[str]:
+    return {credential.svid.authority_id for credential in mesh.leaves.credentials()}
+
+
+async def _drain(proxy: Proxy) -> None:
+    while not await proxy.is_quiet():
+        await proxy.receive()
+
+
+async def _acknowledge(proxy: Proxy) -> None:
+    """Acknowledge everything that comes."""
+    while not await proxy.is_quiet():
+        proxy.acknowledge(await proxy.receive())
+    await asyncio.sleep(0)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
