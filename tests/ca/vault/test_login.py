@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
+import urllib3
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -21,6 +22,7 @@ from tests.builders import make_key, make_pki
 from tests.ca.vault.fake import TOKEN, Fault, fake_vault, pem_of
 from tests.ca.vault.world import Prepared, World, prepare, secret_file, token_settings
 from tests.identity.servers import http_server
+from tests.real_parts import wait_until
 
 ME = "auth/token/lookup-self"
 
@@ -235,6 +237,27 @@ def test_an_expired_token_is_replaced_without_being_shown(vault: Prepared, secre
 
     assert look(world, session)["accessor"] != first["accessor"]
     assert first["id"] not in repr(session)
+
+
+def test_a_token_that_expired_in_vault_is_replaced(vault: Prepared, secrets: Path) -> None:
+    short = vault.token(ttl="1s")
+    secret_file(secrets / "token", short)
+    world = World(token_settings(vault.server.address, secrets))
+    session = world.session()
+    first = look(world, session)
+    by_accessor = {"accessor": first["accessor"]}
+    pool = urllib3.PoolManager()
+    url = f"{vault.server.address}/v1/auth/token/lookup-accessor"
+    headers = {"X-Vault-Token": "root"}
+    wait_until(
+        lambda: pool.request("POST", url, json=by_accessor, headers=headers).status != 200,
+        within_seconds=20,
+        what="the token expires",
+    )
+    pool.clear()
+    secret_file(secrets / "token", vault.token())
+
+    assert look(world, session)["accessor"] != first["accessor"]
 
 
 def test_a_token_is_renewed_after_two_thirds_of_its_life(vault: Prepared, secrets: Path) -> None:

@@ -181,6 +181,26 @@ def test_while_vault_is_sealed_roots_are_not_known_and_the_list_is_kept(
     assert upstream.provide(world.now()).authority.chain
 
 
+def provide_often(world: World) -> None:
+    """Ask for several intermediates at once."""
+    for _ in range(3):
+        world.upstream().provide(world.now())
+
+
+def test_a_limit_that_stays_ends_within_its_time(world: World, mounted: Prepared) -> None:
+    quota = f"sys/quotas/rate-limit/{OWN}"
+    mounted.server.call("POST", quota, {"path": OWN, "rate": 0.001, "interval": "1h"})
+    try:
+        with pytest.raises(VaultFault) as caught:
+            provide_often(world)
+    finally:
+        mounted.server.call("DELETE", quota)
+
+    assert caught.value.condition == "rate_limited"
+    assert world.waited
+    assert world.upstream().provide(world.now()).authority.chain
+
+
 @pytest.fixture
 def fake() -> Iterator[FakeVault]:
     """A fake Vault."""
