@@ -6,7 +6,7 @@ is the bundle endpoint: the same document over TLS, and nothing else (SPIFFE Fed
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from admin import errors
-from ca.authority import Authorities
+from ca.authority import Authorities, Authority
 from ca.bundle import REFRESH_HINT_SECONDS, TrustBundle
 from ca.crl import empty_crl
 from meshca.clock import Clock
@@ -27,25 +27,33 @@ _CACHE = {"Cache-Control": f"public, max-age={REFRESH_HINT_SECONDS}"}
 
 @dataclass(slots=True)
 class RevocationLists:
-    """The active authority's CRL, signed once an hour however often it is asked for."""
+    """The CRLs of the authorities whose keys are here, signed once an hour however often asked."""
 
     authorities: Authorities
     clock: Clock
-    _authority_id: str = ""
-    _made_at: datetime | None = None
-    _der: bytes = b""
+    _made: dict[str, tuple[datetime, bytes]] = field(default_factory=dict)
 
     def get(self, authority_id: str) -> bytes:
-        """Return the DER CRL; raises NotFound for an authority that does not sign now."""
+        """Return the DER CRL.
+
+        Raises NotFound for an authority that is not known here, AuthorityUnavailable before any is.
+        """
         now = self.clock.now()
-        authority = self.authorities.active(now)
-        if authority_id != authority.authority_id:
-            raise NotFound("no such authority")
-        fresh = self._made_at is not None and timedelta(0) <= now - self._made_at < RESIGN_EVERY
-        if self._authority_id != authority_id or not fresh:
-            self._der = empty_crl(authority, now=now)
-            self._authority_id, self._made_at = authority_id, now
-        return self._der
+        authority = _find(self.authorities, authority_id, now)
+        made_at, made = self._made.get(authority_id, (None, b""))
+        if made_at is None or not timedelta(0) <= now - made_at < RESIGN_EVERY:
+            made = empty_crl(authority, now=now)
+            self._made[authority_id] = now, made
+        return made
+
+
+def _find(authorities: Authorities, authority_id: str, now: datetime) -> Authority:
+    """Return an authority that signs, or has signed, here."""
+    try:
+        return authorities.find(authority_id)
+    except NotFound:
+        authorities.active(now)
+        raise
 
 
 def create_public_app(
@@ -67,9 +75,7 @@ def create_public_app(
 
     @app.get("/ca/{authority_id}.der")
     async def issuer(authority_id: str) -> Response:
-        authority = authorities.active(clock.now())
-        if authority_id != authority.authority_id:
-            raise NotFound("no such authority")
+        authority = _find(authorities, authority_id, clock.now())
         der = authority.certificate.public_bytes(Encoding.DER)
         return Response(der, media_type="application/pkix-cert", headers=_CACHE)
 

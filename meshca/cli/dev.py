@@ -1,4 +1,4 @@
-"""`meshca dev token`: tokens of the development cluster that `meshca init` made."""
+"""`meshca dev`: tokens of the development cluster, and another development root."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from meshca.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="For development: stand-ins of what a cluster does.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `token` a subcommand although it is the only one."""
 
 
 @app.command()
@@ -78,3 +73,35 @@ def _development_cluster(settings: "Settings") -> "tuple[UnsafeDevelopmentCluste
         "no cluster of this configuration is a development cluster",
         hint="one is made by: meshca init DIR --trust-domain TD",
     )
+
+
+@app.command()
+def root(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Make another development root for upstream `self_signed`, and print its SHA-256.
+
+    The old one stays beside it. The server announces the new one to every proxy within half a
+    minute; `meshca ca rotate-root` then moves the mesh to it.
+
+    Example: meshca dev root --config d/meshca.yaml
+    """
+    from cryptography.hazmat.primitives import hashes
+
+    from ca.upstream import self_signed
+    from meshca.clock import SystemClock
+    from meshca.settings import SelfSigned
+
+    settings = load_settings(config)
+    if not isinstance(settings.upstream, SelfSigned):
+        raise CommandFailed(
+            f"upstream.kind is {settings.upstream.kind}: its roots are made elsewhere"
+        )
+    try:
+        made = self_signed.add_root(
+            settings.data_dir, trust_domain=settings.trust_domain, now=SystemClock().now()
+        )
+    except OSError as error:
+        raise CommandFailed(
+            f"no development root in {settings.data_dir}: {error.strerror}",
+            hint="meshca init makes one",
+        ) from error
+    typer.echo(made.fingerprint(hashes.SHA256()).hex())
