@@ -29,6 +29,7 @@ from meshca.errors import AuthorityUnavailable, MeshcaError, StoreUnavailable
 from meshca.logs import get_logger
 
 RETRY_SECONDS: Final = 5.0
+ATTEMPTS: Final = 5
 _LOCK: Final = 0x6D657368_62646C  # "meshbdl": any constant, the same in every process
 
 bundle_versions = sa.Table(
@@ -133,12 +134,13 @@ class BundleJournal:
         sequence, known = await asyncio.to_thread(latest_version, self.engine)
         if digest == known:
             return sequence
-        await self.writer.submit(NewBundle(bundle.sequence, digest, self.clock.now()))
-        sequence, known = await asyncio.to_thread(latest_version, self.engine)
-        if digest != known:  # another replica has moved on meanwhile: it is asked again soon
-            raise StoreUnavailable("another replica has published another bundle just now")
-        log.info("bundle_changed", sequence=sequence, roots=len(bundle.roots))
-        return sequence
+        for _ in range(ATTEMPTS):
+            await self.writer.submit(NewBundle(bundle.sequence, digest, self.clock.now()))
+            sequence, known = await asyncio.to_thread(latest_version, self.engine)
+            if digest == known:  # else another replica has published another one in between
+                log.info("bundle_changed", sequence=sequence, roots=len(bundle.roots))
+                return sequence
+        raise StoreUnavailable("another replica publishes another bundle again and again")
 
     async def run(self) -> None:
         """Number every change until cancelled."""

@@ -36,6 +36,11 @@ class Proxy(RunningEnvoy):
         self.replace_token(server.token(name) if token is None else token)
         self.write_bootstrap(app_port, calls, options)
 
+    @property
+    def spiffe_id(self) -> str:
+        """Return its identity."""
+        return spiffe_id(self.name, self.server.trust_domain)
+
     def write_bootstrap(
         self, app_port: int | None, calls: Sequence["Proxy"], options: Sequence[str]
     ) -> None:
@@ -50,7 +55,7 @@ class Proxy(RunningEnvoy):
             given += ["--inbound", f"127.0.0.1:{self.inbound}", "--app", f"127.0.0.1:{app_port}"]
         for called in calls:
             port = self.outbound[called.name]
-            given += ["--outbound", f"{port}=127.0.0.1:{called.inbound}={spiffe_id(called.name)}"]
+            given += ["--outbound", f"{port}=127.0.0.1:{called.inbound}={called.spiffe_id}"]
         self.server.meshca("envoy", "bootstrap", *given)
 
     def replace_token(self, token: str) -> None:

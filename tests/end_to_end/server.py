@@ -19,9 +19,9 @@ NAMESPACE = "shop"
 MESHCA = Path(sys.executable).with_name("meshca")
 
 
-def spiffe_id(service_account: str) -> str:
+def spiffe_id(service_account: str, trust_domain: str = TRUST_DOMAIN) -> str:
     """Return the ID of a service account of the development cluster."""
-    return f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/{service_account}"
+    return f"spiffe://{trust_domain}/ns/{NAMESPACE}/sa/{service_account}"
 
 
 def allow(caller: str, called: str, **operation: list[str]) -> dict[str, Any]:
@@ -43,10 +43,19 @@ def allow(caller: str, called: str, **operation: list[str]) -> dict[str, Any]:
 
 
 class RunningServer:
-    """One server under `directory`; `lifetimes` go into its configuration."""
+    """One server under `directory`; `settings` and `lifetimes` go into its configuration."""
 
-    def __init__(self, directory: Path, **lifetimes: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        trust_domain: str = TRUST_DOMAIN,
+        settings: Mapping[str, Any] | None = None,
+        **lifetimes: str,
+    ) -> None:
         self.directory = directory
+        self.trust_domain = trust_domain
+        self.settings = settings or {}
         self.config = directory / "server" / "meshca.yaml"
         self.roots = directory / "server" / "pki" / "root.pem"
         self.log = directory / "server.log"
@@ -56,13 +65,15 @@ class RunningServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.meshca("init", str(self.config.parent), "--trust-domain", TRUST_DOMAIN)
+        self.directory.mkdir(exist_ok=True)
+        self.meshca("init", str(self.config.parent), "--trust-domain", self.trust_domain)
         config = yaml.safe_load(self.config.read_text())
         config["listen"] = {
             "mesh": f"127.0.0.1:{self.port}",
             "metrics": f"127.0.0.1:{self.metrics_port}",
         }
         config["lifetimes"].update(self.lifetimes)
+        config.update(self.settings)
         self.config.write_text(yaml.safe_dump(config, sort_keys=False))
         self.start()
         return self
