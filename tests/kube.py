@@ -35,8 +35,10 @@ class KubeApiServer:
 
     issuer = ISSUER
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, flags: Sequence[str] = ()) -> None:
+        """Prepare a server; `flags` are given to kube-apiserver beside our own."""
         self.directory = directory
+        self._flags = tuple(flags)
         self.kubeconfig = directory / "kubeconfig.yaml"
         self._port = 0
         self._etcd: subprocess.Popen[bytes] | None = None
@@ -172,6 +174,7 @@ class KubeApiServer:
             f"--service-account-signing-key-file={self._token_keys[0]}",
             *(f"--service-account-key-file={key}" for key in self._token_keys),
             "--profiling=false",
+            *self._flags,
         ]
 
     def _start_etcd(self) -> None:

@@ -1,7 +1,6 @@
 """The metrics door and the public door."""
 
 import asyncio
-from pathlib import Path
 
 import httpx
 from cryptography import x509
@@ -11,8 +10,15 @@ from admin.health import create_health_app
 from admin.public import create_public_app
 from ca.authority import Authorities
 from meshca.metrics import Metrics
-from tests.admin.world import TRUST_DOMAIN, authorities
+from tests.builders import TRUST_DOMAIN, make_authority
 from tests.fakes import FakeClock
+
+
+def authorities() -> Authorities:
+    """Return an authority that signs."""
+    held, authority = Authorities(TRUST_DOMAIN), make_authority()
+    held.activate(authority, (authority.root,))
+    return held
 
 
 def get(app: ASGIApp, path: str) -> httpx.Response:
@@ -55,10 +61,10 @@ def test_the_metrics_door_has_nothing_else() -> None:
         assert get(health(), path).status_code == 404
 
 
-def test_the_public_door_has_the_bundle_and_the_issuer(tmp_path: Path) -> None:
+def test_the_public_door_has_the_bundle_and_the_issuer() -> None:
     clock = FakeClock()
-    held = authorities(tmp_path, clock)
-    app = create_public_app(held, clock)
+    held = authorities()
+    app = create_public_app(held, lambda: held.bundle, clock)
     assert get(app, "/bundle.pem").content == held.bundle.pem()
     document = get(app, "/bundle.json")
     assert document.headers["content-type"] == "application/json"
@@ -69,13 +75,15 @@ def test_the_public_door_has_the_bundle_and_the_issuer(tmp_path: Path) -> None:
     assert x509.load_der_x509_certificate(issuer.content) == authority.certificate
 
 
-def test_the_public_door_has_nothing_else(tmp_path: Path) -> None:
+def test_the_public_door_has_nothing_else() -> None:
     clock = FakeClock()
-    app = create_public_app(authorities(tmp_path, clock), clock)
+    held = authorities()
+    app = create_public_app(held, lambda: held.bundle, clock)
     for path in ("/", "/ca/00.der", "/ca/../bundle", "/v1/status", "/metrics", "/docs"):
         assert get(app, path).status_code == 404
 
 
 def test_without_an_authority_the_public_door_asks_to_come_back() -> None:
-    app = create_public_app(Authorities(TRUST_DOMAIN), FakeClock())
+    held = Authorities(TRUST_DOMAIN)
+    app = create_public_app(held, lambda: held.bundle, FakeClock())
     assert get(app, "/bundle.pem").status_code == 503

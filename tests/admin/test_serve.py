@@ -54,7 +54,7 @@ def test_tcp_is_served_and_no_signal_is_taken(run: object) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     async def story() -> tuple[int, object]:
-        async with serve_tcp(hello, "127.0.0.1:0", key="metrics") as address:
+        async with serve_tcp(hello, "127.0.0.1:0", key="listen.metrics") as address:
             handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
             assert handlers[1] is before[1]
             async with httpx.AsyncClient() as client:
@@ -66,7 +66,7 @@ def test_tcp_is_served_and_no_signal_is_taken(run: object) -> None:
 
 def test_a_request_over_tcp_has_no_peer() -> None:
     async def story() -> int:
-        door = serve_tcp(whoami, "127.0.0.1:0", key="metrics")
+        door = serve_tcp(whoami, "127.0.0.1:0", key="listen.metrics")
         async with door as address, httpx.AsyncClient() as client:
             return (await client.get(f"http://{address}/")).status_code
 
@@ -78,17 +78,17 @@ def test_a_port_in_use_names_the_key_and_the_address() -> None:
     with socket.create_server(("127.0.0.1", port)):
         expected = rf"^listen\.public: 127\.0\.0\.1:{port}: the address is in use"
         with pytest.raises(CannotListen, match=expected):
-            bind_tcp(f"127.0.0.1:{port}", key="public")
+            bind_tcp(f"127.0.0.1:{port}", key="listen.public")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1:0", "no-such-host.invalid:80"])
 def test_an_address_that_is_not_ours_names_the_key(address: str) -> None:
     with pytest.raises(CannotListen, match=rf"listen\.public: {address}: "):
-        bind_tcp(address, key="public")
+        bind_tcp(address, key="listen.public")
 
 
 def test_ipv6_is_an_address() -> None:
-    with bind_tcp("[::1]:0", key="public") as bound:
+    with bind_tcp("[::1]:0", key="listen.public") as bound:
         assert bound.family == socket.AF_INET6
 
 

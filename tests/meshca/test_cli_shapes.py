@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from admin.views import proxy_json
 from tests.admin.world import proxy
+from tests.builders import make_pki
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.fakes import FakeClock
 from tests.meshca.cli import meshca
@@ -64,6 +66,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca status": (),
     "meshca svid list": (),
     "meshca svid renew": ("spiffe://example.org/meshca/server",),
+    "meshca federation add": (
+        *("partner.test", "--endpoint", "https://127.0.0.1:1/", "--reason", "test"),
+        *("--bundle", "BUNDLE"),
+    ),
     "meshca audit query": (),
     "meshca audit verify": (),
     "meshca authz apply": ("POLICIES", "--reason", "test"),
@@ -86,7 +92,9 @@ def test_the_json_has_the_documented_keys(
     plan = tmp_path / "plan.yaml"
     plan.write_text(NOW_ROOT)
     files = {"POLICIES": policies, "PLAN": plan, "KEY": tmp_path / "key", "CSR": tmp_path / "csr"}
-    values: dict[str, object] = {**files}
+    values: dict[str, object] = {**files, "BUNDLE": tmp_path / "bundle.pem"}
+    partner = make_pki(trust_domain="partner.test").root
+    (tmp_path / "bundle.pem").write_bytes(partner.public_bytes(Encoding.PEM))
     if "PASSPHRASE" in COMMANDS[command]:
         values["PASSPHRASE"] = pipe(PASSPHRASE)
     given = [str(values.get(argument, argument)) for argument in COMMANDS[command]]
