@@ -145,13 +145,17 @@ class Intermediates:
         now = self.clock.now()
         stages = {row.standing.authority_id: row.standing.stage for row in rows}
         name = step.authority_id
-        moves = [(name, stages.get(name, Stage.PUBLISHED), step.stage)]
-        moves += [(old, Stage.ACTIVE, Stage.RETIRING) for old in step.retires if old != name]
-        changes = [StageChange(n, before, after, now, step.reason) for n, before, after in moves]
-        entries = [_entry(n, after, step.reason, now, actor) for n, _, after in moves]
+        moves = [(name, stages[name], step.stage, step.reason)]
+        moves += [
+            (old, Stage.ACTIVE, Stage.RETIRING, f"succeeded by {name}")
+            for old in step.retires
+            if old != name
+        ]
+        changes = [StageChange(n, before, after, now, why) for n, before, after, why in moves]
+        entries = [_entry(n, after, why, now, actor) for n, _, after, why in moves]
         await self.writer.submit(*changes, *entries)
-        for n, _, after in moves:
-            log.info("authority_stage", authority=n, stage=after.value, reason=step.reason)
+        for n, _, after, why in moves:
+            log.info("authority_stage", authority=n, stage=after.value, reason=why)
 
     async def prepare(self, reason: str, *, actor: str = ITSELF) -> str:
         """Ask the upstream for an authority and record it; return its id."""

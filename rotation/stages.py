@@ -191,10 +191,12 @@ def _takeover(
 ) -> Step | None:
     if active is None:
         return Step(Stage.ACTIVE, "no other authority can sign", successor.authority_id, retires)
-    is_time = now >= activate_at(active) or active.authority_id in facts.leaving
+    is_leaving = active.authority_id in facts.leaving
+    is_time = is_leaving or now >= activate_at(active)
     if successor.authority_id not in facts.propagated or not is_time:
         return None
-    reason = "its time has come, and every proxy can verify it"
+    why = "the other's root is replaced" if is_leaving else "its time has come"
+    reason = f"{why}, and every proxy can verify it"
     return Step(Stage.ACTIVE, reason, successor.authority_id, retires)
 
 
