@@ -189,3 +189,38 @@ def test_the_root_of_another_domain_cannot_speak_for_ours(
         assert call_as(orders, leaf(root, uri=spiffe_id("frontend", "third.test"))) is None
         assert call_as(orders, leaf(stolen(ours), uri=spiffe_id("frontend", THEIRS))) is None
         assert call_as(orders, leaf(stolen(ours), uri=spiffe_id("frontend", OURS))) == 200
+
+
+def test_a_domain_without_roots_is_trusted_for_nothing_by_envoy(
+    tmp_path: Path, app: EchoApp
+) -> None:
+    """A proxy that asks for the other domain's roots by name starts, and trusts nobody by it."""
+    partner = pki_now(THEIRS, number=5)
+    seed = tmp_path / "seed.pem"
+    seed.write_bytes(partner.root.public_bytes(Encoding.PEM))
+    add = ("federation", "add", THEIRS, "--endpoint", "https://127.0.0.1:1/", "--reason", "test")
+    theirs = leaf(partner, uri=spiffe_id("frontend", THEIRS))
+    envoy()
+    with running(tmp_path / "ours", OURS) as ours:
+        policy = allow("frontend", "orders")
+        policy["spec"]["rules"][0]["from"][0]["source"]["principals"] = ["*"]
+        ours.apply(policy)
+        ours.meshca(*add)
+        orders = Proxy(ours, "orders", app_port=app.port, options=["--federate", THEIRS])
+        orders.path.write_text(orders.path.read_text().replace('"ALL"', f'"spiffe://{THEIRS}"'))
+        with orders:
+            orders.wait_ready()
+            forged = leaf(stolen(ours), uri=spiffe_id("frontend", OURS))
+            assert [call_as(orders, pair) for pair in (theirs, forged)] == [None, None]
+
+            ours.meshca(*add, "--replace", "--bundle", str(seed))
+            wait_until(
+                lambda: call_as(orders, theirs) == 200, within_seconds=10, what="theirs is let in"
+            )
+            assert call_as(orders, forged) is None
+
+            ours.meshca("federation", "remove", THEIRS, "--reason", "test")
+            wait_until(
+                lambda: call_as(orders, theirs) is None, within_seconds=10, what="theirs is refused"
+            )
+            assert call_as(orders, forged) is None
