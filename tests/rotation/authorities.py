@@ -13,6 +13,7 @@ from ca.at_rest import KeyAtRest
 from ca.authority import Authorities
 from ca.upstream import self_signed
 from ca.upstream.provision import Provision, Upstream
+from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import AuthorityUnavailable
 from meshca.metrics import Metrics
@@ -25,7 +26,6 @@ from rotation.proxies import Proxies, ProxyState
 from rotation.roots import Roots
 from rotation.standings import Standings
 from rotation.trust import Trust
-from tests.fakes import FakeClock
 
 BUNDLE_NAME: Final = "ROOTCA"
 
@@ -79,7 +79,7 @@ def make_intermediates(
     authorities: Authorities,
     leaves: Leaves,
     writer: GroupWriter,
-    clock: FakeClock,
+    clock: Clock,
     metrics: Metrics,
     proxies: Proxies | None = None,
     at_rest: KeyAtRest | None = None,
