@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from meshca.durations import format_duration
-from meshca.settings_vault import Vault, VaultTransit
+from meshca.settings_vault import KeysUnderTransit, Vault, VaultTransit
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 from meshca.strict import Duration, File, Strict, read_mapping, validate
 
@@ -111,7 +111,7 @@ class KeysUnderKey(Strict):
     key_file: File
 
 
-KeysAtRest = KeysInMemory | KeysUnderPassphrase | KeysUnderKey
+KeysAtRest = KeysInMemory | KeysUnderPassphrase | KeysUnderKey | KeysUnderTransit
 
 
 class Lifetimes(Strict):

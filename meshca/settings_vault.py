@@ -1,4 +1,4 @@
-"""Configuration of the upstreams `vault` and `vault_transit`: where Vault is, who we are to it."""
+"""Configuration of what stands on Vault: where it is, who we are to it, what we ask of it."""
 
 import re
 from typing import Annotated, Literal
@@ -65,25 +65,38 @@ class VaultJwt(Strict):
 VaultAuth = VaultToken | VaultAppRole | VaultKubernetes | VaultJwt
 
 
-class Vault(Strict):
+class VaultServer(Strict):
+    """Where Vault is, and how we log in there."""
+
+    address: Annotated[str, AfterValidator(_vault_address)]
+    ca_file: File | None = None
+    namespace: MountPath | None = None
+    auth: Annotated[VaultAuth, Field(discriminator="method")]
+
+
+class Vault(VaultServer):
     """A PKI mount of HashiCorp Vault or OpenBao signs our intermediate; its key is made here.
 
     `ttl` is how long the intermediate lives; by default `lifetimes.intermediate`.
     """
 
     kind: Literal["vault"]
-    address: Annotated[str, AfterValidator(_vault_address)]
-    ca_file: File | None = None
-    namespace: MountPath | None = None
     mount: MountPath = "pki"
     issuer: VaultName = "default"
     ttl: Duration | None = None
-    auth: Annotated[VaultAuth, Field(discriminator="method")]
 
 
 class VaultTransit(Vault):
     """The same, but the intermediate's key is made in a Transit mount and never leaves Vault."""
 
     kind: Literal["vault_transit"]  # type: ignore[assignment]  # one model, two discriminators
+    transit_mount: MountPath = "transit"
+    key_name: VaultName
+
+
+class KeysUnderTransit(VaultServer):
+    """Keys of authorities are stored under a Transit key, which never leaves Vault."""
+
+    kind: Literal["vault_transit"]
     transit_mount: MountPath = "transit"
     key_name: VaultName

@@ -18,7 +18,7 @@ from authz.load import load_policies
 from authz.sources import PolicyLoader, PolicyOptions
 from authz.state import PolicyState
 from authz.store import AppliedSet, AppliedSetSink
-from ca.at_rest import key_at_rest
+from ca.at_rest import KeyAtRest, key_at_rest
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
 from ca.federation.endpoint import BundleEndpoints
@@ -31,7 +31,7 @@ from ca.publication.publisher import Publisher, build_publisher
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream import disk, self_signed, token
 from ca.upstream.provision import Upstream
-from ca.upstream.vault.build import build_vault
+from ca.upstream.vault.build import build_at_rest, build_vault
 from identity.caller import Caller, Evidence
 from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.clock import Clock
@@ -40,7 +40,7 @@ from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.settings import Disk, Settings
-from meshca.settings_vault import Vault
+from meshca.settings_vault import KeysUnderTransit, Vault
 from meshca.spiffe_id import SpiffeId
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
@@ -236,7 +236,7 @@ def _intermediates(
         standings=standings,
         leaves=leaves,
         custody=Custody(
-            authorities=authorities, clock=clock, at_rest=key_at_rest(settings.key_at_rest)
+            authorities=authorities, clock=clock, at_rest=_key_at_rest(settings, clock, metrics)
         ),
         watch=AuthorityWatch(
             authorities=authorities,
@@ -318,6 +318,13 @@ def _profile(settings: Settings) -> Profile:
         backdate=settings.lifetimes.backdate,
         public_url=settings.public_url,
     )
+
+
+def _key_at_rest(settings: Settings, clock: Clock, metrics: Metrics) -> KeyAtRest | None:
+    chosen = settings.key_at_rest
+    if isinstance(chosen, KeysUnderTransit):
+        return build_at_rest(chosen, clock=clock, metrics=metrics)
+    return key_at_rest(chosen)
 
 
 def _upstream(settings: Settings, clock: Clock, metrics: Metrics) -> Upstream:

@@ -18,7 +18,8 @@
 #   NAMESPACE, SERVICE_ACCOUNT   whose tokens kubernetes and jwt accept      (meshca, meshca)
 #   AUDIENCE        audience of those tokens                                 (vault)
 #   KEY_NAME        for vault_transit: the key, one for each replica         (none)
-#   TRANSIT_MOUNT   its mount                                                (transit)
+#   AT_REST_KEY     for key_at_rest: the key that wraps ours                 (none)
+#   TRANSIT_MOUNT   mount of both                                            (transit)
 set -euo pipefail
 
 : "${TRUST_DOMAIN:?set TRUST_DOMAIN, like example.org}"
@@ -32,6 +33,7 @@ NAMESPACE=${NAMESPACE:-meshca}
 SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-meshca}
 AUDIENCE=${AUDIENCE:-vault}
 KEY_NAME=${KEY_NAME:-}
+AT_REST_KEY=${AT_REST_KEY:-}
 TRANSIT_MOUNT=${TRANSIT_MOUNT:-transit}
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -65,11 +67,11 @@ pki() {
     default_follows_latest_issuer=false >&2
 }
 
-transit() {
+transit() { # NAME TYPE
   mounted secrets "$TRANSIT_MOUNT" || "$cli" secrets enable -path="$TRANSIT_MOUNT" transit >&2
-  "$cli" read "$TRANSIT_MOUNT/keys/$KEY_NAME" >/dev/null 2>&1 && return
-  say "making key $KEY_NAME in $TRANSIT_MOUNT"
-  "$cli" write "$TRANSIT_MOUNT/keys/$KEY_NAME" type=ecdsa-p256 >/dev/null
+  "$cli" read "$TRANSIT_MOUNT/keys/$1" >/dev/null 2>&1 && return
+  say "making key $1 in $TRANSIT_MOUNT"
+  "$cli" write "$TRANSIT_MOUNT/keys/$1" type="$2" >/dev/null
 }
 
 policy() {
@@ -77,8 +79,10 @@ policy() {
   [ "$ISSUER" = default ] || sign_path="$PKI_MOUNT/issuer/$ISSUER/sign-intermediate"
   local templates=("$here/pki.hcl.tmpl")
   [ -z "$KEY_NAME" ] || templates+=("$here/transit.hcl.tmpl")
+  [ -z "$AT_REST_KEY" ] || templates+=("$here/at-rest.hcl.tmpl")
   sed -e "s|@SIGN_PATH@|$sign_path|g" -e "s|@TRUST_DOMAIN@|$TRUST_DOMAIN|g" -e "s|@TTL@|$TTL|g" \
-    -e "s|@TRANSIT_MOUNT@|$TRANSIT_MOUNT|g" -e "s|@KEY_NAME@|$KEY_NAME|g" "${templates[@]}" |
+    -e "s|@TRANSIT_MOUNT@|$TRANSIT_MOUNT|g" -e "s|@KEY_NAME@|$KEY_NAME|g" \
+    -e "s|@AT_REST_KEY@|$AT_REST_KEY|g" "${templates[@]}" |
     "$cli" policy write "$ROLE" - >&2
 }
 
@@ -122,7 +126,8 @@ case "$AUTH" in
 esac
 
 pki
-[ -z "$KEY_NAME" ] || transit
+[ -z "$KEY_NAME" ] || transit "$KEY_NAME" ecdsa-p256
+[ -z "$AT_REST_KEY" ] || transit "$AT_REST_KEY" aes256-gcm96
 policy
 echo "upstream:"
 if [ -z "$KEY_NAME" ]; then

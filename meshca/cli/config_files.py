@@ -8,7 +8,7 @@ from pathlib import Path
 
 from meshca.errors import InvalidDocument, Problem
 from meshca.settings import Disk, SelfSigned, Settings
-from meshca.settings_vault import Vault
+from meshca.settings_vault import KeysUnderTransit, Vault, VaultServer
 
 
 def problems(settings: Settings, source: str) -> list[Problem]:
@@ -26,12 +26,22 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name in ("passphrase_file", "key_file"):
         if (path := getattr(settings.key_at_rest, name, None)) is not None:
             yield f"key_at_rest.{name}", path
+    if isinstance(settings.key_at_rest, KeysUnderTransit):
+        yield from _vault_files("key_at_rest", settings.key_at_rest)
     for index, cluster in enumerate(settings.clusters):
         keys = cluster.keys
         if keys is not None and keys.file is not None:
             yield f"clusters[{index}].keys.file", keys.file
         if keys is not None and keys.ca_file is not None:
             yield f"clusters[{index}].keys.ca_file", keys.ca_file
+
+
+def _vault_files(key: str, server: VaultServer) -> Iterator[tuple[str, Path]]:
+    if server.ca_file is not None:
+        yield f"{key}.ca_file", server.ca_file
+    for name in ("token_file", "secret_id_file"):
+        if (path := getattr(server.auth, name, None)) is not None:
+            yield f"{key}.auth.{name}", path
 
 
 def _upstream_files(upstream: SelfSigned | Disk | Vault) -> Iterator[tuple[str, Path]]:
@@ -43,11 +53,7 @@ def _upstream_files(upstream: SelfSigned | Disk | Vault) -> Iterator[tuple[str, 
             yield "upstream.pkcs11.module", upstream.pkcs11.module
             yield "upstream.pkcs11.pin_file", upstream.pkcs11.pin_file
     if isinstance(upstream, Vault):
-        if upstream.ca_file is not None:
-            yield "upstream.ca_file", upstream.ca_file
-        for name in ("token_file", "secret_id_file"):
-            if (path := getattr(upstream.auth, name, None)) is not None:
-                yield f"upstream.auth.{name}", path
+        yield from _vault_files("upstream", upstream)
 
 
 def _is_readable(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
+from ca.at_rest import KeyAtRest
 from ca.upstream.provision import Upstream
+from ca.upstream.vault.at_rest import TransitAtRest
 from ca.upstream.vault.client import connect
 from ca.upstream.vault.login import AppRole, Login, ServiceAccount, TokenFile
 from ca.upstream.vault.mount import MountView
@@ -13,7 +15,15 @@ from ca.upstream.vault.transit_upstream import VaultTransitUpstream
 from ca.upstream.vault.upstream import VaultPki, VaultUpstream
 from meshca.clock import Clock
 from meshca.metrics import Metrics
-from meshca.settings_vault import Vault, VaultAppRole, VaultAuth, VaultToken, VaultTransit
+from meshca.settings_vault import (
+    KeysUnderTransit,
+    Vault,
+    VaultAppRole,
+    VaultAuth,
+    VaultServer,
+    VaultToken,
+    VaultTransit,
+)
 
 
 def build_vault(
@@ -37,7 +47,15 @@ def build_vault(
     return VaultUpstream(vault=vault)
 
 
-def build_session(chosen: Vault, *, clock: Clock, metrics: Metrics, patience: Patience) -> Session:
+def build_at_rest(chosen: KeysUnderTransit, *, clock: Clock, metrics: Metrics) -> KeyAtRest:
+    """Return what wraps the keys of authorities; nothing is asked of Vault yet."""
+    session = build_session(chosen, clock=clock, metrics=metrics, patience=Patience(clock=clock))
+    return TransitAtRest(session=session, mount=chosen.transit_mount, key_name=chosen.key_name)
+
+
+def build_session(
+    chosen: VaultServer, *, clock: Clock, metrics: Metrics, patience: Patience
+) -> Session:
     """Return a session that logs in when it is first used."""
     return Session(
         connection=connect(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ca.vault.world import Prepared, prepare
+from tests.ca.vault.world import ALL, Prepared, prepare
 from tests.openbao import OpenBao
 
 
@@ -19,7 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
 @pytest.fixture(scope="session")
 def vault(server: OpenBao) -> Prepared:
     """The server with a PKI mount, a Transit key, a policy, and an AppRole."""
-    return prepare(server, AUTH="approle", KEY_NAME="meshca", PKI_MOUNT="pki")
+    return prepare(server, AUTH="approle", **ALL)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from meshca.clock import SystemClock
 from meshca.errors import AuthorityUnavailable
 from tests.builders import make_key, make_pki
 from tests.ca.vault.fake import TOKEN, Fault, fake_vault, pem_of
-from tests.ca.vault.world import Prepared, World, prepare, secret_file, token_settings
+from tests.ca.vault.world import ALL, Prepared, World, prepare, secret_file, token_settings
 from tests.identity.servers import http_server
 from tests.real_parts import wait_until
 
@@ -136,7 +136,7 @@ def make_jwt(**changes: Any) -> str:
 @pytest.fixture(scope="session")
 def with_jwt(vault: Prepared) -> Prepared:
     """The server with JWT logins by a static key."""
-    prepared = prepare(vault.server, AUTH="jwt", KEY_NAME="meshca", PKI_MOUNT="pki")
+    prepared = prepare(vault.server, AUTH="jwt", **ALL)
     pem = make_key("p256", 950).public_key()
     text = pem.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     vault.server.call("POST", "auth/jwt/config", {"jwt_validation_pubkeys": [text]})
@@ -192,7 +192,7 @@ def test_kubernetes_logs_in_and_an_api_server_that_is_down_is_an_outage(
     vault: Prepared, secrets: Path
 ) -> None:
     with http_server() as api:
-        prepared = prepare(vault.server, AUTH="kubernetes", KEY_NAME="meshca", PKI_MOUNT="pki")
+        prepared = prepare(vault.server, AUTH="kubernetes", **ALL)
         config = {"kubernetes_host": api.url, "disable_local_ca_jwt": True}
         config["kubernetes_ca_cert"] = pem_of(make_pki().root)
         vault.server.call("POST", "auth/kubernetes/config", config)

@@ -6,7 +6,7 @@ import pytest
 import urllib3
 
 from tests.builders import make_csr
-from tests.ca.vault.world import Prepared, prepare
+from tests.ca.vault.world import ALL, Prepared, prepare
 
 WANTED: dict[str, Any] = {
     "csr": make_csr().decode(),
@@ -45,6 +45,8 @@ DENIED = [
     ("a signature by any version", SIGNATURE, {k: TRANSIT[k] for k in ("input", "prehashed")}),
     ("another key", "transit/keys/other", {"type": "ecdsa-p256"}),
     ("a key that may be exported", "transit/keys/meshca/config", {"exportable": True}),
+    ("a key wrapped for no authority", "transit/encrypt/meshca-keys", {"plaintext": "AA=="}),
+    ("a new wrapping key", "transit/keys/meshca-keys/rotate", {}),
     ("a token for others", "auth/token/create", {}),
 ]
 
@@ -69,7 +71,7 @@ def test_the_policy_denies(vault: Prepared, path: str, body: dict[str, Any]) -> 
 def test_running_the_script_again_keeps_the_root(vault: Prepared) -> None:
     before = vault.server.call("LIST", "pki/issuers")["data"]["keys"]
 
-    again = prepare(vault.server, AUTH="approle", KEY_NAME="meshca", PKI_MOUNT="pki")
+    again = prepare(vault.server, AUTH="approle", **ALL)
 
     assert vault.server.call("LIST", "pki/issuers")["data"]["keys"] == before
     assert again.upstream == vault.upstream

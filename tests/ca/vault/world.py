@@ -23,6 +23,9 @@ from tests.real_parts import ROOT
 
 SCRIPT = ROOT / "deploy" / "vault" / "setup.sh"
 WEEK = timedelta(days=7)
+ALL = {"PKI_MOUNT": "pki", "KEY_NAME": "meshca", "AT_REST_KEY": "meshca-keys"}
+"""What the script is told by every test that shares the server's one policy."""
+
 NO_TIME = timedelta(0)
 
 
