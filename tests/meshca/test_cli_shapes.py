@@ -64,6 +64,7 @@ CHECK = (
 COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca config check": (),
     "meshca status": (),
+    "meshca ca show": (),
     "meshca svid list": (),
     "meshca svid renew": ("spiffe://example.org/meshca/server",),
     "meshca federation add": (
