@@ -76,3 +76,9 @@ class Proxy(RunningEnvoy):
     def handshakes(self) -> int:
         """Return how many TLS handshakes its outbound connections have made."""
         return sum(self.stats("cluster.outbound-.*ssl.handshake$").values())
+
+    def handshake_failures(self) -> dict[str, int]:
+        """Return what went wrong in TLS with other proxies, either way: counters above zero."""
+        faults = r"(ssl\.connection_error|ssl\.fail_verify_\w+|upstream_cx_connect_fail)"
+        counted = self.stats(rf"^(listener\.|cluster\.outbound-).*{faults}$")
+        return {name: count for name, count in counted.items() if count}

@@ -1,0 +1,154 @@
+"""A root is replaced, and an intermediate taken over, under traffic: no request notices."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.upstream.self_signed import add_root
+from meshca.clock import SystemClock
+from meshca.demo.app import EchoApp
+from meshca.demo.probes import call_without_certificate
+from meshca.demo.traffic import Traffic
+from tests.end_to_end.proxies import Proxy
+from tests.end_to_end.server import RunningServer, allow
+from tests.real_parts import envoy, wait_until
+
+pytestmark = pytest.mark.end_to_end
+PHASES = ["announce", "propagate", "switch", "reissue", "drain", "remove"]
+
+
+@contextmanager
+def two_proxies(server: RunningServer, app: EchoApp) -> Iterator[tuple[Proxy, Proxy]]:
+    """Run `orders` and its caller `frontend`, which makes a new connection every few requests."""
+    server.apply(allow("frontend", "orders"))
+    orders = Proxy(server, "orders", app_port=app.port)
+    frontend = Proxy(server, "frontend", calls=[orders])
+    frontend.handshake_every(10)
+    with orders, frontend:
+        orders.wait_ready()
+        frontend.wait_ready()
+        yield orders, frontend
+
+
+def assert_nothing_failed(traffic: Traffic, *proxies: Proxy) -> None:
+    """Assert that neither the apps nor the proxies have seen anything go wrong."""
+    assert traffic.failures == []
+    assert traffic.requests > 500
+    for proxy in proxies:
+        assert proxy.handshake_failures() == {}
+        assert sum(proxy.stats("sds.*update_rejected").values()) == 0
+
+
+def authorities(server: RunningServer) -> dict[str, dict[str, Any]]:
+    """Return every authority by its id."""
+    return {a["authority_id"]: a for a in server.query("ca", "show")["authorities"]}
+
+
+def assert_leaves_have_live_chains(server: RunningServer) -> set[str]:
+    """Assert that every live leaf ends before its authority; return whose leaves they are."""
+    leaves = server.query("svid", "list", "--live", "--limit", "1000")["svids"]
+    known, now = authorities(server), SystemClock().now().isoformat()
+    assert leaves
+    for leaf in leaves:
+        authority = known[leaf["authority_id"]]
+        assert authority["stage"] in ("active", "retiring")
+        assert now < authority["not_after"]
+        assert leaf["not_after"] <= authority["not_after"]
+    return {leaf["authority_id"] for leaf in leaves}
+
+
+def follow(server: RunningServer, *, within_seconds: float) -> list[dict[str, Any]]:
+    """Return what `meshca ca show` said until the old root was gone."""
+    deadline, seen = time.monotonic() + within_seconds, []
+    while True:
+        seen.append(server.query("ca", "show"))
+        if not seen[-1]["under_way"]:
+            return seen
+        assert time.monotonic() < deadline, seen[-1]["phases"]
+
+
+def test_a_root_is_replaced_under_traffic_without_a_failed_request(
+    tmp_path: Path, app: EchoApp
+) -> None:
+    envoy()
+    with RunningServer(tmp_path, svid="10s") as server, two_proxies(server, app) as proxies:
+        orders, _ = proxies
+        (before,) = server.query("ca", "show")["roots"]
+        with Traffic(proxies[1].outbound["orders"]) as traffic:
+            new = add_root(
+                server.config.parent, trust_domain="example.org", now=SystemClock().now()
+            )
+            server.meshca("ca", "rotate-root", "--reason", "a test")
+            seen = follow(server, within_seconds=45)
+            after = traffic.requests
+            wait_until(
+                lambda: traffic.requests > after + 200, within_seconds=10, what="traffic after"
+            )
+        assert_nothing_failed(traffic, *proxies)
+
+        stages = {root["root_sha256"]: root["stage"] for root in seen[-1]["roots"]}
+        assert sorted(stages.values()) == ["removed", "trusted"]
+        assert stages[before["root_sha256"]] == "removed"
+        assert x509.load_pem_x509_certificates(server.meshca("bundle", "show").encode()) == [new]
+        assert_phases_came_in_order([each["phases"] for each in seen[:-1]])
+        only_new = tmp_path / "new-root.pem"
+        only_new.write_bytes(new.public_bytes(Encoding.PEM))
+        assert call_without_certificate(orders.inbound, only_new).serial in orders.serials()
+        assert server.query("proxies", "--behind")["proxies"] == []
+        assert_proxies_come_back(server, *proxies)
+
+
+def assert_proxies_come_back(server: RunningServer, orders: Proxy, frontend: Proxy) -> None:
+    """Assert that proxies accept a server of which they have only ever seen the old root."""
+    server.stop()
+    server.start()
+    wait_until(
+        lambda: len(server.query("proxies")["proxies"]) == 2,
+        within_seconds=20,
+        what="both proxies are back",
+    )
+    wait_until(
+        lambda: frontend.call(frontend.outbound[orders.name]).status_code == 200,
+        within_seconds=10,
+        what="a call on certificates of the restarted server",
+    )
+
+
+def assert_phases_came_in_order(seen: list[list[dict[str, Any]]]) -> None:
+    """Assert that each phase ended, and none before the one that it stands on."""
+    assert all([phase["name"] for phase in phases] == PHASES for phases in seen)
+    left = [{phase["name"]: phase["remaining"] for phase in phases} for phases in seen]
+    assert any(each["drain"] > 0 for each in left)
+    for each in left:
+        assert each["remove"] == 1
+        if each["switch"] == 0:
+            assert each["propagate"] == 0
+        if each["drain"] == 0:
+            assert each["switch"] == each["reissue"] == 0
+
+
+def test_an_intermediate_is_taken_over_under_traffic_without_a_failed_request(
+    tmp_path: Path, app: EchoApp
+) -> None:
+    envoy()
+    lived = RunningServer(tmp_path, svid="10s", intermediate="1m")
+    with lived as server, two_proxies(server, app) as proxies:
+        first = server.query("ca", "show")["signing"]
+        with Traffic(proxies[1].outbound["orders"]) as traffic:
+            wait_until(
+                lambda: first not in assert_leaves_have_live_chains(server),
+                within_seconds=80,
+                what="every live leaf is under the successor",
+            )
+            after = traffic.requests
+            wait_until(
+                lambda: traffic.requests > after + 200, within_seconds=10, what="traffic after"
+            )
+        assert_nothing_failed(traffic, *proxies)
+        assert authorities(server)[first]["stage"] in ("retiring", "retired")
