@@ -21,13 +21,13 @@ from authz.store import AppliedSet, AppliedSetSink
 from ca.at_rest import KeyAtRest, key_at_rest
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
-from ca.federation.endpoint import BundleEndpoints
+from ca.bundles import build_bundles
 from ca.federation.federation import Federation
 from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
 from ca.pkcs11 import token_key
 from ca.profile import Profile
-from ca.publication.publisher import Publisher, build_publisher
+from ca.publication.publisher import Publisher
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream import disk, self_signed, token
 from ca.upstream.provision import Upstream
@@ -140,16 +140,11 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     )
     policies = _policies(settings, engine=engine, writer=writer, clock=clock, metrics=metrics)
     ledger = Ledger()
-    federation = Federation(
-        trust_domain=settings.trust_domain,
-        own=lambda: authorities.bundle,
-        endpoints=BundleEndpoints(),
-        engine=engine,
-        writer=writer,
-        clock=clock,
-        metrics=metrics,
+    bundles = build_bundles(
+        settings, authorities, engine=engine, writer=writer, clock=clock, metrics=metrics
     )
-    shared = Shared(lambda: policies.state.current, lambda: authorities.bundle, federation.current)
+    federated = bundles.federation.current
+    shared = Shared(lambda: policies.state.current, lambda: authorities.bundle, federated)
     intermediates = _intermediates(
         settings,
         engine=engine,
@@ -163,11 +158,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     )
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
-    federation.subscribe(ledger.wake_all)
-    journal = BundleJournal(authorities=authorities, engine=engine, writer=writer, clock=clock)
-    authorities.subscribe(journal.wake)
-    publisher = build_publisher(settings.publish, journal.current, clock=clock, metrics=metrics)
-    journal.subscribe(publisher.wake)
+    bundles.federation.subscribe(ledger.wake_all)
     doors = Doors(
         admission=Admission(
             authenticator=authenticator,
@@ -201,9 +192,9 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         ledger=ledger,
         doors=doors,
         identity=ServerIdentity(lambda: authorities.bundle.pem()),
-        journal=journal,
-        federation=federation,
-        publisher=publisher,
+        journal=bundles.journal,
+        federation=bundles.federation,
+        publisher=bundles.publisher,
     )
 
 
