@@ -1,6 +1,7 @@
 """The intermediate: loaded at start, replaced at half of its life, watched when it cannot be."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ca.at_rest import KeyFileAtRest
+from ca.authority import Authorities
 from meshca.errors import AuthorityUnavailable
 from rotation.intermediates import Intermediates
+from rotation.operations import AuthorityOperations
+from rotation.stages import Stage
+from tests.builders import make_authority
 from tests.fakes import FakeClock
 from tests.rotation.authorities import Switch, development_upstream, make_intermediates
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
@@ -161,5 +167,90 @@ def test_the_soonest_ends_are_published(mesh: Mesh) -> None:
         gauge = mesh.metrics.soonest_expiry
         assert gauge.labels("intermediate")._value.get() == ends
         assert gauge.labels("root")._value.get() > ends
+
+    play(mesh, story)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_moved_an_hour_leaves_an_authority_that_signs(
+    mesh: Mesh, hours: int
+) -> None:
+    async def story(intermediates: Intermediates, _: Switch) -> None:
+        mesh.clock.advance(timedelta(hours=2))  # the root is older than the jump
+        await intermediates.load()
+        mesh.clock.jump(timedelta(hours=hours))
+        await intermediates.tick()
+        assert mesh.authorities.active(mesh.clock.now()).not_before <= mesh.clock.now()
+        mesh.clock.jump(timedelta(hours=-hours))
+        await intermediates.tick()
+        assert mesh.authorities.active(mesh.clock.now()).not_before <= mesh.clock.now()
+        rows = intermediates.standings.of()
+        assert [r.standing.stage for r in rows].count(Stage.ACTIVE) == 1
+
+    play(mesh, story)
+
+
+def test_a_kept_key_signs_again_after_a_restart_without_the_upstream(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    (tmp_path / "kek").write_text(base64.b64encode(bytes(range(32))).decode())
+    (tmp_path / "kek").chmod(0o600)
+    kept = KeyFileAtRest(tmp_path / "kek")
+
+    def restarted(switch: Switch) -> Intermediates:
+        return make_intermediates(
+            switch,
+            engine=mesh.writer.engine,
+            authorities=Authorities(TRUST_DOMAIN),
+            leaves=mesh.leaves,
+            writer=mesh.writer,
+            clock=mesh.clock,
+            metrics=mesh.metrics,
+            at_rest=kept,
+        )
+
+    async def scene() -> None:
+        real = development_upstream(mesh.directory, TRUST_DOMAIN)
+        async with running(mesh):
+            first = restarted(Switch(real))
+            await first.load()
+            second = restarted(Switch(real, fails=True))
+            await second.load()
+            assert second.signing() == first.signing()
+
+    asyncio.run(scene())
+
+
+def test_without_a_kept_key_a_restart_retires_the_one_before(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, switch: Switch) -> None:
+        await intermediates.load()
+        before = intermediates.signing()
+        again = make_intermediates(
+            switch,
+            engine=mesh.writer.engine,
+            authorities=mesh.authorities,
+            leaves=mesh.leaves,
+            writer=mesh.writer,
+            clock=mesh.clock,
+            metrics=mesh.metrics,
+        )
+        await again.load()
+        assert again.signing() != before
+        standing = again.standings.get(before).standing
+        assert standing.stage in (Stage.RETIRING, Stage.RETIRED)
+
+    play(mesh, story)
+
+
+def test_an_upstream_that_signs_under_a_leaving_root_is_not_followed(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates, switch: Switch) -> None:
+        await intermediates.load()
+        first = intermediates.signing()
+        other = make_authority(number=7)
+        switch.more_roots = (other.root,)
+        await AuthorityOperations(intermediates).prepare(actor="uid:0", reason="a spare")
+        with pytest.raises(AuthorityUnavailable, match="is to be replaced"):
+            await AuthorityOperations(intermediates).replace_root(actor="uid:0", reason="test")
+        assert intermediates.signing() == first
 
     play(mesh, story)
