@@ -192,7 +192,7 @@ class Federation:
         if self._members.get(relation.trust_domain) is not member:
             return  # removed or replaced meanwhile
         now, held = self.clock.now(), member.bundle
-        stored = Received(relation.trust_domain, received.sequence, document, now)
+        stored = Received(relation.trust_domain, member.since, received.sequence, document, now)
         if held is not None and held.fingerprints == received.fingerprints:
             await self.writer.submit(stored)
         else:

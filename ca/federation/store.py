@@ -63,9 +63,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A good bundle of an active domain, as it was received."""
+    """A good bundle of an active domain, as it was received under the relation made at `since`."""
 
     trust_domain: str
+    since: datetime
     sequence: int | None
     document: bytes
     fetched_at: datetime
@@ -84,7 +85,7 @@ class StoredSink:
 
 
 class ReceivedSink:
-    """Writes bundles; one that is older than the row's, or of a removed domain, changes nothing."""
+    """Writes bundles; one older than the row's, or of a relation of before, changes nothing."""
 
     def write(self, connection: sa.Connection, records: Sequence[Received]) -> None:
         """Update one row a record."""
@@ -95,7 +96,12 @@ class ReceivedSink:
                 newer = newer | (table.sequence <= record.sequence)
             connection.execute(
                 sa.update(federated_domains)
-                .where(table.trust_domain == record.trust_domain, table.status == ACTIVE, newer)
+                .where(
+                    table.trust_domain == record.trust_domain,
+                    table.status == ACTIVE,
+                    table.changed_at == int(record.since.timestamp()),
+                    newer,
+                )
                 .values(
                     sequence=record.sequence,
                     document=record.document,

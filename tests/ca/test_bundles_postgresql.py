@@ -61,12 +61,13 @@ def test_a_bundle_is_kept_and_an_older_one_changes_nothing(engine: sa.Engine) ->
     async def story() -> None:
         async with writer_of(engine) as writer:
             await writer.submit(Stored(RELATION, ACTIVE, NOW, 1, b"first"))
-            await writer.submit(Received("partner.test", 3, b"\x00third", later))
-            await writer.submit(Received("partner.test", 2, b"second", later))
+            await writer.submit(Received("partner.test", NOW, 3, b"\x00third", later))
+            await writer.submit(Received("partner.test", NOW, 2, b"second", later))
+            await writer.submit(Received("partner.test", later, 9, b"of another relation", later))
             assert read_all(engine) == [Stored(RELATION, ACTIVE, NOW, 3, b"\x00third", later)]
 
             await writer.submit(Stored(RELATION, REMOVED, later))
-            await writer.submit(Received("partner.test", 4, b"late", later))
+            await writer.submit(Received("partner.test", later, 4, b"late", later))
             assert read_all(engine) == [Stored(RELATION, REMOVED, later)]
 
     asyncio.run(story())

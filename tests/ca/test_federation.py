@@ -405,6 +405,29 @@ def test_a_replica_takes_what_another_has_stored(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_what_another_replica_fetched_under_the_old_relation_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async def story(w: World) -> None:
+        async with world(tmp_path) as other:
+            await w.add()
+            await other.federation.load()
+            (late,) = other.federation.members()
+            w.clock.advance(timedelta(seconds=5))
+            w.endpoints.answers[PARTNER] = document(NEXT, 3)
+            await w.add(WEB, document(NEXT, 3), replaces=True)
+
+            other.clock.advance(timedelta(seconds=6))
+            other.endpoints.answers[PARTNER] = document(THEIRS, 100)
+            await other.federation._fetch(late)
+            await w.federation.load()
+            await other.federation.load()
+
+            assert w.roots() == other.roots() == [NEXT.root]
+
+    run(tmp_path, story)
+
+
 def test_the_loop_fetches_at_the_hint_and_waits_longer_after_each_failure(tmp_path: Path) -> None:
     async def story(w: World) -> None:
         member = await w.add()
