@@ -3,9 +3,9 @@
 Rules. The PIN comes from a file that only its owner can read. python-pkcs11 is an optional
 dependency and is loaded when a token is first used. Messages are hashed here, since not every token
 has ECDSA with a hash, and what it answers, r and s side by side, becomes the DER of X.509. There is
-one session, used by one thread at a time (PKCS#11 2.40 5.1: operations of a session must not
-overlap); one that is gone is opened again, once for each signature. A PIN that was refused is not
-tried again until its file changes: a token locks itself after a few. Everything that fails is an
+one session, used by one thread at a time: one that is gone is opened again by one of them, once for
+each signature, and a PIN that is wrong is tried by one of them, and not again until its file
+changes: a token locks itself after a few. Everything that fails is an
 AuthorityUnavailable that says which of token, PIN and key it is.
 
 A signer proves that its two halves belong together before it is handed out. Whether its key is

@@ -111,9 +111,11 @@ def test_many_signatures_have_every_length_of_der(location: TokenKey) -> None:
 def test_threads_take_turns(location: TokenKey) -> None:
     generate_on_token(location, "p256")
     signer = open_signer(location)
+    session = signer._session
     messages = [b"%d" % number for number in range(400)]
     with ThreadPoolExecutor(8) as pool:
         signatures = list(pool.map(signer.sign, messages))
+    assert signer._session is session  # no operation was disturbed by another's
     for message, signature in zip(messages, signatures, strict=True):
         verify(signer, signature, message)
 
@@ -223,6 +225,18 @@ def test_a_pin_that_was_refused_is_not_tried_again_until_it_changes(location: To
     mine.pin_file.write_text(PIN)
     verify(signer, signer.sign(MESSAGE))
     signer.close()
+
+
+def test_many_threads_try_a_wrong_pin_once(location: TokenKey) -> None:
+    mine = replace(location, token_label="renewed")
+    generate_on_token(mine, "p256")
+    signer = open_signer(mine)
+    signer.close()
+    mine.pin_file.write_text("13579")
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(lambda _: refusal(lambda: signer.sign(MESSAGE)), range(8)))
+    assert sum("is not that of token" in text for text in said) == 1
+    assert sum("not tried again" in text for text in said) == 7
 
 
 def test_nothing_shows_the_pin(location: TokenKey) -> None:
