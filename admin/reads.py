@@ -114,7 +114,7 @@ async def _status(state: AdminState) -> views.Json:
     problems = await state.ready()
     head = await asyncio.to_thread(state.log.head)
     connected = state.proxies.connected()
-    policies = state.policies.current
+    policies, federated = state.policies.current, state.federation.members()
     try:
         authority = views.authority_json(state.authorities.active(now))
         roots = [views.certificate_json(root) for root in state.authorities.bundle.roots]
@@ -139,6 +139,10 @@ async def _status(state: AdminState) -> views.Json:
             "version": policies.version,
             "default": policies.default,
             "problems": [str(problem) for problem in state.loader.problems],
+        },
+        "federation": {
+            "trust_domains": len(federated),
+            "stale": [m.relation.trust_domain for m in federated if m.is_stale(now)],
         },
         "audit": {"sequence": head.sequence, "hash": head.hash.hex()},
     }

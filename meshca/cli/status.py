@@ -47,9 +47,16 @@ def _table(answer: dict[str, Any]) -> None:
             ("policies", f"{policies['policies']} in force, else {policies['default']}"),
             ("  version", policies["version"]),
             *(("  NOT LOADED", problem) for problem in policies["problems"]),
+            ("federated", _federated(answer["federation"])),
             ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
         ]
     )
+
+
+def _federated(federation: dict[str, Any]) -> str:
+    stale = ", ".join(federation["stale"])
+    count = federation["trust_domains"]
+    return f"{count} trust domains" + (f"; STALE: {stale}" if stale else "") if count else ""
 
 
 def _clock(time: str | None) -> str:

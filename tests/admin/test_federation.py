@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_a_domain_whose_endpoint_is_down_is_added_and_says_so(tmp_path: Path) ->
         assert response.status_code == 200
         assert response.json()["last_error"] == "nobody there"
         assert len(response.json()["roots"]) == 1
+
+    run(tmp_path, story)
+
+
+def test_status_says_which_bundle_is_stale(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.client.post("/federation", json=NEW)
+        assert (await world.get("/status"))["federation"] == {"trust_domains": 1, "stale": []}
+        world.clock.advance(timedelta(minutes=16))
+        assert (await world.get("/status"))["federation"]["stale"] == [PARTNER]
 
     run(tmp_path, story)
 
