@@ -74,6 +74,7 @@ class Authorities:
     trust_domain: str
     _active: Authority | None = None
     _known: dict[str, Authority] = field(default_factory=dict)
+    _barred: set[str] = field(default_factory=set)
     _bundle: TrustBundle | None = None
     _subscribers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -144,6 +145,16 @@ class Authorities:
         """Let `authority_id` sign no more; until another is active, nothing is issued."""
         if self._active is not None and self._active.authority_id == authority_id:
             self._active = None
+
+    def bar(self, authority_id: str) -> None:
+        """Let `authority_id` sign nothing ever again, not even what is being issued now."""
+        self._barred.add(authority_id)
+        self.stop(authority_id)
+
+    def check_signing(self, authority: Authority) -> None:
+        """Raise AuthorityUnavailable when `authority` was barred since it was taken."""
+        if authority.authority_id in self._barred:
+            raise AuthorityUnavailable(f"authority {authority.authority_id} was tainted meanwhile")
 
     def _replace_bundle(self, roots: tuple[x509.Certificate, ...], sequence: int) -> bool:
         previous = self._bundle

@@ -75,7 +75,9 @@ class Issuance:
         # 5. Record the intent together with its audit entry, durably.
         await self.writer.submit(prepared.intent, _entry(prepared.intent, "done", now))
         try:
-            # 6. Sign; a key that is not in this process may take its time, in a thread.
+            # 6. Sign, unless the authority was tainted meanwhile; a key that is not in this process
+            # may take its time, in a thread.
+            self.authorities.check_signing(prepared.authority)
             signed = (
                 issuer.sign(prepared)
                 if issuer.signs_at_once(prepared)

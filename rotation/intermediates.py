@@ -64,7 +64,6 @@ class Intermediates:
     watch: AuthorityWatch
     replica: str
     draw: random.Random = field(default_factory=random.SystemRandom)
-    _renewed: set[str] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
     _not_before: datetime | None = None
@@ -140,6 +139,14 @@ class Intermediates:
                 await self.take(step, rows)
         raise AuthorityUnavailable(f"the steps of authorities do not end after {_MOST_STEPS}")
 
+    async def settle(self) -> None:
+        """Advance after a step that was taken; what fails then is tried again by `run`."""
+        self._apply(await self.rows())
+        try:
+            await self.advance()
+        except MeshcaError as error:
+            self._failed(self.clock.now(), error)
+
     async def take(self, step: Step, rows: Sequence[Row], *, actor: str = ITSELF) -> None:
         """Carry out a change of stage, with its retirements, in one transaction."""
         now = self.clock.now()
@@ -208,6 +215,8 @@ class Intermediates:
         ]
         wanted = max(active, key=lambda s: s.not_after, default=None)
         for row in rows:
+            if row.standing.stage in (Stage.TAINTED, Stage.REVOKED):
+                self.authorities.bar(row.standing.authority_id)
             if wanted is None or row.standing.authority_id != wanted.authority_id:
                 self.authorities.stop(row.standing.authority_id)
         if wanted is not None and self.signing() != wanted.authority_id:
@@ -235,10 +244,10 @@ class Intermediates:
             must_go = s.stage is Stage.TAINTED or (
                 row.root_sha256 in retiring and s.stage is Stage.RETIRING
             )
-            if must_go and s.authority_id not in self._renewed and self.signing():
-                self._renewed.add(s.authority_id)
+            if must_go and self.signing() not in ("", s.authority_id):
                 count = self.leaves.renew_under(s.authority_id)
-                log.warning("leaves_replaced", authority=s.authority_id, leaves=count)
+                if count:
+                    log.warning("leaves_replaced", authority=s.authority_id, leaves=count)
 
     async def _ask_for_roots(self, now: datetime) -> None:
         """Look, every half minute, whether the upstream has a root that is not known yet."""

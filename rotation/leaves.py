@@ -98,10 +98,15 @@ class Leaves:
         return self._renew_soon(lambda held: str(held.caller.spiffe_id) == spiffe_id)
 
     def renew_under(self, authority_id: str) -> int:
-        """Let every credential that `authority_id` signed be replaced, the oldest first."""
+        """Let every credential that `authority_id` signed be replaced, the oldest first.
+
+        Return how many were not being replaced already: it may be asked again and again.
+        """
         return self._renew_soon(
             lambda held: (
-                held.credential is not None and held.credential.svid.authority_id == authority_id
+                held.credential is not None
+                and held.due_since is None
+                and held.credential.svid.authority_id == authority_id
             )
         )
 

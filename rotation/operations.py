@@ -52,7 +52,7 @@ class AuthorityOperations:
             retires = tuple(standing.authority_id for standing in active)
             step = Step(Stage.ACTIVE, reason, authority_id, retires)
             await self.intermediates.take(step, rows, actor=actor)
-            await self.intermediates.advance()
+            await self.intermediates.settle()
 
     def _check_activation(self, row: Row, *, anyway: bool) -> None:
         s = row.standing
@@ -86,7 +86,7 @@ class AuthorityOperations:
             if stage is Stage.REVOKED:
                 await self._check_unused(row)
             await self.intermediates.take(Step(stage, reason, authority_id), [row], actor=actor)
-            await self.intermediates.advance()
+            await self.intermediates.settle()
 
     async def _check_unused(self, row: Row) -> None:
         name, now = row.standing.authority_id, self.intermediates.clock.now()

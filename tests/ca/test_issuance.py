@@ -246,6 +246,37 @@ def test_without_a_durable_record_nothing_is_signed(tmp_path: Path, broken: type
     assert signer.calls == 0
 
 
+def test_an_authority_that_is_tainted_while_the_intent_is_written_does_not_sign(
+    tmp_path: Path,
+) -> None:
+    signer = WatchingSigner(lambda _message: None)
+    authority = make_authority(signer=signer)
+
+    @dataclass
+    class Tainting:
+        """Writes intents; by the time it has, the authority is tainted."""
+
+        bar: Callable[[str], None]
+
+        def write(self, connection: sa.Connection, records: Sequence[Intent]) -> None:
+            """Write `records`."""
+            SINKS[Intent].write(connection, records)
+            self.bar(authority.authority_id)
+
+    async def story() -> list[str]:
+        later: list[Callable[[str], None]] = []
+        sinks: dict[type, Sink] = {**SINKS, Intent: Tainting(lambda name: later[0](name))}
+        async with issuing(tmp_path, authority=authority, sinks=sinks) as ca:
+            later.append(ca.authorities.bar)
+            with pytest.raises(AuthorityUnavailable, match="tainted meanwhile"):
+                await ca.issuance.issue(make_caller(), make_request())
+            await ca.writer.submit()
+            return [str(entry["outcome"]) for entry in ca.entries()]
+
+    assert asyncio.run(story()) == ["done", "failed"]
+    assert signer.calls == 0
+
+
 def test_a_certificate_that_cannot_be_marked_issued_is_still_on_record(tmp_path: Path) -> None:
     sinks: dict[type, Sink] = {**SINKS, Signed: BrokenSink()}
 
