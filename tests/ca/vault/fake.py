@@ -5,12 +5,14 @@ ends as the fault says. What it signs can be bent: `certify` takes what differs.
 """
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cryptography import x509
@@ -55,6 +57,7 @@ class FakeVault:
     signs_under: tuple[x509.Certificate, PrivateKey] | None = None
     warnings: Sequence[str] = HARMLESS
     hold: threading.Event | None = None
+    tls: Path | None = None
     address: str = ""
     seen: list[tuple[str, str, Any]] = field(default_factory=list)
 
@@ -166,9 +169,15 @@ def fake_vault(**values: Any) -> Iterator[FakeVault]:
     fake = FakeVault(**values)
     handler = type("Handler", (_Handler,), {"fake": fake})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if fake.tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(fake.tls / "server.pem", fake.tls / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     fake.address = f"http://127.0.0.1:{server.server_port}"
+    if fake.tls is not None:
+        fake.address = fake.address.replace("http", "https")
     try:
         yield fake
     finally:

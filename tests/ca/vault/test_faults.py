@@ -18,6 +18,7 @@ from meshca.errors import AuthorityUnavailable
 from tests.builders import TRUST_DOMAIN, issuing, make_caller
 from tests.ca.vault.fake import HARMLESS, SIGN, TOKEN, YEAR, FakeVault, Fault, fake_vault, stranger
 from tests.ca.vault.world import World, secret_file, token_settings
+from tests.kube_pki import write_certificates
 from tests.real_parts import free_port, wait_until
 
 
@@ -196,6 +197,26 @@ def test_an_unreachable_vault_is_named_with_its_address(secrets: Path) -> None:
     assert said.endswith("(unreachable)")
     assert str(port) in said
     assert TOKEN not in said
+
+
+def test_vault_is_known_by_who_signed_its_certificate(
+    secrets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret_file(secrets / "token", TOKEN)
+    ours, others = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("others")
+    write_certificates(ours)
+    write_certificates(others)
+    with fake_vault(tls=ours) as fake:
+        known = token_settings(fake.address, secrets, ca_file=str(ours / "ca.pem"))
+        unknown = token_settings(fake.address, secrets, ca_file=str(others / "ca.pem"))
+        nobody = token_settings(fake.address, secrets)
+        missing = token_settings(fake.address, secrets, ca_file="none.pem")
+
+        assert World(known).upstream().provide(World(known).now()).authority.chain
+        seen = len(fake.seen)
+        assert condition(World(unknown)) == condition(World(nobody)) == "tls"
+        assert "none.pem" in refusal(World(missing))
+        assert len(fake.seen) == seen
 
 
 def test_a_slow_vault_is_given_up_in_time(world: World, fake: FakeVault) -> None:

@@ -213,6 +213,7 @@ def test_a_list_that_its_issuer_did_not_sign_is_not_kept(fake: FakeVault, secret
     secret_file(secrets / "token", TOKEN)
     world = World(token_settings(fake.address, secrets))
     stranger = FakeVault(root_key=make_pki(number=7).root_key)
+    stranger.root = fake.root
     forged = f'{{"data": {{"crl": {stranger.crl()!r}}}}}'.replace("'", '"').encode()
     fake.faults = [Fault("/crl", 200, body=forged)]
     upstream = upstream_of(world)
