@@ -134,6 +134,7 @@ def _checklist(loaded: LoadedPlan) -> tuple[str, ...]:
     first = (
         "the plan's SHA-256 is that of the file that was reviewed",
         "this machine has been on no network since it was set up for this",
+        "held_at is the time on a witness's watch, in UTC: certificates begin then",
     )
     if isinstance(plan, RootPlan):
         return (*first, *_root_checklist(plan))

@@ -150,7 +150,7 @@ def test_the_report_ends_with_what_the_witnesses_check(tmp_path: Path) -> None:
     report, _, checklist = result.out.partition("witnesses check\n")
     assert "fingerprint sha256:" in report
     assert "plan sha256:" in report
-    assert checklist.count("[ ] ") == 8
+    assert checklist.count("[ ] ") == 9
 
 
 def test_name_constraints_warn_on_standard_error(tmp_path: Path) -> None:
