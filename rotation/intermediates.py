@@ -121,7 +121,7 @@ class Intermediates:
         return waits_for([row.standing for row in rows], facts, self.clock.now())
 
     async def rows(self) -> list[Row]:
-        return await asyncio.to_thread(self.standings.of, self.replica)
+        return await asyncio.to_thread(self.standings.of, self.replica, with_ended=False)
 
     async def advance(self) -> None:
         """Take steps until none is due, and let this process sign with what the table says."""
@@ -175,9 +175,9 @@ class Intermediates:
                 f"the upstream signs under root {root_id(authority.root)}, which is to be replaced "
                 "or was removed: let it sign under the new one"
             )
-        known = {row.standing.authority_id: row for row in await self.rows()}
-        if name in known:
-            await self._bring_back(known[name])
+        known = await asyncio.to_thread(self.standings.find, name)
+        if known is not None:
+            await self._bring_back(known)
         else:
             new = new_authority(
                 authority,

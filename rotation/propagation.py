@@ -53,18 +53,14 @@ class Propagation:
     bundle_version: BundleVersion
     _confirmed: dict[str, set[Workload]] = field(default_factory=dict)
 
-    def observe(self, bundle: Iterable[str], proxies: Sequence[ProxyState]) -> None:
-        """Note who has the current bundle, which holds the roots named `bundle`."""
+    def observe(self, announced: Iterable[str], proxies: Sequence[ProxyState]) -> None:
+        """Note who has the current bundle, and so the `announced` roots; forget other roots."""
         have = {_name(proxy) for proxy in proxies if not _lacks(proxy, self.bundle_version)}
-        names = set(bundle)
+        names = set(announced)
         for root in names:
             self._confirmed.setdefault(root, set()).update(have)
         for gone in self._confirmed.keys() - names:
             del self._confirmed[gone]
-
-    def forget(self, root: str) -> None:
-        """Drop what is remembered of `root`: it waits for nobody any more."""
-        self._confirmed.pop(root, None)
 
     def missing(
         self, root: str, proxies: Sequence[ProxyState], holders: Iterable[Holder]

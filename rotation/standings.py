@@ -130,24 +130,31 @@ class Standings:
 
     engine: sa.Engine
 
-    def of(self, replica: str | None = None) -> list[Row]:
+    def of(self, replica: str | None = None, *, with_ended: bool = True) -> list[Row]:
         """Return the authorities of `replica`, or of all, the newest first."""
         query = sa.select(authorities).order_by(
             authorities.c.prepared_at.desc(), authorities.c.authority_id
         )
         if replica is not None:
             query = query.where(authorities.c.replica == replica)
+        if not with_ended:
+            query = query.where(authorities.c.stage.not_in([stage.value for stage in ENDED]))
         with self.engine.connect() as connection:
             return [_row(row) for row in connection.execute(query)]
 
     def get(self, authority_id: str) -> Row:
         """Return one authority; raises NotFound."""
+        row = self.find(authority_id)
+        if row is None:
+            raise NotFound(f"there is no authority {authority_id}; see `meshca ca show`")
+        return row
+
+    def find(self, authority_id: str) -> Row | None:
+        """Return one authority, or None when it is not known."""
         query = sa.select(authorities).where(authorities.c.authority_id == authority_id)
         with self.engine.connect() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None:
-            raise NotFound(f"there is no authority {authority_id}; see `meshca ca show`")
-        return _row(row)
+        return None if row is None else _row(row)
 
     def holders(self, *, issued_before: datetime, now: datetime) -> list[Holder]:
         """Return the workloads that hold a live certificate of before `issued_before`."""

@@ -29,7 +29,6 @@ from rotation.roots import (
     WaiverAdded,
     unknown,
 )
-from rotation.stages import ENDED
 from rotation.standings import Row, Standings
 
 log = get_logger("rotation")
@@ -67,12 +66,12 @@ class Trust:
     async def tick(self) -> None:
         """Take every step that is due now."""
         await self.load()
-        connected = self.proxies.connected() if self._has(RootStage.ANNOUNCED) else ()
-        self.propagation.observe(self.in_bundle, connected)
+        announced = [r.root_sha256 for r in self._known if r.stage is RootStage.ANNOUNCED]
+        if announced:
+            self.propagation.observe(announced, self.proxies.connected())
         for root in self._known:
             if root.stage is RootStage.ANNOUNCED and not await self.missing(root):
                 await self._change(root, RootStage.TRUSTED, "every workload has it")
-                self.propagation.forget(root.root_sha256)
             elif root.stage is RootStage.RETIRING and not await self.chained(root):
                 await self._change(root, RootStage.REMOVED, "no live certificate chains to it")
 
@@ -87,12 +86,8 @@ class Trust:
 
     async def chained(self, root: Root) -> list[Row]:
         """Return the authorities under `root`, of every replica, that have not ended."""
-        rows = await asyncio.to_thread(self.standings.of)
-        return [
-            row
-            for row in rows
-            if row.root_sha256 == root.root_sha256 and row.standing.stage not in ENDED
-        ]
+        rows = await asyncio.to_thread(self.standings.of, with_ended=False)
+        return [row for row in rows if row.root_sha256 == root.root_sha256]
 
     async def retire(self, names: Set[str], *, actor: str, reason: str) -> None:
         """Let the trusted roots in `names` be replaced; those that are retiring already stay so."""
@@ -147,9 +142,6 @@ class Trust:
     def retiring(self) -> frozenset[str]:
         """Return the roots that are to be replaced."""
         return frozenset(r.root_sha256 for r in self._known if r.stage is RootStage.RETIRING)
-
-    def _has(self, stage: RootStage) -> bool:
-        return any(root.stage is stage for root in self._known)
 
     async def _change(
         self, root: Root, stage: RootStage, reason: str, *, actor: str = "meshca"

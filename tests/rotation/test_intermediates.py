@@ -11,6 +11,7 @@ import pytest
 
 from ca.at_rest import KeyFileAtRest
 from ca.authority import Authorities
+from ca.upstream import self_signed
 from meshca.errors import AuthorityUnavailable
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
@@ -254,3 +255,42 @@ def test_an_upstream_that_signs_under_a_leaving_root_is_not_followed(mesh: Mesh)
         assert intermediates.signing() == first
 
     play(mesh, story)
+
+
+@pytest.mark.parametrize("names", [("main", "main"), ("one", "two")])
+def test_two_processes_that_advance_at_once_keep_one_active_authority_each(
+    mesh: Mesh, names: tuple[str, str]
+) -> None:
+    def process(replica: str) -> Intermediates:
+        return make_intermediates(
+            Switch(development_upstream(mesh.directory, TRUST_DOMAIN)),
+            engine=mesh.writer.engine,
+            authorities=Authorities(TRUST_DOMAIN),
+            leaves=mesh.leaves,
+            writer=mesh.writer,
+            clock=mesh.clock,
+            metrics=mesh.metrics,
+            replica=replica,
+        )
+
+    async def scene() -> None:
+        async with running(mesh):
+            both = [process(name) for name in names]
+            for each in both:
+                await each.load()
+            active: list[str] = []
+            for day in range(12):
+                mesh.clock.advance(timedelta(days=1))
+                if day == 5:
+                    self_signed.add_root(
+                        mesh.directory, trust_domain=TRUST_DOMAIN, now=mesh.clock.now()
+                    )
+                await asyncio.gather(*(each.tick() for each in both))
+                mesh.clock.advance(timedelta(seconds=31))  # past a retry
+                await asyncio.gather(*(each.tick() for each in both))
+                rows = both[0].standings.of()
+                active = [r.standing.replica for r in rows if r.standing.stage is Stage.ACTIVE]
+                assert len(active) == len(set(active)), "two of one replica sign"
+            assert set(active) == set(names)
+
+    asyncio.run(scene())
