@@ -56,7 +56,6 @@ def test_each_step_is_audited_with_who_and_why(tmp_path: Path) -> None:
     assert steps == [
         (second, "prepared"),
         (second, "active"),
-        (first, "retiring"),
         (first, "tainted"),
     ]
     actors = {e["actor"] for e in entries["entries"] if e["reason"] == "believed stolen"}
