@@ -12,7 +12,10 @@ from benchmarks import machine, report
 from benchmarks.figure import Context, Figure, Row
 from meshca import logs
 
-NAMES = ("yardsticks", "tokens", "issuance", "served", "streams", "rotation")
+NAMES = (
+    *("yardsticks", "tokens", "issuance", "served", "streams", "rotation"),
+    *("roots", "taint", "takeover"),
+)
 
 
 def main(
@@ -24,7 +27,8 @@ def main(
     markdown: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Put the tables, as Markdown, between the marks in FILE."
+            metavar="FILE",
+            help="Put the tables, as Markdown, between the marks in FILE; the others stay.",
         ),
     ] = None,
 ) -> None:
@@ -41,7 +45,8 @@ def main(
     measured = [_measure(name, context) for name in chosen]
     report.show(Console(width=None if sys.stdout.isatty() else 150), on_what, measured)
     if markdown is not None:
-        markdown.write_text(report.put_into(markdown.read_text(), on_what, measured))
+        put = report.merge_into if names else report.put_into
+        markdown.write_text(put(markdown.read_text(), on_what, measured))
     else:
         context.console.print("To keep them: python -m benchmarks --markdown docs/benchmarks.md")
 

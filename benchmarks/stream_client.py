@@ -2,8 +2,8 @@
 
 A proxy opens its DeltaSecrets streams as Envoy does, each with its subscription as first message,
 acknowledges every response, and comes back after about a second when a stream or its connection
-ends. `names` says what each stream subscribes to: Envoy opens one a secret, [["default"],
-["ROOTCA"]].
+ends. It remembers which authority signed the certificate that it holds. `names` says what each
+stream subscribes to: Envoy opens one a secret, [["default"], ["ROOTCA"]].
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 
 from benchmarks import http2, worker
 from sds.resources import SECRET_TYPE
+from sds.snapshot import CERTIFICATE_NAME
 
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
 _HANDSHAKE_SECONDS = 300.0
@@ -38,6 +39,8 @@ class Proxies:
         self._proxies: list[asyncio.Task[None]] = []
         self.held = 0
         self.pushed = 0
+        self.signers: Counter[bytes] = Counter()
+        self._left: set[bytes] = set()
         self.ended: Counter[str] = Counter()
         self.last_at = 0.0
 
@@ -56,18 +59,33 @@ class Proxies:
         self.pushed = 0
         return {"received_at": self.last_at}
 
-    def take(self, response: DeltaDiscoveryResponse, held: set[str]) -> None:
-        """Note what a proxy was sent; `held` is what it had before."""
+    async def leave(self) -> dict[str, Any]:
+        """From now on, count the authorities that sign now as left."""
+        self._left = {signer for signer, proxies in self.signers.items() if proxies}
+        return {}
+
+    async def await_move(self) -> dict[str, Any]:
+        """Return when every proxy had a certificate of an authority that was not left."""
+        while any(self.signers[signer] for signer in self._left):
+            await asyncio.sleep(0.005)
+        return {"moved_at": time.monotonic()}
+
+    def take(self, response: DeltaDiscoveryResponse, held: dict[str, bytes]) -> None:
+        """Note what a proxy was sent; `held` is what it had before, and whose signature."""
         for one in response.resources:
+            signer = _signer(one.resource.value) if one.name == CERTIFICATE_NAME else b""
             if one.name in held:
                 self.pushed += 1
+                self.signers[held[one.name]] -= 1
             else:
                 self.held += 1
-                held.add(one.name)
+            self.signers[signer] += 1
+            held[one.name] = signer
+        self.signers.pop(b"", None)  # what is no certificate
         self.last_at = time.monotonic()
 
     async def _proxy(self, token: str) -> None:
-        held: set[str] = set()
+        held: dict[str, bytes] = {}
         while True:
             proxy = Proxy(self, token, self._names, held)
             try:
@@ -89,7 +107,7 @@ class Proxy(asyncio.Protocol):
     """One connection of one proxy."""
 
     def __init__(
-        self, proxies: Proxies, token: str, names: list[list[str]], held: set[str]
+        self, proxies: Proxies, token: str, names: list[list[str]], held: dict[str, bytes]
     ) -> None:
         self._proxies = proxies
         self._token = token
@@ -144,14 +162,25 @@ def _headers(token: str) -> http2.Headers:
     )
 
 
+def _signer(secret: bytes) -> bytes:
+    """Return what tells the authority: the last certificate of the chain in `secret`."""
+    return secret.rpartition(b"-----BEGIN CERTIFICATE-----")[2].partition(b"-----END")[0]
+
+
 async def main() -> None:
-    """Do as told: `start`, then `push` for each change to await."""
+    """Do as told: `start`, then `push` for each change to await, or `leave` and `move`."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     proxies = Proxies(worker.arguments())
 
     async def answer(order: dict[str, Any]) -> dict[str, Any]:
-        return await (proxies.start() if order["do"] == "start" else proxies.await_push())
+        does = {
+            "start": proxies.start,
+            "push": proxies.await_push,
+            "leave": proxies.leave,
+            "move": proxies.await_move,
+        }
+        return await does[order["do"]]()
 
     await worker.obey(answer)
 

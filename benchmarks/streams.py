@@ -15,21 +15,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.development import Development, temporary
 from benchmarks.figure import Context, Row, Target
+from benchmarks.fleet import AS_ENVOY, shares
 from benchmarks.process import Process, Worker, running, workers
 
 TITLE = "SDS streams in one process"
 PUSH_TARGET = Target(3.0, is_minimum=False)
 MEMORY_TARGET = Target(1.2, is_minimum=False)
-AS_ENVOY = (("default",), ("ROOTCA",))
 ONE_STREAM = (("default", "ROOTCA"),)
 _IDLE_SECONDS = 5
 _PUSHES = 3
-_ACCOUNTS = 100
-_CLIENTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,9 @@ def _scene(development: Development, scene: Scene) -> Iterator[Row]:
     with ExitStack() as stack:
         served = stack.enter_context(running(development, command))
         clients = stack.enter_context(
-            workers("stream_client", _arguments(development, scene), cores=everywhere)
+            workers(
+                "stream_client", shares(development, scene.proxies, scene.names), cores=everywhere
+            )
         )
         before, cpu = served.resident_bytes, served.cpu_seconds
         yield _held(scene, clients, served, cpu)
@@ -77,25 +76,6 @@ def _scene(development: Development, scene: Scene) -> Iterator[Row]:
         what = f"{scene}: idle server"
         yield Row(what, idle * 100, "% of a core", note=f"over {_IDLE_SECONDS} s")
         yield from _pushes(scene, served, clients)
-
-
-def _arguments(development: Development, scene: Scene) -> list[dict[str, Any]]:
-    """Share the proxies out among the client processes."""
-    tokens = [development.token(f"web-{n % _ACCOUNTS}", f"web-{n}") for n in range(scene.proxies)]
-    shares = _CLIENTS
-    arguments = []
-    for share in range(shares):
-        path = development.directory.parent / f"tokens-{share}"
-        path.write_text("\n".join(tokens[share::shares]))
-        arguments.append(
-            {
-                "port": development.port,
-                "roots": str(development.roots),
-                "tokens": str(path),
-                "names": scene.names,
-            }
-        )
-    return arguments
 
 
 def _held(scene: Scene, clients: list[Worker], served: Process, cpu: float) -> Row:

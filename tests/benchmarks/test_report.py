@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figure import Row, Target
-from benchmarks.report import put_into
+from benchmarks.report import merge_into, put_into
 
 DOCUMENT = "before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n"
 SHORT = Row("SVIDs", 1500.0, "/s per core", "5.0 × floor", Target(2000))
@@ -22,9 +22,27 @@ def test_a_run_replaces_the_last_one_between_the_marks() -> None:
     assert "old" not in text
 
 
+def test_naming_some_figures_leaves_the_tables_of_the_others() -> None:
+    run = [("Issuance", [SHORT]), ("Tokens", [Row("validation", 300.0, "µs")])]
+    text = put_into(DOCUMENT, {"date": "today"}, run)
+    again = [("Tokens", [Row("validation", 299.0, "µs")]), ("Roots", [Row("in all", 7.0, "s")])]
+    merged = merge_into(text, {"date": "tomorrow", "load": "0"}, again)
+
+    assert merged.startswith("before\n<!-- measured: begin -->\n- date: today\n\n### Issuance\n")
+    assert "| SVIDs | 1,500 /s per core |" in merged
+    assert "300 µs" not in merged
+    assert merged.count("Measured apart: date: tomorrow · load: 0\n") == 2
+    order = [merged.index(f"### {title}\n") for title in ("Issuance", "Tokens", "Roots")]
+    assert order == sorted(order)
+    assert merged.endswith("|\n<!-- measured: end -->\nafter\n")
+    assert merge_into(merged, {"date": "tomorrow", "load": "0"}, again) == merged
+
+
 def test_a_document_without_marks_is_left_alone() -> None:
     with pytest.raises(ValueError, match="no <!-- measured: begin -->"):
         put_into("nothing here", {}, [])
+    with pytest.raises(ValueError, match="no <!-- measured: begin -->"):
+        merge_into("nothing here", {}, [])
 
 
 @pytest.mark.parametrize(
