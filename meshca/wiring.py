@@ -18,20 +18,16 @@ from authz.load import load_policies
 from authz.sources import PolicyLoader, PolicyOptions
 from authz.state import PolicyState
 from authz.store import AppliedSet, AppliedSetSink
-from ca.at_rest import KeyAtRest, key_at_rest
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
 from ca.bundles import build_bundles
 from ca.federation.federation import Federation
 from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
-from ca.pkcs11 import token_key
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
-from ca.upstream import disk, self_signed, token
-from ca.upstream.provision import Upstream
-from ca.upstream.vault.build import build_at_rest, build_vault
+from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
 from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.clock import Clock
@@ -39,33 +35,13 @@ from meshca.database import GroupWriter
 from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
-from meshca.settings import Disk, Settings
-from meshca.settings_vault import KeysUnderTransit, Vault
+from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
-from rotation.authority_watch import AuthorityWatch
-from rotation.custody import Custody
+from rotation.build import AUTHORITY_SINKS, build_intermediates
 from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
 from rotation.operations import AuthorityOperations
-from rotation.propagation import BundleVersion, Propagation
-from rotation.proxies import Proxies
-from rotation.roots import (
-    NewRoot,
-    NewRootSink,
-    RootChange,
-    RootChangeSink,
-    Roots,
-    WaiverAdded,
-    WaiverSink,
-)
-from rotation.standings import (
-    NewAuthority,
-    NewAuthoritySink,
-    StageChange,
-    StageChangeSink,
-    Standings,
-)
-from rotation.trust import Trust
+from rotation.propagation import BundleVersion
 from sds.admission import Admission
 from sds.doors import Doors
 from sds.istio_ca import IstioCertificates
@@ -75,8 +51,6 @@ from sds.server_identity import ServerIdentity
 from sds.snapshot import BUNDLE_NAMES, Shared
 
 SERVER_PATH: Final = "/meshca/server"
-REPLICA: Final = "main"
-"""The name under which this process keeps its authorities; there is one process yet."""
 
 log = get_logger("meshca")
 
@@ -113,11 +87,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             Intent: IntentSink(),
             Signed: SignedSink(),
             AppliedSet: AppliedSetSink(),
-            NewRoot: NewRootSink(),
-            RootChange: RootChangeSink(),
-            WaiverAdded: WaiverSink(),
-            NewAuthority: NewAuthoritySink(),
-            StageChange: StageChangeSink(),
+            **AUTHORITY_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
             Entry: EntrySink(),
@@ -145,8 +115,9 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     )
     federated = bundles.federation.current
     shared = Shared(lambda: policies.state.current, lambda: authorities.bundle, federated)
-    intermediates = _intermediates(
-        settings,
+    intermediates = build_intermediates(
+        build_upstream(settings, clock, metrics),
+        at_rest=build_key_at_rest(settings, clock, metrics),
         engine=engine,
         authorities=authorities,
         leaves=leaves,
@@ -195,50 +166,6 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         journal=bundles.journal,
         federation=bundles.federation,
         publisher=bundles.publisher,
-    )
-
-
-def _intermediates(
-    settings: Settings,
-    *,
-    engine: sa.Engine,
-    authorities: Authorities,
-    leaves: Leaves,
-    proxies: Proxies,
-    bundle_version: BundleVersion,
-    writer: GroupWriter,
-    clock: Clock,
-    metrics: Metrics,
-) -> Intermediates:
-    """Return what keeps the authorities supplied, and the bundle with it."""
-    upstream, standings = _upstream(settings, clock, metrics), Standings(engine)
-    return Intermediates(
-        upstream=upstream,
-        authorities=authorities,
-        trust=Trust(
-            roots=Roots(engine),
-            standings=standings,
-            authorities=authorities,
-            proxies=proxies,
-            propagation=Propagation(bundle_version),
-            writer=writer,
-            clock=clock,
-        ),
-        standings=standings,
-        leaves=leaves,
-        custody=Custody(
-            authorities=authorities, clock=clock, at_rest=_key_at_rest(settings, clock, metrics)
-        ),
-        watch=AuthorityWatch(
-            authorities=authorities,
-            leaves=leaves,
-            metrics=metrics,
-            can_renew=upstream.can_renew,
-        ),
-        writer=writer,
-        clock=clock,
-        metrics=metrics,
-        replica=REPLICA,
     )
 
 
@@ -308,55 +235,6 @@ def _profile(settings: Settings) -> Profile:
         maximum_lifetime=settings.lifetimes.svid_maximum,
         backdate=settings.lifetimes.backdate,
         public_url=settings.public_url,
-    )
-
-
-def _key_at_rest(settings: Settings, clock: Clock, metrics: Metrics) -> KeyAtRest | None:
-    chosen = settings.key_at_rest
-    if isinstance(chosen, KeysUnderTransit):
-        return build_at_rest(chosen, clock=clock, metrics=metrics)
-    return key_at_rest(chosen)
-
-
-def _upstream(settings: Settings, clock: Clock, metrics: Metrics) -> Upstream:
-    chosen = settings.upstream
-    if isinstance(chosen, Vault):
-        return build_vault(
-            chosen,
-            trust_domain=settings.trust_domain,
-            lifetime=settings.lifetimes.intermediate,
-            clock=clock,
-            metrics=metrics,
-        )
-    if not isinstance(chosen, Disk):
-        return self_signed.unsafe_self_signed(
-            settings.data_dir,
-            trust_domain=settings.trust_domain,
-            lifetime=settings.lifetimes.intermediate,
-        )
-    if chosen.root_key is not None:
-        return disk.DiskRoot(
-            root=chosen.root,
-            root_key=chosen.root_key,
-            passphrase_file=chosen.passphrase_file,
-            trust_domain=settings.trust_domain,
-            lifetime=settings.lifetimes.intermediate,
-        )
-    assert chosen.chain is not None  # noqa: S101  # settings checked it
-    if chosen.pkcs11 is not None:
-        return token.TokenIntermediate(
-            root=chosen.root,
-            chain=chosen.chain,
-            key=token_key(chosen.pkcs11),
-            trust_domain=settings.trust_domain,
-        )
-    assert chosen.key is not None  # noqa: S101  # settings checked it
-    return disk.DiskIntermediate(
-        root=chosen.root,
-        chain=chosen.chain,
-        key=chosen.key,
-        passphrase_file=chosen.passphrase_file,
-        trust_domain=settings.trust_domain,
     )
 
 

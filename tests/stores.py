@@ -22,8 +22,7 @@ from ca.federation.store import FEDERATION_SINKS
 from ca.store import Intent, IntentSink, Signed, SignedSink
 from meshca.database import GroupWriter, Sink, migrate, open_engine
 from meshca.metrics import Metrics
-from rotation.roots import NewRoot, NewRootSink, RootChange, RootChangeSink, WaiverAdded, WaiverSink
-from rotation.standings import NewAuthority, NewAuthoritySink, StageChange, StageChangeSink
+from rotation.build import AUTHORITY_SINKS
 from tests.fakes import FakeClock
 from tests.real_parts import require, wait_until
 
@@ -33,11 +32,7 @@ SINKS: Mapping[type, Sink] = {
     AppliedSet: AppliedSetSink(),
     NewBundle: NewBundleSink(),
     **FEDERATION_SINKS,
-    NewRoot: NewRootSink(),
-    RootChange: RootChangeSink(),
-    WaiverAdded: WaiverSink(),
-    NewAuthority: NewAuthoritySink(),
-    StageChange: StageChangeSink(),
+    **AUTHORITY_SINKS,
     Entry: EntrySink(),
 }
 

@@ -4,28 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import sqlalchemy as sa
 from cryptography import x509
 
-from ca.at_rest import KeyAtRest
-from ca.authority import Authorities
 from ca.upstream import self_signed
 from ca.upstream.provision import Provision, Upstream
-from meshca.clock import Clock
-from meshca.database import GroupWriter
 from meshca.errors import AuthorityUnavailable
-from meshca.metrics import Metrics
-from rotation.authority_watch import AuthorityWatch
-from rotation.custody import Custody
+from rotation.build import build_intermediates
 from rotation.intermediates import Intermediates
-from rotation.leaves import Leaves
-from rotation.propagation import BundleVersion, Propagation
-from rotation.proxies import Proxies, ProxyState
-from rotation.roots import Roots
-from rotation.standings import Standings
-from rotation.trust import Trust
+from rotation.proxies import ProxyState
 
 BUNDLE_NAME: Final = "ROOTCA"
 
@@ -72,44 +60,11 @@ def development_upstream(
     return self_signed.unsafe_self_signed(directory, trust_domain=trust_domain, lifetime=lifetime)
 
 
-def make_intermediates(
-    upstream: Upstream,
-    *,
-    engine: sa.Engine,
-    authorities: Authorities,
-    leaves: Leaves,
-    writer: GroupWriter,
-    clock: Clock,
-    metrics: Metrics,
-    proxies: Proxies | None = None,
-    at_rest: KeyAtRest | None = None,
-    replica: str = "main",
-    bundle_version: BundleVersion = lambda _name: None,
-) -> Intermediates:
-    """Return what wiring would build around `upstream`."""
-    standings = Standings(engine)
-    trust = Trust(
-        roots=Roots(engine),
-        standings=standings,
-        authorities=authorities,
-        proxies=proxies or Connected(),
-        propagation=Propagation(bundle_version),
-        writer=writer,
-        clock=clock,
-    )
-    watch = AuthorityWatch(
-        authorities=authorities, leaves=leaves, metrics=metrics, can_renew=upstream.can_renew
-    )
-    return Intermediates(
-        upstream=upstream,
-        authorities=authorities,
-        trust=trust,
-        standings=standings,
-        leaves=leaves,
-        custody=Custody(authorities=authorities, clock=clock, at_rest=at_rest),
-        watch=watch,
-        writer=writer,
-        clock=clock,
-        metrics=metrics,
-        replica=replica,
-    )
+def make_intermediates(upstream: Upstream, **parts: Any) -> Intermediates:
+    """Return what wiring builds around `upstream`; what `parts` leaves out is absent."""
+    absent = {
+        "at_rest": None,
+        "proxies": Connected(),
+        "bundle_version": lambda _name: None,
+    }
+    return build_intermediates(upstream, **{**absent, **parts})

@@ -1,0 +1,90 @@
+"""Joining the parts that keep authorities supplied, and the sinks that write their tables."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import sqlalchemy as sa
+
+from ca.at_rest import KeyAtRest
+from ca.authority import Authorities
+from ca.upstream.provision import Upstream
+from meshca.clock import Clock
+from meshca.database import GroupWriter, Sink
+from meshca.metrics import Metrics
+from rotation.authority_watch import AuthorityWatch
+from rotation.custody import Custody
+from rotation.intermediates import Intermediates
+from rotation.leaves import Leaves
+from rotation.propagation import BundleVersion, Propagation
+from rotation.proxies import Proxies
+from rotation.roots import (
+    NewRoot,
+    NewRootSink,
+    RootChange,
+    RootChangeSink,
+    Roots,
+    WaiverAdded,
+    WaiverSink,
+)
+from rotation.standings import (
+    NewAuthority,
+    NewAuthoritySink,
+    StageChange,
+    StageChangeSink,
+    Standings,
+)
+from rotation.trust import Trust
+
+REPLICA: Final = "main"
+"""The name under which a process keeps its authorities; there is one process yet."""
+
+AUTHORITY_SINKS: Final[Mapping[type, Sink]] = {
+    NewRoot: NewRootSink(),
+    RootChange: RootChangeSink(),
+    WaiverAdded: WaiverSink(),
+    NewAuthority: NewAuthoritySink(),
+    StageChange: StageChangeSink(),
+}
+
+
+def build_intermediates(
+    upstream: Upstream,
+    *,
+    at_rest: KeyAtRest | None,
+    engine: sa.Engine,
+    authorities: Authorities,
+    leaves: Leaves,
+    proxies: Proxies,
+    bundle_version: BundleVersion,
+    writer: GroupWriter,
+    clock: Clock,
+    metrics: Metrics,
+    replica: str = REPLICA,
+) -> Intermediates:
+    """Return what keeps `authorities` supplied by `upstream`; nothing is loaded yet."""
+    standings = Standings(engine)
+    trust = Trust(
+        roots=Roots(engine),
+        standings=standings,
+        authorities=authorities,
+        proxies=proxies,
+        propagation=Propagation(bundle_version),
+        writer=writer,
+        clock=clock,
+    )
+    watch = AuthorityWatch(
+        authorities=authorities, leaves=leaves, metrics=metrics, can_renew=upstream.can_renew
+    )
+    return Intermediates(
+        upstream=upstream,
+        authorities=authorities,
+        trust=trust,
+        standings=standings,
+        leaves=leaves,
+        custody=Custody(authorities=authorities, clock=clock, at_rest=at_rest),
+        watch=watch,
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+        replica=replica,
+    )
