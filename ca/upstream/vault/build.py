@@ -47,9 +47,13 @@ def build_vault(
     return VaultUpstream(vault=vault)
 
 
-def build_at_rest(chosen: KeysUnderTransit, *, clock: Clock, metrics: Metrics) -> KeyAtRest:
+def build_at_rest(
+    chosen: KeysUnderTransit, *, clock: Clock, metrics: Metrics, patience: Patience | None = None
+) -> KeyAtRest:
     """Return what wraps the keys of authorities; nothing is asked of Vault yet."""
-    session = build_session(chosen, clock=clock, metrics=metrics, patience=Patience(clock=clock))
+    session = build_session(
+        chosen, clock=clock, metrics=metrics, patience=patience or Patience(clock=clock)
+    )
     return TransitAtRest(session=session, mount=chosen.transit_mount, key_name=chosen.key_name)
 
 

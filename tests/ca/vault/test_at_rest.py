@@ -31,7 +31,7 @@ def at_rest(vault: Prepared, secrets: Path) -> KeyAtRest:
         "auth": {"method": "token", "token_file": "token"},
     }
     chosen = KeysUnderTransit.model_validate(values, context={"directory": secrets})
-    return build_at_rest(chosen, clock=world.clock, metrics=world.metrics)
+    return build_at_rest(chosen, clock=world.clock, metrics=world.metrics, patience=world.patience)
 
 
 def test_a_key_comes_back_and_is_not_in_what_is_stored(at_rest: KeyAtRest) -> None:
