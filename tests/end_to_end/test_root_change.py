@@ -1,4 +1,4 @@
-"""A root is replaced, and an intermediate taken over, under traffic: no request notices."""
+"""A root is replaced, an intermediate taken over or tainted, under traffic: no request notices."""
 
 import time
 from collections.abc import Iterator
@@ -159,3 +159,28 @@ def test_an_intermediate_is_taken_over_under_traffic_without_a_failed_request(
             )
         assert_nothing_failed(traffic, *proxies)
         assert authorities(server)[first]["stage"] in ("retiring", "retired")
+
+
+def test_a_tainted_authority_is_left_under_traffic_without_a_failed_request(
+    tmp_path: Path, app: EchoApp
+) -> None:
+    envoy()
+    with RunningServer(tmp_path, svid="10s") as server, two_proxies(server, app) as proxies:
+        held = proxies[0].serials() | proxies[1].serials()
+        stolen = server.query("ca", "show")["signing"]
+        with Traffic(proxies[1].outbound["orders"]) as traffic:
+            server.meshca("ca", "taint", stolen, "--reason", "a test")
+            wait_until(
+                lambda: held.isdisjoint(proxies[0].serials() | proxies[1].serials()),
+                within_seconds=10,
+                what="both proxies have certificates of the successor",
+            )
+            assert authorities(server)[stolen]["stage"] == "tainted"
+            wait_until(
+                lambda: authorities(server)[stolen]["stage"] == "revoked",
+                within_seconds=40,
+                what="the last certificate under it has ended",
+            )
+        assert_nothing_failed(traffic, *proxies)
+        assert server.query("svid", "list", "--live", "--authority", stolen)["svids"] == []
+        assert server.query("ca", "show")["signing"] not in ("", stolen)
