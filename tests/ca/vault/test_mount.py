@@ -224,6 +224,22 @@ def test_a_list_that_its_issuer_did_not_sign_is_not_kept(fake: FakeVault, secret
     assert world.failures("crl") == 1
 
 
+def test_lists_are_fetched_now_and_then_and_not_with_every_poll(
+    fake: FakeVault, secrets: Path
+) -> None:
+    secret_file(secrets / "token", TOKEN)
+    world = World(token_settings(fake.address, secrets))
+    upstream = upstream_of(world)
+    for _ in range(3):
+        upstream.roots(world.now())
+    assert len(fake.asked("/crl")) == 1
+
+    world.clock.advance(timedelta(minutes=6))
+    upstream.roots(world.now())
+
+    assert len(fake.asked("/crl")) == 2
+
+
 def test_an_unknown_mount_is_named(vault: Prepared, secrets: Path) -> None:
     secret_file(secrets / "token", vault.token())
     world = World(token_settings(vault.server.address, secrets, mount="nowhere"))
