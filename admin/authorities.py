@@ -69,6 +69,7 @@ def _add_reads(router: APIRouter, operations: AuthorityOperations) -> None:
         live = await asyncio.to_thread(intermediates.standings.live_until, names)
         return {
             "signing": intermediates.signing(),
+            "problem": intermediates.problem,
             "authorities": [
                 _authority_json(
                     row,
@@ -115,6 +116,11 @@ def _add_root_steps(router: APIRouter, operations: AuthorityOperations) -> None:
     async def replace(why: Why, request: Request) -> Any:
         successor = await operations.replace_root(actor=_actor(request), reason=why.reason)
         return {"successor": successor}
+
+    @router.post("/roots/keep")
+    async def keep(why: Why, request: Request) -> Any:
+        kept = await operations.keep_root(actor=_actor(request), reason=why.reason)
+        return {"kept": kept}
 
     @router.post("/roots/{root_sha256}/waive")
     async def waive(root_sha256: Id, waived: WaivedWorkload, request: Request) -> Any:

@@ -5,6 +5,7 @@ is neither: who takes it from there for its first trust must get it over a chann
 is the bundle endpoint: the same document over TLS, and nothing else (SPIFFE Federation 5).
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,19 +33,23 @@ class RevocationLists:
     authorities: Authorities
     clock: Clock
     _made: dict[str, tuple[datetime, bytes]] = field(default_factory=dict)
+    _signing: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, authority_id: str) -> bytes:
         """Return the DER CRL.
 
-        Raises NotFound for an authority that is not known here, AuthorityUnavailable before any is.
+        Raises NotFound for an authority that is not known here, AuthorityUnavailable before any is,
+        and for one that was tainted: it signs nothing, a list neither.
         """
         now = self.clock.now()
         authority = _find(self.authorities, authority_id, now)
-        made_at, made = self._made.get(authority_id, (None, b""))
-        if made_at is None or not timedelta(0) <= now - made_at < RESIGN_EVERY:
-            made = empty_crl(authority, now=now)
-            self._made[authority_id] = now, made
-        return made
+        self.authorities.check_signing(authority)
+        with self._signing:  # one at a time: a key that is elsewhere is not asked by all at once
+            made_at, made = self._made.get(authority_id, (None, b""))
+            if made_at is None or not timedelta(0) <= now - made_at < RESIGN_EVERY:
+                made = empty_crl(authority, now=now)
+                self._made[authority_id] = now, made
+            return made
 
 
 def _find(authorities: Authorities, authority_id: str, now: datetime) -> Authority:

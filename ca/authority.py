@@ -135,6 +135,11 @@ class Authorities:
         """Let `find` know an authority that does not sign (yet, or any more)."""
         self._known[authority.authority_id] = authority
 
+    def forget(self, authority_id: str) -> None:
+        """Let go of an authority that will not sign again, and so of its key."""
+        self.stop(authority_id)
+        self._known.pop(authority_id, None)
+
     def find(self, authority_id: str) -> Authority:
         """Return an authority that signs, or has signed, certificates; raises NotFound."""
         if authority_id not in self._known:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ca import issuer
+from ca.authority import Authorities
 from ca.issuer import Prepared
 from meshca.clock import Clock
 from meshca.errors import AuthorityUnavailable, Overloaded
@@ -31,11 +32,11 @@ class SigningThreads:
     _executor: Executor = field(default_factory=_threads)
     _waiting: int = 0
 
-    async def sign(self, prepared: Prepared, clock: Clock) -> bytes:
+    async def sign(self, prepared: Prepared, clock: Clock, authorities: Authorities) -> bytes:
         """Return what `issuer.sign` returns, and raise what it raises.
 
         Raises Overloaded when too many wait already, AuthorityUnavailable when the turn of this
-        one did not come within ten seconds.
+        one did not come within ten seconds, or its authority was barred by then.
         """
         if self._waiting >= MAXIMUM_WAITING:
             raise Overloaded("too many certificates wait for the authority's key")
@@ -44,7 +45,10 @@ class SigningThreads:
         def turn() -> bytes:
             if clock.monotonic() > deadline:
                 raise AuthorityUnavailable("the authority's key is too slow for all who ask")
-            return issuer.sign(prepared)
+            authorities.check_signing(prepared.authority)
+            signed = issuer.sign(prepared)
+            authorities.check_signing(prepared.authority)
+            return signed
 
         self._waiting += 1
         try:

@@ -81,7 +81,7 @@ class Issuance:
             signed = (
                 issuer.sign(prepared)
                 if issuer.signs_at_once(prepared)
-                else await self.signing.sign(prepared, self.clock)
+                else await self.signing.sign(prepared, self.clock, self.authorities)
             )
             # 7. Compare what was signed with what was linted.
             certificate = issuer.compare(prepared, signed)

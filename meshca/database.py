@@ -75,6 +75,16 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
+@contextlib.contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a connection to read with; raises StoreUnavailable if the database is away."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreUnavailable(f"the database does not answer: {_cause(error)}") from error
+
+
 def describe(url: str) -> str:
     """Return `url` without its password, for messages."""
     return make_url(url).render_as_string(hide_password=True)

@@ -142,7 +142,11 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         leaves=leaves,
         shared=shared,
         ledger=ledger,
-        istio=IstioCertificates(issuance=issuance, authorities=authorities),
+        istio=IstioCertificates(
+            issuance=issuance,
+            authorities=authorities,
+            told=lambda caller: intermediates.trust.propagation.told(caller.holder),
+        ),
         clock=clock,
         metrics=metrics,
         meters=meters_by_type(metrics),

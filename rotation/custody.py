@@ -5,7 +5,7 @@ no upstream; without one, each start asks for a fresh intermediate. Keys that ar
 (Transit, PKCS#11) are the upstream's business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -38,6 +38,12 @@ class Custody:
         """Hold `authority`."""
         self.held[authority.authority_id] = authority
         self.authorities.remember(authority)
+
+    def keep_only(self, may_sign: Set[str]) -> None:
+        """Let go of every other authority, its key too: what may not sign again needs none."""
+        for name in self.held.keys() - may_sign:
+            del self.held[name]
+            self.authorities.forget(name)
 
     def wrap(self, authority: Authority) -> bytes | None:
         """Return the key of `authority` for the table; None when it is not to be kept there."""

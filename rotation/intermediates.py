@@ -12,11 +12,11 @@ Keys live in memory, unless there is a `KeyAtRest` to wrap them for the table.
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from audit.entry import Entry
+from audit.entry import Entry, Json
 from ca.authority import Authorities, Authority
 from ca.upstream.provision import Upstream
 from meshca.clock import Clock
@@ -42,6 +42,8 @@ from rotation.trust import Trust
 
 TICK_SECONDS: Final = 5.0
 ROOTS_EVERY: Final = timedelta(seconds=30)
+AFTER_REFUSAL: Final = timedelta(minutes=10)
+"""How long no other is asked for after one that was not used: each is a live CA certificate."""
 ITSELF: Final = "meshca"
 _MOST_STEPS: Final = 64
 
@@ -67,6 +69,8 @@ class Intermediates:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
     _not_before: datetime | None = None
+    _no_prepare_before: datetime | None = None
+    problem: str = ""
     _asked_roots_at: datetime | None = None
 
     async def load(self) -> None:
@@ -74,7 +78,7 @@ class Intermediates:
         async with self.lock:
             await self.trust.load()
             roots = {root.root_sha256: root.certificate for root in self.trust.known}
-            self.custody.recover(await self.rows(), roots)
+            await asyncio.to_thread(self.custody.recover, await self.rows(), roots)
             if not self.upstream.can_renew:
                 await self.prepare("loaded at start")
             await self.advance()
@@ -96,7 +100,7 @@ class Intermediates:
                     await self._ask_for_roots(now)
                     await self.trust.tick()
                     await self.advance()
-                self._failures, self._not_before = 0, None
+                self._failures, self._not_before, self.problem = 0, None, ""
             except MeshcaError as error:
                 self._failed(now, error)
         self.watch.look(now)
@@ -110,9 +114,13 @@ class Intermediates:
             published=_under(unended, self.trust.in_bundle),
             propagated=_under(unended, self.trust.signing),
             live_until=await asyncio.to_thread(self.standings.live_until, names),
-            can_prepare=self.upstream.can_renew,
+            can_prepare=self._can_prepare(),
             leaving=_under(unended, self.trust.retiring),
         )
+
+    def _can_prepare(self) -> bool:
+        before = self._no_prepare_before
+        return self.upstream.can_renew and (before is None or self.clock.now() >= before)
 
     async def waiting(self) -> dict[str, str]:
         """Return what each of this replica's authorities waits for, by id."""
@@ -128,10 +136,10 @@ class Intermediates:
         for _ in range(_MOST_STEPS):
             rows = await self.rows()
             self._apply(rows)
+            self._renew_what_must_go(rows)
             facts, now = await self.facts(rows), self.clock.now()
             step = next_step([row.standing for row in rows], facts, now)
             if step is None:
-                self._renew_what_must_go(rows)
                 return
             if step.stage is Stage.PREPARED:
                 await self.prepare(step.reason)
@@ -147,8 +155,13 @@ class Intermediates:
         except MeshcaError as error:
             self._failed(self.clock.now(), error)
 
-    async def take(self, step: Step, rows: Sequence[Row], *, actor: str = ITSELF) -> None:
-        """Carry out a change of stage, with its retirements, in one transaction."""
+    async def take(
+        self, step: Step, rows: Sequence[Row], *, actor: str = ITSELF, **details: Json
+    ) -> None:
+        """Carry out a change of stage, with its retirements, in one transaction.
+
+        `details` go into the audit entries: what an operator did besides.
+        """
         now = self.clock.now()
         stages = {row.standing.authority_id: row.standing.stage for row in rows}
         name = step.authority_id
@@ -160,36 +173,61 @@ class Intermediates:
         ]
         changes = [StageChange(n, before, after, now, why) for n, before, after, why in moves]
         entries = [_entry(n, after, why, now, actor) for n, _, after, why in moves]
-        await self.writer.submit(*changes, *entries)
+        noted = [replace(e, details={**e.details, **details}) for e in entries]
+        await self.writer.submit(*changes, *noted)
         for n, _, after, why in moves:
             log.info("authority_stage", authority=n, stage=after.value, reason=why)
 
     async def prepare(self, reason: str, *, actor: str = ITSELF) -> str:
-        """Ask the upstream for an authority and record it; return its id."""
-        now = self.clock.now()
-        provision = await asyncio.to_thread(self.upstream.provide, now)
-        authority, name = provision.authority, provision.authority.authority_id
-        await self.trust.announce(provision.roots)
-        if root_id(authority.root) not in self.trust.in_bundle - self.trust.retiring:
-            raise AuthorityUnavailable(
-                f"the upstream signs under root {root_id(authority.root)}, which is to be replaced "
-                "or was removed: let it sign under the new one"
-            )
+        """Ask the upstream for an authority and record it; return its id.
+
+        Raises what the upstream raises, and AuthorityUnavailable for what may not be used here.
+        """
+        provision = await asyncio.to_thread(self.upstream.provide, self.clock.now())
+        authority = provision.authority
+        try:
+            await self.trust.announce(provision.roots)
+            await self._record(authority, reason, actor)
+        except MeshcaError as error:
+            self._refuse(authority, str(error), actor)
+            raise
+        self.custody.take(authority)
+        return authority.authority_id
+
+    async def _record(self, authority: Authority, reason: str, actor: str) -> None:
+        name, now = authority.authority_id, self.clock.now()
         known = await asyncio.to_thread(self.standings.find, name)
+        self._check_root(root_id(authority.root), known)
         if known is not None:
             await self._bring_back(known)
-        else:
-            new = new_authority(
-                authority,
-                replica=self.replica,
-                at=now,
-                reason=reason,
-                key=self.custody.wrap(authority),
-            )
-            entry = _entry(name, Stage.PREPARED, reason, now, actor, authority)
-            await self.writer.submit(new, entry)
-        self.custody.take(authority)
-        return name
+            return
+        key = await asyncio.to_thread(self.custody.wrap, authority)
+        new = new_authority(authority, replica=self.replica, at=now, reason=reason, key=key)
+        entry = _entry(name, Stage.PREPARED, reason, now, actor, authority)
+        await self.writer.submit(new, entry)
+
+    def _check_root(self, root: str, known: Row | None) -> None:
+        """Refuse a root that was removed; one that is leaving, unless nothing else can sign."""
+        if root in self.trust.in_bundle - self.trust.retiring:
+            return
+        is_alive = known is not None and known.standing.stage not in ENDED
+        if root in self.trust.retiring and (is_alive or not self.signing()):
+            return
+        raise AuthorityUnavailable(
+            f"the upstream signs under root {root}, which is to be replaced or was removed: "
+            "let it sign under the new one, or give the change up (`meshca ca rotate-root --abort`)"
+        )
+
+    def _refuse(self, authority: Authority, why: str, actor: str) -> None:
+        """Note what was signed for us and is not used; ask for no other soon, while one signs."""
+        now = self.clock.now()
+        if self.signing():
+            self._no_prepare_before = now + AFTER_REFUSAL
+        entry = _entry(authority.authority_id, Stage.PREPARED, why, now, actor, authority)
+        try:
+            self.writer.enqueue(replace(entry, outcome="failed"))
+        except MeshcaError as error:
+            log.error("not_recorded", what="refused authority", error=str(error))
 
     async def _bring_back(self, row: Row) -> None:
         """Take an authority from files that was here before; raises AuthorityUnavailable."""
@@ -214,6 +252,8 @@ class Intermediates:
             and r.standing.lives(now)
         ]
         wanted = max(active, key=lambda s: s.not_after, default=None)
+        may_sign = {r.standing.authority_id for r in rows if r.standing.stage is not Stage.TAINTED}
+        self.custody.keep_only(may_sign)
         for row in rows:
             if row.standing.stage in (Stage.TAINTED, Stage.REVOKED):
                 self.authorities.bar(row.standing.authority_id)
@@ -263,6 +303,7 @@ class Intermediates:
 
     def _failed(self, now: datetime, error: MeshcaError) -> None:
         self._failures += 1
+        self.problem = str(error)
         self.metrics.rotation_failures.inc()
         delay = retry_delay(self._failures, self.draw)
         self._not_before = now + delay

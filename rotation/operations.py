@@ -51,7 +51,7 @@ class AuthorityOperations:
             active = [r.standing for r in rows if r.standing.stage is Stage.ACTIVE]
             retires = tuple(standing.authority_id for standing in active)
             step = Step(Stage.ACTIVE, reason, authority_id, retires)
-            await self.intermediates.take(step, rows, actor=actor)
+            await self.intermediates.take(step, rows, actor=actor, anyway=anyway)
             await self.intermediates.settle()
 
     def _check_activation(self, row: Row, *, anyway: bool) -> None:
@@ -68,8 +68,12 @@ class AuthorityOperations:
     async def taint(self, authority_id: str, *, actor: str, reason: str) -> None:
         """Let an authority sign nothing ever again, and have every leaf under it replaced.
 
-        Raises NotFound, or Conflict when it was revoked already.
+        It signs nothing from here on, whatever the loop is waiting for. Raises NotFound, or
+        Conflict when it was revoked already.
         """
+        row = await self._get(authority_id)
+        if row.standing.stage is not Stage.REVOKED:
+            self.intermediates.authorities.bar(authority_id)
         await self._mark(authority_id, Stage.TAINTED, actor=actor, reason=reason)
 
     async def revoke(self, authority_id: str, *, actor: str, reason: str) -> None:
@@ -114,8 +118,21 @@ class AuthorityOperations:
             leaving = trust.in_bundle - {successor.root_sha256}
             await trust.retire(leaving, actor=actor, reason=reason)
             await trust.tick()
-            await intermediates.advance()
+            await intermediates.settle()
             return successor.root_sha256
+
+    async def keep_root(self, *, actor: str, reason: str) -> int:
+        """Give a change of root up: what was to be replaced is trusted again; return how many.
+
+        Raises Conflict when none is under way.
+        """
+        async with self.intermediates.lock:
+            await self.intermediates.trust.load()
+            kept = await self.intermediates.trust.keep(actor=actor, reason=reason)
+            if not kept:
+                raise Conflict("no change of root is under way")
+            await self.intermediates.settle()
+            return kept
 
     async def waive(
         self, root_sha256: str, spiffe_id: str, pod: str, *, actor: str, reason: str

@@ -7,8 +7,11 @@ so that a proxy that has left may stay away. Pure, but for that memory.
 Missing are, for one root:
 - connected proxies that have not acknowledged it, with their last NACK;
 - connected proxies that follow no bundle: what they trust is not known here;
-- workloads that are not connected but hold a live certificate from before the root was announced:
-  they may come back with a bundle that lacks it. They return, expire, or are waived by name.
+- workloads that are not connected but hold a live certificate: they may come back with a bundle
+  that lacks it. They return, expire, or are waived by name.
+
+Whoever gets the roots with each certificate (Istio's CreateCertificate) has them when it was told.
+What is remembered is lost with the process, and earned again: never assumed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +21,7 @@ from datetime import datetime
 from rotation.proxies import ProxyState
 
 Workload = tuple[str, str]
-"""A SPIFFE ID and a pod's name."""
+"""A SPIFFE ID and a pod's name: how a workload is waived."""
 
 BundleVersion = Callable[[str], str | None]
 """Returns the version of the bundle under a resource name now; None if the name is another's."""
@@ -26,8 +29,12 @@ BundleVersion = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A workload that holds a live certificate, and when the last of them ends."""
+    """A workload that holds a live certificate, and when the last of them ends.
 
+    `holder` names the one instance, as `identity.caller.Caller.holder` does.
+    """
+
+    holder: str
     spiffe_id: str
     pod: str
     until: datetime
@@ -51,40 +58,44 @@ class Propagation:
     """Which workloads have which roots, as far as this process has seen."""
 
     bundle_version: BundleVersion
-    _confirmed: dict[str, set[Workload]] = field(default_factory=dict)
+    _confirmed: dict[str, set[str]] = field(default_factory=dict)
+    _told: dict[str, set[str]] = field(default_factory=dict)
 
     def observe(self, announced: Iterable[str], proxies: Sequence[ProxyState]) -> None:
         """Note who has the current bundle, and so the `announced` roots; forget other roots."""
-        have = {_name(proxy) for proxy in proxies if not _lacks(proxy, self.bundle_version)}
+        have = {proxy.holder for proxy in proxies if not _lacks(proxy, self.bundle_version)}
         names = set(announced)
         for root in names:
             self._confirmed.setdefault(root, set()).update(have)
+            self._told.setdefault(root, set())
         for gone in self._confirmed.keys() - names:
             del self._confirmed[gone]
+            del self._told[gone]
+
+    def told(self, holder: str) -> None:
+        """Note that `holder` was just given every root of the bundle, with a certificate."""
+        for told in self._told.values():
+            told.add(holder)
 
     def missing(
         self, root: str, proxies: Sequence[ProxyState], holders: Iterable[Holder]
     ) -> list[Missing]:
-        """Return who is not known to have `root`; `holders` had certificates before it came."""
+        """Return who is not known to have `root`; `holders` have live certificates."""
         confirmed = self._confirmed.get(root, set())
-        connected = {_name(proxy) for proxy in proxies}
+        known = confirmed | self._told.get(root, set())
+        connected = {proxy.holder for proxy in proxies}
         found = [
             Missing(
                 proxy.spiffe_id, proxy.pod, True, why, proxy.connected_at, nack=_last_nack(proxy)
             )
             for proxy in proxies
-            if (why := _lacks(proxy, self.bundle_version)) and _name(proxy) not in confirmed
+            if (why := _lacks(proxy, self.bundle_version)) and proxy.holder not in confirmed
         ]
-        for holder in holders:
-            name = (holder.spiffe_id, holder.pod)
-            if name not in confirmed and name not in connected:
-                why = "not connected, and holds a certificate from before"
-                found.append(Missing(holder.spiffe_id, holder.pod, False, why, until=holder.until))
+        for each in holders:
+            if each.holder not in known and each.holder not in connected:
+                why = "not connected, and holds a live certificate"
+                found.append(Missing(each.spiffe_id, each.pod, False, why, until=each.until))
         return found
-
-
-def _name(proxy: ProxyState) -> Workload:
-    return proxy.spiffe_id, proxy.pod
 
 
 def _lacks(proxy: ProxyState, bundle_version: BundleVersion) -> str:

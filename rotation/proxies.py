@@ -45,6 +45,7 @@ class ProxyState:
     nacks: int
     unanswered: tuple[str, ...]
     resources: tuple[ResourceState, ...]
+    holder: str = ""
 
     @property
     def is_behind(self) -> bool:

@@ -1,13 +1,12 @@
 """The table of roots: which of them proxies are told to trust, and how far each one is.
 
-    announced ----> trusted ----> retiring ----> removed
-        `---------------------------------------------^
+    announced ----> trusted <---> retiring ----> removed
 
 | stage | in the bundle | what it means | goes on when |
 |---|---|---|---|
 | announced | yes | the upstream has it; nothing is signed under it yet | every proxy has it |
 | trusted | yes | authorities under it may sign | an operator replaces it |
-| retiring | yes | to be replaced: no new authority under it | no live certificate chains to it |
+| retiring | yes | to be replaced: no new authority under it | nothing alive chains to it |
 | removed | no | history | never |
 
 Rules. A root enters the bundle before anything is signed under it, and leaves it only when nothing
@@ -26,7 +25,7 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshca.database import metadata
+from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
 from rotation.standings import root_id
 
@@ -157,7 +156,7 @@ class Roots:
 
     def all(self) -> list[Root]:
         """Return every root there ever was, in the order in which they came."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(sa.select(roots).order_by(roots.c.number))
             return [_row(row) for row in rows]
 

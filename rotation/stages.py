@@ -126,15 +126,20 @@ class Step:
 
 def next_step(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step | None:
     """Return what one replica is to do next with its `standings`, or None."""
+    active = _newest(standings, Stage.ACTIVE, now)
+    is_moving = active is not None and active.authority_id not in facts.leaving
     for standing in standings:
-        step = _ending(standing, facts, now)
+        step = _ending(standing, facts, now, is_moving=is_moving)
         if step is not None:
             return step
     return _succession(standings, facts, now)
 
 
-def _ending(s: Standing, facts: Facts, now: datetime) -> Step | None:
-    """Return the step that ends, or leads to the end of, an authority that cannot go on."""
+def _ending(s: Standing, facts: Facts, now: datetime, *, is_moving: bool) -> Step | None:
+    """Return the step that ends, or leads to the end of, an authority that cannot go on.
+
+    `is_moving`: what signs has a root that stays, so spares under a leaving one are not needed.
+    """
     if s.stage in ENDED:
         return None
     if s.stage is Stage.TAINTED:
@@ -147,6 +152,8 @@ def _ending(s: Standing, facts: Facts, now: datetime) -> Step | None:
         if _has_live(s, facts, now):
             return None
         return Step(Stage.RETIRED, "no certificate under it is alive", s.authority_id)
+    if is_moving and s.authority_id in facts.leaving and s.stage is not Stage.ACTIVE:
+        return Step(Stage.RETIRED, "its root is to be replaced", s.authority_id)
     if s.authority_id not in facts.held:
         stage = Stage.RETIRING if s.stage is Stage.ACTIVE else Stage.RETIRED
         return Step(stage, "its key was kept in memory only, and is gone", s.authority_id)
@@ -161,20 +168,17 @@ def _has_live(s: Standing, facts: Facts, now: datetime) -> bool:
 def _succession(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step | None:
     """Return the step towards the authority that signs after the present one."""
     active = _newest(standings, Stage.ACTIVE, now)
+    if active is None:
+        return _rescue(standings, facts, now)
     staying = [s for s in standings if s.authority_id not in facts.leaving]
     published = _newest(staying, Stage.PUBLISHED, now)
-    prepared = _newest(staying, Stage.PREPARED, now)
     if published is not None:
-        retires = tuple(s.authority_id for s in standings if s.stage is Stage.ACTIVE)
-        return _takeover(active, published, retires, facts, now)
+        return _takeover(active, published, standings, facts, now)
+    prepared = _newest(staying, Stage.PREPARED, now)
     if prepared is not None:
-        if prepared.authority_id in facts.published:
-            return Step(Stage.PUBLISHED, "its root is in the bundle", prepared.authority_id)
-        return None
+        return _publication(prepared, facts)
     if not facts.can_prepare:
         return None
-    if active is None:
-        return Step(Stage.PREPARED, "no authority can sign")
     if active.authority_id in facts.leaving:
         return Step(Stage.PREPARED, "the active one's root is to be replaced")
     if now >= prepare_at(active):
@@ -182,22 +186,51 @@ def _succession(standings: Sequence[Standing], facts: Facts, now: datetime) -> S
     return None
 
 
+def _rescue(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step | None:
+    """Return the step to have any authority sign: one that everybody can verify, if there is one.
+
+    Whether its root is to be replaced does not matter here: it is trusted until it is removed.
+    """
+    ready = [s for s in standings if s.stage is Stage.PUBLISHED and s.lives(now)]
+    if ready:
+        best = max(ready, key=lambda s: _preference(s, facts))
+        retires = _actives(standings)
+        return Step(Stage.ACTIVE, "no other authority can sign", best.authority_id, retires)
+    prepared = _newest(standings, Stage.PREPARED, now)
+    if prepared is not None:
+        return _publication(prepared, facts)
+    return Step(Stage.PREPARED, "no authority can sign") if facts.can_prepare else None
+
+
+def _preference(s: Standing, facts: Facts) -> tuple[bool, bool, datetime, str]:
+    name = s.authority_id
+    return name in facts.propagated, name not in facts.leaving, s.not_after, name
+
+
+def _publication(prepared: Standing, facts: Facts) -> Step | None:
+    if prepared.authority_id not in facts.published:
+        return None
+    return Step(Stage.PUBLISHED, "its root is in the bundle", prepared.authority_id)
+
+
 def _takeover(
-    active: Standing | None,
+    active: Standing,
     successor: Standing,
-    retires: tuple[str, ...],
+    standings: Sequence[Standing],
     facts: Facts,
     now: datetime,
 ) -> Step | None:
-    if active is None:
-        return Step(Stage.ACTIVE, "no other authority can sign", successor.authority_id, retires)
     is_leaving = active.authority_id in facts.leaving
     is_time = is_leaving or now >= activate_at(active)
     if successor.authority_id not in facts.propagated or not is_time:
         return None
     why = "the other's root is replaced" if is_leaving else "its time has come"
     reason = f"{why}, and every proxy can verify it"
-    return Step(Stage.ACTIVE, reason, successor.authority_id, retires)
+    return Step(Stage.ACTIVE, reason, successor.authority_id, _actives(standings))
+
+
+def _actives(standings: Sequence[Standing]) -> tuple[str, ...]:
+    return tuple(s.authority_id for s in standings if s.stage is Stage.ACTIVE)
 
 
 def _newest(standings: Sequence[Standing], stage: Stage, now: datetime) -> Standing | None:

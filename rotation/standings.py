@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 
 from ca.authority import Authority
 from ca.store import certificates
-from meshca.database import metadata
+from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
 from rotation.propagation import Holder
 from rotation.stages import ENDED, Stage, Standing
@@ -139,7 +139,7 @@ class Standings:
             query = query.where(authorities.c.replica == replica)
         if not with_ended:
             query = query.where(authorities.c.stage.not_in([stage.value for stage in ENDED]))
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return [_row(row) for row in connection.execute(query)]
 
     def get(self, authority_id: str) -> Row:
@@ -152,22 +152,25 @@ class Standings:
     def find(self, authority_id: str) -> Row | None:
         """Return one authority, or None when it is not known."""
         query = sa.select(authorities).where(authorities.c.authority_id == authority_id)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _row(row)
 
-    def holders(self, *, issued_before: datetime, now: datetime) -> list[Holder]:
-        """Return the workloads that hold a live certificate of before `issued_before`."""
+    def holders(self, now: datetime) -> list[Holder]:
+        """Return the workloads that hold a live certificate of ours, but for ourselves."""
         c = certificates.c
+        instance = sa.case((c.pod_uid != "", c.pod_uid), else_=c.token_id).label("instance")
         query = (
-            sa.select(c.spiffe_id, c.pod_name, sa.func.max(c.not_after).label("until"))
-            .where(c.not_after > _seconds(now), c.not_before < _seconds(issued_before))
-            .where(c.method != "self")
-            .group_by(c.spiffe_id, c.pod_name)
+            sa.select(c.spiffe_id, c.cluster, instance, c.pod_name, sa.func.max(c.not_after))
+            .where(c.not_after > _seconds(now), c.method != "self")
+            .group_by(c.spiffe_id, c.cluster, instance, c.pod_name)
             .order_by(c.spiffe_id, c.pod_name)
         )
-        with self.engine.connect() as connection:
-            return [Holder(who, pod, _instant(end)) for who, pod, end in connection.execute(query)]
+        with reading(self.engine) as connection:
+            return [
+                Holder(f"{who}|{cluster}|{uid}", who, pod, _instant(until))
+                for who, cluster, uid, pod, until in connection.execute(query)
+            ]
 
     def count_live(self, authority_ids: Iterable[str], now: datetime) -> int:
         """Return how many certificates under any of them have not ended."""
@@ -175,14 +178,14 @@ class Standings:
         query = sa.select(sa.func.count()).where(
             c.authority_id.in_(list(authority_ids)), c.not_after > _seconds(now)
         )
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return int(connection.execute(query).scalar_one())
 
     def live_until(self, authority_ids: Iterable[str]) -> dict[str, datetime]:
         """Return when the last certificate ends under each that has issued any."""
         last = sa.select(sa.func.max(certificates.c.not_after))
         found = {}
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             for name in authority_ids:  # each is one look into the index
                 query = last.where(certificates.c.authority_id == name)
                 seconds = connection.execute(query).scalar()

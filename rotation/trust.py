@@ -77,9 +77,7 @@ class Trust:
 
     async def missing(self, root: Root) -> list[Missing]:
         """Return whom an announced root waits for; those who were waived are left out."""
-        holders = await asyncio.to_thread(
-            self.standings.holders, issued_before=root.since, now=self.clock.now()
-        )
+        holders = await asyncio.to_thread(self.standings.holders, self.clock.now())
         waived = {(w.spiffe_id, w.pod) for w in root.waived}
         found = self.propagation.missing(root.root_sha256, self.proxies.connected(), holders)
         return [m for m in found if (m.spiffe_id, m.pod) not in waived]
@@ -94,6 +92,13 @@ class Trust:
         for root in self._known:
             if root.root_sha256 in names and root.stage is RootStage.TRUSTED:
                 await self._change(root, RootStage.RETIRING, reason, actor=actor)
+
+    async def keep(self, *, actor: str, reason: str) -> int:
+        """Trust the retiring roots again: a change is given up; return how many there were."""
+        retiring = [root for root in self._known if root.stage is RootStage.RETIRING]
+        for root in retiring:
+            await self._change(root, RootStage.TRUSTED, reason, actor=actor)
+        return len(retiring)
 
     async def waive(self, root_sha256: str, workload: Workload, *, actor: str, reason: str) -> None:
         """Let a root wait no more for one workload, which may lose its connections for it.

@@ -5,6 +5,7 @@ newline, and last the whole root bundle as one element: older agents concatenate
 and all take the last as the roots. `ImpersonatedIdentity` is refused: nobody speaks for another.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -20,12 +21,17 @@ METHOD: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 _MAXIMUM_SECONDS: Final = 10 * 365 * 86400
 
 
+def _nobody_asks(_caller: Caller) -> None:
+    """Take note of nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IstioCertificates:
-    """Answers CreateCertificate for attested callers."""
+    """Answers CreateCertificate for attested callers; `told` hears who was given the roots."""
 
     issuance: Issuance
     authorities: Authorities
+    told: Callable[[Caller], None] = _nobody_asks
 
     async def create(
         self, caller: Caller, request: IstioCertificateRequest
@@ -49,6 +55,7 @@ class IstioCertificates:
             caller, from_csr(request.csr.encode(), caller.spiffe_id, asked)
         )
         roots = self.authorities.bundle.pem().decode()
+        self.told(caller)
         chain = [certificate.decode() for certificate in svid.chain_pem]
         return IstioCertificateResponse(cert_chain=[*chain, roots])
 

@@ -119,4 +119,5 @@ def _state(sessions: set[AnySession]) -> ProxyState:
         nacks=sum(s.nacks for s in subscriptions),
         unanswered=tuple(names),
         resources=tuple(state for s in subscriptions for state in s.states()),
+        holder=last.caller.holder,
     )

@@ -50,6 +50,8 @@ def show(
     def table() -> None:
         alive = [a for a in authorities["authorities"] if a["stage"] not in ("retired", "revoked")]
         print_table(_AUTHORITIES, [_authority_row(a, authorities["signing"]) for a in alive])
+        if authorities["problem"]:
+            note(f"the last look failed, and is repeated: {authorities['problem']}")
         typer.echo()
         in_bundle = [r for r in roots["roots"] if r["stage"] != "removed"]
         print_table(_ROOTS, [_root_row(root) for root in in_bundle])
@@ -147,6 +149,9 @@ def rotate_root(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show who would be cut off by a switch now.")
     ] = False,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Give the change up: the old root is kept.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the phases until the old root is gone.")
     ] = False,
@@ -167,8 +172,12 @@ def rotate_root(
         answer = client.get("/roots")
         emit(output, answer, lambda: _rehearse(answer))
         raise typer.Exit(1 if answer["successor"] is None or answer["missing"] else 0)
-    if reason is None and not watch:
+    if reason is None and (abort or not watch):
         raise CommandFailed("say why: --reason TEXT (or --dry-run, or --watch)", exit_status=2)
+    if abort:
+        client.post("/roots/keep", {"reason": reason})
+        note("the change of root is given up: the old root is trusted again")
+        return
     if reason is not None:
         answer = client.post("/roots/replace", {"reason": reason})
         note(f"the mesh moves to root {answer['successor']}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ca import blocking
-from ca.authority import Signer
+from ca.authority import Authorities, Signer
 from ca.blocking import SigningThreads
 from ca.issuer import Prepared, prepare
 from ca.keys import PrivateKeySigner
@@ -98,18 +98,21 @@ def test_a_key_in_memory_signs_at_once_without_a_thread(tmp_path: Path) -> None:
     assert executor.turns == []
 
 
+NOBODY_BARRED = Authorities("example.org")
+
+
 def test_too_many_that_wait_are_turned_away() -> None:
     threads = SigningThreads(NoThreads())
 
     async def story() -> None:
         wanted = prepared(slow_signer())
         waiting = [
-            asyncio.create_task(threads.sign(wanted, FakeClock()))
+            asyncio.create_task(threads.sign(wanted, FakeClock(), NOBODY_BARRED))
             for _ in range(blocking.MAXIMUM_WAITING)
         ]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await threads.sign(wanted, FakeClock())
+            await threads.sign(wanted, FakeClock(), NOBODY_BARRED)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -123,7 +126,7 @@ def test_whose_turn_comes_too_late_is_not_signed_any_more() -> None:
     threads = SigningThreads(executor)
 
     async def story() -> None:
-        task = asyncio.create_task(threads.sign(prepared(signer), clock))
+        task = asyncio.create_task(threads.sign(prepared(signer), clock, NOBODY_BARRED))
         await asyncio.sleep(0)
         clock.advance(timedelta(seconds=blocking.WAIT_SECONDS + 1))
         ((future, turn),) = executor.turns
@@ -136,3 +139,22 @@ def test_whose_turn_comes_too_late_is_not_signed_any_more() -> None:
 
     asyncio.run(story())
     assert not signer.asked.is_set()
+
+
+def test_whose_authority_is_tainted_before_its_turn_is_not_signed() -> None:
+    executor, signer = NoThreads(), slow_signer()
+    threads, authorities = SigningThreads(executor), Authorities("example.org")
+
+    async def story() -> None:
+        wanted = prepared(signer)
+        task = asyncio.create_task(threads.sign(wanted, FakeClock(), authorities))
+        await asyncio.sleep(0)
+        authorities.bar(wanted.authority.authority_id)
+        ((future, turn),) = executor.turns
+        with pytest.raises(AuthorityUnavailable, match="tainted meanwhile"):
+            turn()
+        future.cancel()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(story())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ca.authority import Authorities
 from ca.upstream import self_signed
 from meshca.errors import AuthorityUnavailable, Conflict
 from rotation.intermediates import Intermediates
@@ -237,6 +238,122 @@ def test_files_of_a_tainted_authority_are_refused_at_start(mesh: Mesh) -> None:
         await AuthorityOperations(other).taint(name, **WHO)
         with pytest.raises(AuthorityUnavailable, match="never signs again"):
             await other.load()
+
+    play(mesh, story)
+
+
+def test_a_proxy_that_refuses_the_bundle_holds_the_gate_when_it_goes_away(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+            add_root(mesh)
+            await AuthorityOperations(intermediates).replace_root(**WHO)
+            proxy.refuse(await proxy.receive(), "no room for two")
+            mesh.clock.advance(timedelta(minutes=50))  # it holds a certificate from after, too
+            (renewed,) = (await proxy.receive()).resources
+            assert renewed.name == "default"
+        await later(mesh, intermediates, 20 * 60)
+        assert stages(intermediates)[1] is RootStage.ANNOUNCED
+        (missing,) = (await root_progress(intermediates)).missing
+        assert not missing.is_connected
+
+    play(mesh, story)
+
+
+def test_who_is_given_the_roots_with_a_certificate_has_them(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+        add_root(mesh)
+        await AuthorityOperations(intermediates).replace_root(**WHO)
+        assert stages(intermediates)[1] is RootStage.ANNOUNCED
+        (holder,) = intermediates.standings.holders(mesh.clock.now())
+        intermediates.trust.propagation.told("somebody else")
+        await later(mesh, intermediates)
+        assert stages(intermediates)[1] is RootStage.ANNOUNCED
+        intermediates.trust.propagation.told(holder.holder)
+        await later(mesh, intermediates)
+        assert stages(intermediates)[1] is RootStage.TRUSTED
+
+    play(mesh, story)
+
+
+def test_a_change_can_be_given_up(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _drain(proxy)
+            operations = AuthorityOperations(intermediates)
+            with pytest.raises(Conflict, match="no change"):
+                await operations.keep_root(**WHO)
+            add_root(mesh)
+            await operations.replace_root(**WHO)
+            assert stages(intermediates) == [RootStage.RETIRING, RootStage.ANNOUNCED]
+            assert await operations.keep_root(**WHO) == 1
+            assert stages(intermediates) == [RootStage.TRUSTED, RootStage.ANNOUNCED]
+
+    play(mesh, story)
+
+
+def test_files_under_a_leaving_root_still_start(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        provision = intermediates.upstream.provide(mesh.clock.now())
+        fixed = Switch(intermediates.upstream, can_renew=False)
+        fixed.provide = lambda now: provision  # type: ignore[method-assign]
+
+        def start() -> Intermediates:
+            return make_intermediates(
+                fixed,
+                engine=mesh.writer.engine,
+                authorities=Authorities(TRUST_DOMAIN),
+                leaves=mesh.leaves,
+                writer=mesh.writer,
+                clock=mesh.clock,
+                metrics=mesh.metrics,
+            )
+
+        add_root(mesh)
+        first = start()
+        await first.load()
+        await AuthorityOperations(first).replace_root(**WHO)
+        again = start()
+        await again.load()
+        assert again.signing() == provision.authority.authority_id
+
+    play(mesh, story)
+
+
+def test_a_taint_replaces_leaves_while_the_upstream_is_away(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await _acknowledge(proxy)
+            old, upstream = intermediates.signing(), intermediates.upstream
+            assert isinstance(upstream, Switch)
+            upstream.real = development_upstream(mesh.directory, TRUST_DOMAIN, timedelta(minutes=4))
+            operations = AuthorityOperations(intermediates)
+            spare = await operations.prepare(**WHO)
+            await operations.activate(spare, actor="uid:0", reason="a test")
+            upstream.fails = True
+            mesh.clock.advance(timedelta(minutes=2.3))  # a successor is due, and nobody gives one
+            await operations.taint(old, **WHO)
+            assert intermediates.signing() == spare
+            await _until(lambda: _issuers(mesh) == {spare})
+
+    play(mesh, story)
+
+
+def test_a_taint_does_not_wait_for_what_the_loop_is_doing(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        stolen = intermediates.signing()
+        async with intermediates.lock:  # the loop is asking an upstream that is slow
+            taint = asyncio.create_task(AuthorityOperations(intermediates).taint(stolen, **WHO))
+            await _until(lambda: intermediates.signing() == "")
+        await taint
+        assert intermediates.signing() not in ("", stolen)
+        assert stolen not in intermediates.custody.held
 
     play(mesh, story)
 

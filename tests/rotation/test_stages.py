@@ -127,6 +127,19 @@ def test_a_spare_under_a_leaving_root_does_not_take_over() -> None:
     assert (step.stage, step.authority_id) == (Stage.PREPARED, "")
 
 
+def test_a_spare_under_a_leaving_root_ends_once_another_signs() -> None:
+    both = [standing("a", Stage.PUBLISHED), standing("b", Stage.ACTIVE)]
+    step = next_step(both, facts("a", "b", leaving=("a",)), NOW)
+    assert step == Step(Stage.RETIRED, "its root is to be replaced", "a")
+
+
+def test_when_nothing_signs_one_that_everybody_can_verify_is_preferred() -> None:
+    both = [standing("a", Stage.PUBLISHED), standing("b", Stage.PUBLISHED, NOW + LIFE * -0.1)]
+    step = next_step(both, facts("a", "b", behind=("a",), leaving=("b",)), NOW)
+    assert step is not None
+    assert (step.stage, step.authority_id) == (Stage.ACTIVE, "b")
+
+
 def test_one_without_its_key_signs_no_more() -> None:
     step = next_step([standing("a", Stage.ACTIVE)], facts(), NOW)
     assert step is not None
