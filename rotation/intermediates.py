@@ -100,6 +100,8 @@ class Intermediates:
                     await self._ask_for_roots(now)
                     await self.trust.tick()
                     await self.advance()
+                    if self.trust.retiring:
+                        await self.trust.tick()  # what has just ended may have been the last
                 self._failures, self._not_before, self.problem = 0, None, ""
             except MeshcaError as error:
                 self._failed(now, error)
