@@ -29,6 +29,8 @@ from rotation.roots import (
 from rotation.standings import (
     NewAuthority,
     NewAuthoritySink,
+    NewChain,
+    NewChainSink,
     StageChange,
     StageChangeSink,
     Standings,
@@ -43,6 +45,7 @@ AUTHORITY_SINKS: Final[Mapping[type, Sink]] = {
     RootChange: RootChangeSink(),
     WaiverAdded: WaiverSink(),
     NewAuthority: NewAuthoritySink(),
+    NewChain: NewChainSink(),
     StageChange: StageChangeSink(),
 }
 

@@ -37,7 +37,7 @@ from rotation.stages import (
     next_step,
     waits_for,
 )
-from rotation.standings import Row, StageChange, Standings, new_authority, root_id
+from rotation.standings import NewChain, Row, StageChange, Standings, new_authority, root_id
 from rotation.trust import Trust
 
 TICK_SECONDS: Final = 5.0
@@ -200,13 +200,15 @@ class Intermediates:
         name, now = authority.authority_id, self.clock.now()
         known = await asyncio.to_thread(self.standings.find, name)
         self._check_root(root_id(authority.root), known)
-        if known is not None:
-            await self._bring_back(known)
-            return
-        key = await asyncio.to_thread(self.custody.wrap, authority)
+        key = None if known is not None else await asyncio.to_thread(self.custody.wrap, authority)
         new = new_authority(authority, replica=self.replica, at=now, reason=reason, key=key)
         entry = _entry(name, Stage.PREPARED, reason, now, actor, authority)
-        await self.writer.submit(new, entry)
+        if known is None:
+            await self.writer.submit(new, entry)
+            return
+        await self._bring_back(known)
+        if known.chain != authority.chain:
+            await self.writer.submit(NewChain(new), replace(entry, reason="its certificate is new"))
 
     def _check_root(self, root: str, known: Row | None) -> None:
         """Refuse a root that was removed; one that is leaving, unless nothing else can sign."""

@@ -22,6 +22,7 @@ from meshca.errors import Conflict, NotFound
 from rotation.propagation import Holder
 from rotation.stages import ENDED, Stage, Standing
 
+_OF_THE_CERTIFICATE = ("not_before", "not_after", "root_sha256", "chain")
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 authorities = sa.Table(
@@ -52,6 +53,13 @@ class NewAuthority:
 
 
 @dataclass(frozen=True, slots=True)
+class NewChain:
+    """An authority has another certificate for the same key: `new` says which; files bring it."""
+
+    new: NewAuthority
+
+
+@dataclass(frozen=True, slots=True)
 class StageChange:
     """An authority goes from stage `before` to `after`."""
 
@@ -79,6 +87,20 @@ class NewAuthoritySink:
     def write(self, connection: sa.Connection, records: Sequence[NewAuthority]) -> None:
         """Insert one row each."""
         connection.execute(sa.insert(authorities), [_values(record) for record in records])
+
+
+class NewChainSink:
+    """Replaces certificates; stages and keys stay."""
+
+    def write(self, connection: sa.Connection, records: Sequence[NewChain]) -> None:
+        """Update one row each."""
+        for record in records:
+            values = _values(record.new)
+            connection.execute(
+                sa.update(authorities)
+                .where(authorities.c.authority_id == values["authority_id"])
+                .values({name: values[name] for name in _OF_THE_CERTIFICATE})
+            )
 
 
 class StageChangeSink:

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from ca.at_rest import KeyFileAtRest
-from ca.authority import Authorities
+from ca.authority import Authorities, Authority
+from ca.ca_certificate import make_intermediate
+from ca.keys import PrivateKeySigner, check_public_key
 from ca.upstream import self_signed
+from ca.upstream.provision import Provision
 from meshca.errors import AuthorityUnavailable
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
 from rotation.stages import Stage
-from tests.builders import make_authority
+from tests.builders import make_authority, make_pki
 from tests.fakes import FakeClock
 from tests.rotation.authorities import Switch, development_upstream, make_intermediates
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
@@ -297,5 +300,50 @@ def test_two_processes_that_advance_at_once_keep_one_active_authority_each(
                 active = [r.standing.replica for r in rows if r.standing.stage is Stage.ACTIVE]
                 assert len(active) == len(set(active)), "two of one replica sign"
             assert set(active) == set(names)
+
+    asyncio.run(scene())
+
+
+def test_the_same_key_with_a_longer_certificate_lives_as_long_as_that(mesh: Mesh) -> None:
+    pki = make_pki(trust_domain=TRUST_DOMAIN, number=3)
+
+    def files(days: int) -> Switch:
+        root = pki.root
+        certificate = make_intermediate(
+            check_public_key(pki.intermediate_key.public_key()),
+            root=root,
+            root_key=pki.root_key,
+            trust_domain=TRUST_DOMAIN,
+            now=mesh.clock.now(),
+            lifetime=timedelta(days=days),
+        )
+        authority = Authority((certificate,), root, PrivateKeySigner(pki.intermediate_key))
+        switch = Switch(development_upstream(mesh.directory, TRUST_DOMAIN), can_renew=False)
+        switch.provide = lambda now: Provision(authority, (root,))  # type: ignore[method-assign]
+        return switch
+
+    def started(switch: Switch) -> Intermediates:
+        return make_intermediates(
+            switch,
+            engine=mesh.writer.engine,
+            authorities=Authorities(TRUST_DOMAIN),
+            leaves=mesh.leaves,
+            writer=mesh.writer,
+            clock=mesh.clock,
+            metrics=mesh.metrics,
+        )
+
+    async def scene() -> None:
+        async with running(mesh):
+            first = started(files(days=2))
+            await first.load()
+            name = first.signing()
+            mesh.clock.advance(timedelta(days=1))
+            second = started(files(days=5))
+            await second.load()
+            mesh.clock.advance(timedelta(days=2))
+            await second.tick()
+            assert second.signing() == name
+            assert second.standings.get(name).standing.stage is Stage.ACTIVE
 
     asyncio.run(scene())
