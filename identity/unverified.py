@@ -116,10 +116,14 @@ def _object(segment: str, part: str) -> dict[str, Any]:
 
 
 def _decoded(segment: str, part: str) -> bytes:
+    """Return what `segment` holds; of the texts that decode to one value only one is accepted."""
     try:
-        return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+        value = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError as error:
         raise ProofRefused("malformed", f"the token's {part} is not base64url") from error
+    if base64.urlsafe_b64encode(value).rstrip(b"=") != segment.encode():
+        raise ProofRefused("malformed", f"the token's {part} is not canonical base64url")
+    return value
 
 
 def _inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

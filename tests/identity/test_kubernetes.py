@@ -160,6 +160,15 @@ def duplicate_sub(clock: FakeClock) -> str:
 
 
 HEADER = '{"alg":"ES256","kid":"key-1"}'
+
+
+def with_other_last_bits(clock: FakeClock) -> str:
+    """Return a good token whose last character differs in bits that decode to nothing."""
+    good = sign(claims(clock))
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return good[:-1] + alphabet[alphabet.index(good[-1]) ^ 1]
+
+
 REFUSALS = [
     Refusal("empty", "malformed", lambda clock: ""),
     Refusal("huge", "too_large", lambda clock: "a" * 1024 * 1024),
@@ -194,7 +203,8 @@ REFUSALS = [
     Refusal("crit", "malformed", lambda c: sign(claims(c), crit=["b64"])),
     Refusal("b64 not announced", "malformed", with_header({"alg": "ES256", "b64": False})),
     Refusal("empty signature", "bad_signature", lambda c: sign(claims(c)).rpartition(".")[0] + "."),
-    Refusal("short signature", "bad_signature", lambda c: sign(claims(c))[:-4]),
+    Refusal("short signature", "bad_signature", lambda c: sign(claims(c))[:-2]),
+    Refusal("bits left over in base64", "malformed", with_other_last_bits),
     Refusal("cut base64", "malformed", lambda c: sign(claims(c))[:-1]),
     Refusal("no kid", "unknown_key", lambda clock: sign(claims(clock), kid=None)),
     Refusal("kid is a number", "unknown_key", with_header({"alg": "ES256", "kid": 1})),
