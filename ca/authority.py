@@ -156,9 +156,13 @@ class Authorities:
         self._barred.add(authority_id)
         self.stop(authority_id)
 
+    def is_barred(self, authority_id: str) -> bool:
+        """Return whether `authority_id` may sign nothing any more."""
+        return authority_id in self._barred
+
     def check_signing(self, authority: Authority) -> None:
         """Raise AuthorityUnavailable when `authority` was barred since it was taken."""
-        if authority.authority_id in self._barred:
+        if self.is_barred(authority.authority_id):
             raise AuthorityUnavailable(f"authority {authority.authority_id} was tainted meanwhile")
 
     def _replace_bundle(self, roots: tuple[x509.Certificate, ...], sequence: int) -> bool:

@@ -70,7 +70,7 @@ class Intermediates:
     _failures: int = 0
     _not_before: datetime | None = None
     _no_prepare_before: datetime | None = None
-    problem: str = ""
+    _error: MeshcaError | None = None
     _asked_roots_at: datetime | None = None
 
     async def load(self) -> None:
@@ -81,7 +81,9 @@ class Intermediates:
             await asyncio.to_thread(self.custody.recover, await self.rows(), roots)
             if not self.upstream.can_renew:
                 await self.prepare("loaded at start")
-            await self.advance()
+            await self.settle()
+            if self.signing() not in self.custody.held and self._error is not None:
+                raise self._error
         self.authorities.active(self.clock.now())
         self.watch.look(self.clock.now())
 
@@ -102,7 +104,7 @@ class Intermediates:
                     await self.advance()
                     if self.trust.retiring:
                         await self.trust.tick()  # what has just ended may have been the last
-                self._failures, self._not_before, self.problem = 0, None, ""
+                self._failures, self._not_before, self._error = 0, None, None
             except MeshcaError as error:
                 self._failed(now, error)
         self.watch.look(now)
@@ -254,6 +256,7 @@ class Intermediates:
             if r.standing.stage is Stage.ACTIVE
             and r.standing.authority_id in self.custody.held
             and r.standing.lives(now)
+            and not self.authorities.is_barred(r.standing.authority_id)  # whatever the table says
         ]
         wanted = max(active, key=lambda s: s.not_after, default=None)
         may_sign = {r.standing.authority_id for r in rows if r.standing.stage is not Stage.TAINTED}
@@ -272,6 +275,11 @@ class Intermediates:
                 not_after=authority.not_after.isoformat(),
                 remaining=format_duration(authority.not_after - now),
             )
+
+    @property
+    def problem(self) -> str:
+        """Return why the last look failed; empty when it did not."""
+        return "" if self._error is None else str(self._error)
 
     def signing(self) -> str:
         """Return the id of the authority that signs now; empty when none does."""
@@ -307,7 +315,7 @@ class Intermediates:
 
     def _failed(self, now: datetime, error: MeshcaError) -> None:
         self._failures += 1
-        self.problem = str(error)
+        self._error = error
         self.metrics.rotation_failures.inc()
         delay = retry_delay(self._failures, self.draw)
         self._not_before = now + delay

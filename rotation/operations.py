@@ -32,7 +32,7 @@ class AuthorityOperations:
             if not self.intermediates.upstream.can_renew:
                 raise Conflict("the upstream gives no fresh intermediate: replace its files")
             name = await self.intermediates.prepare(reason, actor=actor)
-            await self.intermediates.advance()
+            await self.intermediates.settle()
             return name
 
     async def activate(
@@ -142,7 +142,7 @@ class AuthorityOperations:
         async with self.intermediates.lock:
             await trust.waive(root_sha256, (spiffe_id, pod), actor=actor, reason=reason)
             await trust.tick()
-            await self.intermediates.advance()
+            await self.intermediates.settle()
 
     async def _get(self, authority_id: str) -> Row:
         return await asyncio.to_thread(self.intermediates.standings.get, authority_id)

@@ -29,7 +29,8 @@ from rotation.roots import (
     WaiverAdded,
     unknown,
 )
-from rotation.standings import Row, Standings
+from rotation.stages import ENDED
+from rotation.standings import Standings
 
 log = get_logger("rotation")
 
@@ -72,7 +73,7 @@ class Trust:
         for root in self._known:
             if root.stage is RootStage.ANNOUNCED and not await self.missing(root):
                 await self._change(root, RootStage.TRUSTED, "every workload has it")
-            elif root.stage is RootStage.RETIRING and not await self.chained(root):
+            elif root.stage is RootStage.RETIRING and not await self.is_used(root):
                 await self._change(root, RootStage.REMOVED, "no live certificate chains to it")
 
     async def missing(self, root: Root) -> list[Missing]:
@@ -82,10 +83,18 @@ class Trust:
         found = self.propagation.missing(root.root_sha256, self.proxies.connected(), holders)
         return [m for m in found if (m.spiffe_id, m.pod) not in waived]
 
-    async def chained(self, root: Root) -> list[Row]:
-        """Return the authorities under `root`, of every replica, that have not ended."""
-        rows = await asyncio.to_thread(self.standings.of, with_ended=False)
-        return [row for row in rows if row.root_sha256 == root.root_sha256]
+    async def is_used(self, root: Root) -> bool:
+        """Return whether anything alive chains to `root`, on any replica (invariant 8).
+
+        An authority that has not ended, or a certificate: also one that was being issued while its
+        authority was retired.
+        """
+        rows = await asyncio.to_thread(self.standings.of)
+        under = [row.standing for row in rows if row.root_sha256 == root.root_sha256]
+        if any(standing.stage not in ENDED for standing in under):
+            return True
+        names = [standing.authority_id for standing in under]
+        return await asyncio.to_thread(self.standings.count_live, names, self.clock.now()) > 0
 
     async def retire(self, names: Set[str], *, actor: str, reason: str) -> None:
         """Let the trusted roots in `names` be replaced; those that are retiring already stay so."""

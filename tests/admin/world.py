@@ -180,13 +180,13 @@ async def running(
         yield world
 
 
-def intent(serial: str, clock: FakeClock, **evidence: str) -> Intent:
+def intent(serial: str, clock: FakeClock, *, authority_id: str = "ab", **evidence: str) -> Intent:
     """Return a certificate of `orders` that lives an hour."""
     values = {"method": "kubernetes_jwks", "namespace": "shop", "service_account": "orders"}
     return Intent(
         serial=serial,
         spiffe_id=ORDERS,
-        authority_id="ab",
+        authority_id=authority_id,
         key_sha256="cd",
         not_before=clock.now(),
         not_after=clock.now() + timedelta(hours=1),

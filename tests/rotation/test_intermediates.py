@@ -221,6 +221,10 @@ def test_a_kept_key_signs_again_after_a_restart_without_the_upstream(
             second = restarted(Switch(real, fails=True))
             await second.load()
             assert second.signing() == first.signing()
+            mesh.clock.advance(timedelta(days=5))  # a successor is due, and cannot be had
+            third = restarted(Switch(real, fails=True))
+            await third.load()
+            assert (third.signing(), third.problem) == (first.signing(), "told to fail")
 
     asyncio.run(scene())
 

@@ -15,6 +15,7 @@ from rotation.operations import AuthorityOperations
 from rotation.root_progress import root_progress
 from rotation.roots import RootStage
 from rotation.stages import Stage
+from tests.admin.world import intent
 from tests.fakes import FakeClock
 from tests.rotation.authorities import BUNDLE_NAME, Switch, development_upstream, make_intermediates
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
@@ -121,6 +122,24 @@ def test_a_root_is_replaced_when_everybody_has_it_and_removed_when_nothing_chain
             await later(mesh, intermediates)
             assert stages(intermediates) == [RootStage.REMOVED, RootStage.TRUSTED]
             assert list(mesh.authorities.bundle.roots) == [active.root]
+
+    play(mesh, story)
+
+
+def test_a_root_stays_while_a_certificate_under_it_lives_whatever_became_of_its_authority(
+    mesh: Mesh,
+) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        old = intermediates.signing()
+        add_root(mesh)
+        await AuthorityOperations(intermediates).replace_root(**WHO)
+        assert intermediates.standings.get(old).standing.stage is Stage.RETIRED
+        late = intent("ab12", mesh.clock, authority_id=old)  # it was prepared before the switch
+        await mesh.writer.submit(late)
+        await later(mesh, intermediates)
+        assert stages(intermediates)[0] is RootStage.RETIRING
+        await later(mesh, intermediates, 3700)
+        assert stages(intermediates)[0] is RootStage.REMOVED
 
     play(mesh, story)
 

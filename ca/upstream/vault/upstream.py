@@ -1,7 +1,8 @@
 """The `vault` upstream: a fresh key of ours at each call, certified by a PKI mount of Vault's.
 
-The key lives in memory: after a restart Vault signs another. Whatever Vault does, SVIDs go on being
-signed here for as long as the intermediate lives. Every call has a deadline.
+The key lives in memory: after a restart Vault signs another, unless `key_at_rest` keeps it.
+Whatever Vault does, SVIDs go on being signed here for as long as the intermediate lives. Every call
+has a deadline.
 """
 
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class VaultPki:
             log.error(
                 "intermediate_revoked_upstream",
                 serial=f"{self._latest.serial_number:x}",
-                hint="if its key may be stolen, taint the authority; restart to get another",
+                hint="if its key may be stolen, taint the authority: another takes over at once",
             )
         return roots
 
