@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
-from rotation.standings import root_id
+from rotation.standings import change_stage, root_id
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -124,14 +124,7 @@ class RootChangeSink:
     def write(self, connection: sa.Connection, records: Sequence[RootChange]) -> None:
         """Update one row each; raises Conflict when a row is not in the stage expected of it."""
         for change in records:
-            update = (
-                sa.update(roots)
-                .where(roots.c.root_sha256 == change.root_sha256)
-                .where(roots.c.stage == change.before.value)
-                .values(stage=change.after.value, since=_seconds(change.at), reason=change.reason)
-            )
-            if connection.execute(update).rowcount != 1:
-                raise Conflict(f"root {change.root_sha256} is not {change.before} any more")
+            change_stage(connection, roots.c.root_sha256, change.root_sha256, change)
 
 
 class WaiverSink:

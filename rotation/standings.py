@@ -9,7 +9,7 @@ Rows are never deleted: they are the history.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -81,6 +81,50 @@ class Row:
     key: bytes | None
 
 
+class Change(Protocol):
+    """A step from one stage to another; stages are texts."""
+
+    @property
+    def before(self) -> str:
+        """Return the stage it was decided on."""
+        ...
+
+    @property
+    def after(self) -> str:
+        """Return the stage it leads to."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """Return when."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Return why."""
+        ...
+
+
+def change_stage(
+    connection: sa.Connection, named: sa.Column[Any], name: str, change: Change, **more: object
+) -> None:
+    """Take `change` for the row where `named` is `name`, and set `more` of its columns.
+
+    Raises Conflict when the row is not in the stage that the change was decided on.
+    """
+    table = named.table
+    update = (
+        sa.update(table)
+        .where(named == name, table.c.stage == str(change.before))
+        .values(stage=str(change.after), since=_seconds(change.at), reason=change.reason, **more)
+    )
+    if connection.execute(update).rowcount != 1:
+        raise Conflict(
+            f"{name} is not {change.before} any more: somebody else changed it; "
+            "look again with `meshca ca show`"
+        )
+
+
 class NewAuthoritySink:
     """Writes new authorities."""
 
@@ -109,19 +153,15 @@ class StageChangeSink:
     def write(self, connection: sa.Connection, records: Sequence[StageChange]) -> None:
         """Update one row each; raises Conflict when a row is not in the stage expected of it."""
         for change in records:
-            update = (
-                sa.update(authorities)
-                .where(authorities.c.authority_id == change.authority_id)
-                .where(authorities.c.stage == change.before.value)
-                .values(stage=change.after.value, since=_seconds(change.at), reason=change.reason)
+            # What may not sign again needs no key.
+            keyless = change.after in ENDED or change.after is Stage.TAINTED
+            change_stage(
+                connection,
+                authorities.c.authority_id,
+                change.authority_id,
+                change,
+                **({"key": None} if keyless else {}),
             )
-            if change.after in ENDED or change.after is Stage.TAINTED:
-                update = update.values(key=None)  # what may not sign again needs no key
-            if connection.execute(update).rowcount != 1:
-                raise Conflict(
-                    f"authority {change.authority_id} is not {change.before} any more: "
-                    "somebody else changed it; look again with `meshca ca show`"
-                )
 
 
 def new_authority(

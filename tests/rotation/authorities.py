@@ -14,6 +14,7 @@ from meshca.errors import AuthorityUnavailable
 from rotation.build import build_intermediates
 from rotation.intermediates import Intermediates
 from rotation.proxies import ProxyState
+from tests.sds.conftest import Mesh
 
 BUNDLE_NAME: Final = "ROOTCA"
 
@@ -58,6 +59,22 @@ def development_upstream(
 ) -> Upstream:
     """Return the upstream of the development root in `directory`."""
     return self_signed.unsafe_self_signed(directory, trust_domain=trust_domain, lifetime=lifetime)
+
+
+def of_mesh(mesh: Mesh, upstream: Upstream, **parts: Any) -> Intermediates:
+    """Return the intermediates of a process on the mesh's database; a second call is a restart.
+
+    `parts` take the place of the mesh's own.
+    """
+    given = {
+        "engine": mesh.writer.engine,
+        "authorities": mesh.authorities,
+        "leaves": mesh.leaves,
+        "writer": mesh.writer,
+        "clock": mesh.clock,
+        "metrics": mesh.metrics,
+    }
+    return make_intermediates(upstream, **{**given, **parts})
 
 
 def make_intermediates(upstream: Upstream, **parts: Any) -> Intermediates:

@@ -21,7 +21,12 @@ from rotation.operations import AuthorityOperations
 from rotation.stages import Stage
 from tests.builders import make_authority, make_pki
 from tests.fakes import FakeClock
-from tests.rotation.authorities import Switch, development_upstream, make_intermediates
+from tests.rotation.authorities import (
+    Switch,
+    development_upstream,
+    make_intermediates,
+    of_mesh,
+)
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
 
 
@@ -41,14 +46,9 @@ def play(
     """Run `story` with intermediates under the mesh's own root."""
     real = development_upstream(mesh.directory, TRUST_DOMAIN, lifetime)
     switch = Switch(real, can_renew=can_renew)
-    intermediates = make_intermediates(
+    intermediates = of_mesh(
+        mesh,
         switch,
-        engine=mesh.writer.engine,
-        authorities=mesh.authorities,
-        leaves=mesh.leaves,
-        writer=mesh.writer,
-        clock=mesh.clock,
-        metrics=mesh.metrics,
         proxies=mesh.ledger,
     )
 
@@ -202,14 +202,10 @@ def test_a_kept_key_signs_again_after_a_restart_without_the_upstream(
     kept = KeyFileAtRest(tmp_path / "kek")
 
     def restarted(switch: Switch) -> Intermediates:
-        return make_intermediates(
+        return of_mesh(
+            mesh,
             switch,
-            engine=mesh.writer.engine,
             authorities=Authorities(TRUST_DOMAIN),
-            leaves=mesh.leaves,
-            writer=mesh.writer,
-            clock=mesh.clock,
-            metrics=mesh.metrics,
             at_rest=kept,
         )
 
@@ -233,14 +229,9 @@ def test_without_a_kept_key_a_restart_retires_the_one_before(mesh: Mesh) -> None
     async def story(intermediates: Intermediates, switch: Switch) -> None:
         await intermediates.load()
         before = intermediates.signing()
-        again = make_intermediates(
+        again = of_mesh(
+            mesh,
             switch,
-            engine=mesh.writer.engine,
-            authorities=mesh.authorities,
-            leaves=mesh.leaves,
-            writer=mesh.writer,
-            clock=mesh.clock,
-            metrics=mesh.metrics,
         )
         await again.load()
         assert again.signing() != before
@@ -327,14 +318,10 @@ def test_the_same_key_with_a_longer_certificate_lives_as_long_as_that(mesh: Mesh
         return switch
 
     def started(switch: Switch) -> Intermediates:
-        return make_intermediates(
+        return of_mesh(
+            mesh,
             switch,
-            engine=mesh.writer.engine,
             authorities=Authorities(TRUST_DOMAIN),
-            leaves=mesh.leaves,
-            writer=mesh.writer,
-            clock=mesh.clock,
-            metrics=mesh.metrics,
         )
 
     async def scene() -> None:

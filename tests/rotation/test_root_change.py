@@ -17,7 +17,13 @@ from rotation.roots import RootStage
 from rotation.stages import Stage
 from tests.admin.world import intent
 from tests.fakes import FakeClock
-from tests.rotation.authorities import BUNDLE_NAME, Switch, development_upstream, make_intermediates
+from tests.rotation.authorities import (
+    BUNDLE_NAME,
+    Switch,
+    development_upstream,
+    make_intermediates,
+    of_mesh,
+)
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
 from tests.sds.proxy import Proxy
 
@@ -243,14 +249,9 @@ def test_files_of_a_tainted_authority_are_refused_at_start(mesh: Mesh) -> None:
         provision = intermediates.upstream.provide(mesh.clock.now())
         fixed = Switch(intermediates.upstream, can_renew=False)
         fixed.provide = lambda now: provision  # type: ignore[method-assign]
-        other = make_intermediates(
+        other = of_mesh(
+            mesh,
             fixed,
-            engine=mesh.writer.engine,
-            authorities=mesh.authorities,
-            leaves=mesh.leaves,
-            writer=mesh.writer,
-            clock=mesh.clock,
-            metrics=mesh.metrics,
         )
         await other.load()
         name = provision.authority.authority_id
@@ -323,14 +324,10 @@ def test_files_under_a_leaving_root_still_start(mesh: Mesh) -> None:
         fixed.provide = lambda now: provision  # type: ignore[method-assign]
 
         def start() -> Intermediates:
-            return make_intermediates(
+            return of_mesh(
+                mesh,
                 fixed,
-                engine=mesh.writer.engine,
                 authorities=Authorities(TRUST_DOMAIN),
-                leaves=mesh.leaves,
-                writer=mesh.writer,
-                clock=mesh.clock,
-                metrics=mesh.metrics,
             )
 
         add_root(mesh)
