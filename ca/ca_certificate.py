@@ -1,7 +1,8 @@
-"""CA certificates of our own making: roots, and intermediates under a root key we hold.
+"""CA certificates of our own making: roots, and what stands under a root key we hold.
 
 Profile (X509-SVID 3.2, 4; RFC 5280 4.2.1.9): URI SAN `spiffe://<trust domain>` without a path,
-critical keyCertSign + cRLSign, path length 0 on the intermediate, a distinct name per key.
+critical keyCertSign + cRLSign, path length 0 on the intermediate, a distinct name per key. A root
+has path length 2: while it is replaced, its successor and an intermediate stand below it.
 """
 
 from datetime import datetime, timedelta
@@ -40,10 +41,32 @@ def make_root(
         trust_domain=trust_domain,
         not_before=now - BACKDATE,
         not_after=now + lifetime,
-        path_length=1,
+        path_length=2,
         issuer=None,
     )
     return builder.sign(key, signing_hash(public))
+
+
+def make_bridge(
+    root: x509.Certificate,
+    *,
+    issuer: x509.Certificate,
+    issuer_key: PrivateKey,
+    trust_domain: str,
+    now: datetime,
+) -> x509.Certificate:
+    """Return `root` cross-signed by another one, `issuer`, until the first of the two ends."""
+    public = check_public_key(root.public_key())
+    builder = ca_builder(
+        public,
+        subject=root.subject,
+        trust_domain=trust_domain,
+        not_before=max(now - BACKDATE, issuer.not_valid_before_utc),
+        not_after=min(root.not_valid_after_utc, issuer.not_valid_after_utc),
+        path_length=1,
+        issuer=issuer,
+    )
+    return builder.sign(issuer_key, signing_hash(check_public_key(issuer_key.public_key())))
 
 
 def make_intermediate(

@@ -56,7 +56,7 @@ def _certificate_of(
     public_key: LeafPublicKey, certificates: Sequence[x509.Certificate]
 ) -> x509.Certificate | None:
     wanted = public_key_der(public_key)
-    return next((c for c in certificates if _spki(c) == wanted), None)
+    return next((c for c in certificates if spki(c) == wanted), None)
 
 
 def make_authority(
@@ -100,11 +100,11 @@ def make_remote_authority(
     for trusted in roots:
         check_root(trusted, trust_domain)
     for depth, certificate in enumerate((*chain, root)):
-        _check_validity(certificate, now)
+        check_validity(certificate, now)
         constraints = _check_ca(certificate, trust_domain)
         if constraints.path_length is not None and constraints.path_length < depth:
             raise AuthorityUnavailable(
-                f"{_describe(certificate)} allows only {constraints.path_length} CAs below it"
+                f"{describe(certificate)} allows only {constraints.path_length} CAs below it"
             )
     return Authority(chain, root, signer)
 
@@ -114,15 +114,15 @@ def _not_the_keys(
 ) -> AuthorityUnavailable:
     owner = _certificate_of(public_key, chain)
     if owner is None:
-        return AuthorityUnavailable(f"the key does not belong to {_describe(chain[0])}")
+        return AuthorityUnavailable(f"the key does not belong to {describe(chain[0])}")
     return AuthorityUnavailable(
-        f"the chain is in the wrong order: {_describe(owner)}, whose key this is, must come first"
+        f"the chain is in the wrong order: {describe(owner)}, whose key this is, must come first"
     )
 
 
 def check_root(root: x509.Certificate, trust_domain: str) -> None:
     """Raise AuthorityUnavailable unless `root` may be trusted for `trust_domain`, once valid."""
-    _spki(root)
+    spki(root)
     _check_ca(root, trust_domain)
 
 
@@ -138,12 +138,27 @@ def _verify_upwards(
     for certificate, issuer in pairwise(chain):
         if not is_issued_by(certificate, issuer):
             raise AuthorityUnavailable(
-                f"{_describe(certificate)} is not signed by {_describe(issuer)}, the next in chain"
+                f"{describe(certificate)} is not signed by {describe(issuer)}, the next in chain"
             )
     for root in roots:
         if is_issued_by(chain[-1], root):
             return root
-    raise AuthorityUnavailable(f"{_describe(chain[-1])} is not signed by any of the roots")
+    raise AuthorityUnavailable(f"{describe(chain[-1])} is not signed by any of the roots")
+
+
+def up_to_root(chain: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Return `chain` as far as the first certificate that a root in it signed, without roots.
+
+    An upstream shows bridges after the root that they stand for. Whoever signs there signs under
+    that root, and what it is cross-signed by is no part of the authority's chain.
+    """
+    roots = [c for c in chain if is_self_signed(c)]
+    kept = []
+    for certificate in (c for c in chain if c not in roots):
+        kept.append(certificate)
+        if any(is_issued_by(certificate, root) for root in roots):
+            break
+    return tuple(kept)
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -155,23 +170,29 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     return True
 
 
-def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
+def check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    """Raise AuthorityUnavailable unless `certificate` is valid `now`."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= now < end:
         raise AuthorityUnavailable(
-            f"{_describe(certificate)} is valid from {begin.isoformat()} to {end.isoformat()}; "
+            f"{describe(certificate)} is valid from {begin.isoformat()} to {end.isoformat()}; "
             f"it is {now.isoformat()}"
         )
 
 
 def _check_ca(certificate: x509.Certificate, trust_domain: str) -> x509.BasicConstraints:
     """Return its basic constraints if it may sign certificates of the trust domain."""
-    who = _describe(certificate)
+    who = describe(certificate)
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+    ) as error:
         raise AuthorityUnavailable(f"{who} is not a CA certificate: {error}") from error
     if not constraints.ca or not usage.key_cert_sign:
         raise AuthorityUnavailable(f"{who} is not a CA certificate: it may not sign certificates")
@@ -188,22 +209,24 @@ def _check_trust_domain(certificate: x509.Certificate, trust_domain: str) -> Non
     for uri in san.get_values_for_type(x509.UniformResourceIdentifier):
         if uri.startswith("spiffe:") and uri != str(SpiffeId(trust_domain, "")):
             raise AuthorityUnavailable(
-                f"{_describe(certificate)} is for {uri}, not for trust domain {trust_domain}"
+                f"{describe(certificate)} is for {uri}, not for trust domain {trust_domain}"
             )
 
 
-def _spki(certificate: x509.Certificate) -> bytes:
+def spki(certificate: x509.Certificate) -> bytes:
+    """Return its DER public key; raises AuthorityUnavailable for one of a kind that we refuse."""
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise AuthorityUnavailable(f"{_describe(certificate)}: its key cannot be read") from error
+        raise AuthorityUnavailable(f"{describe(certificate)}: its key cannot be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise AuthorityUnavailable(f"{_describe(certificate)} has a key that is not ECDSA or RSA")
+        raise AuthorityUnavailable(f"{describe(certificate)} has a key that is not ECDSA or RSA")
     try:
         return public_key_der(check_public_key(key))
     except RequestRefused as error:
-        raise AuthorityUnavailable(f"{_describe(certificate)}: {error}") from error
+        raise AuthorityUnavailable(f"{describe(certificate)}: {error}") from error
 
 
-def _describe(certificate: x509.Certificate) -> str:
+def describe(certificate: x509.Certificate) -> str:
+    """Return what to call `certificate` in a message."""
     return f"certificate {certificate.subject.rfc4514_string()!r}"

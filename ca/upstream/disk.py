@@ -4,7 +4,7 @@ Key files must be readable by their owner only. A fresh intermediate's key lives
 restart the root key signs another.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from cryptography import x509
 
 from ca.ca_certificate import make_intermediate
 from ca.keys import check_public_key, generate_key, load_private_key, read_secret_file
+from ca.upstream.bridges import Bridges
 from ca.upstream.chain import certificate_of, make_authority, naming, read_certificates
-from ca.upstream.provision import Provision
+from ca.upstream.provision import OfFiles, Provision
 from meshca.errors import AuthorityUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskIntermediate:
+class DiskIntermediate(OfFiles):
     """An intermediate that somebody else signed; when it ends, somebody must replace the files."""
 
     root: Path
@@ -47,14 +48,19 @@ class DiskIntermediate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskRoot:
-    """A root whose (encrypted) key is on disk: each call signs a fresh intermediate under it."""
+class DiskRoot(OfFiles):
+    """A root whose (encrypted) key is on disk: each call signs a fresh intermediate under it.
+
+    `bridge` is the file, if it is there, of roots that older ones cross-signed.
+    """
 
     root: Path
     root_key: Path
     passphrase_file: Path | None
     trust_domain: str
     lifetime: timedelta
+    bridge: Path | None = None
+    _bridges: Bridges = field(default_factory=Bridges, init=False, repr=False, compare=False)
 
     @property
     def can_renew(self) -> bool:
@@ -63,7 +69,15 @@ class DiskRoot:
 
     def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
         """Return the roots in the file as it is now; raises AuthorityUnavailable, naming it."""
-        return read_certificates(self.root)
+        roots = read_certificates(self.root)
+        if self.bridge is not None and self.bridge.exists():
+            found = read_certificates(self.bridge)
+            self._bridges.look(found, roots, trust_domain=self.trust_domain, now=now)
+        return roots
+
+    def bridges(self) -> tuple[x509.Certificate, ...]:
+        """Return those in the file as last read."""
+        return self._bridges.seen
 
     def provide(self, now: datetime) -> Provision:
         """Return a fresh authority; raises AuthorityUnavailable, naming the file."""

@@ -10,8 +10,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.ca_certificate import make_root
-from ca.keys import generate_key, write_private_key
+from ca.ca_certificate import make_bridge, make_root
+from ca.keys import generate_key, load_private_key, write_private_key
+from ca.upstream.bridges import CAS_BELOW_ISSUER
+from ca.upstream.chain import certificate_of, read_certificates
 from ca.upstream.disk import DiskRoot
 from meshca.logs import get_logger
 
@@ -38,19 +40,38 @@ def create(directory: Path, *, trust_domain: str, now: datetime) -> None:
 def add_root(directory: Path, *, trust_domain: str, now: datetime) -> x509.Certificate:
     """Make another development root beside the one in `directory`/pki, to sign from now on.
 
-    root.pem holds both; root.key is the new one's, and the old key is gone. A server takes it up
-    by itself: nothing is signed under it before every proxy has it. Raises FileNotFoundError when
-    there is no root yet.
+    root.pem holds both, bridge.pem the new one cross-signed by the old; root.key is the new one's,
+    and the old key is gone. A server takes it up by itself: nothing is signed under it before every
+    proxy has it. Raises FileNotFoundError when there is no root yet, and AuthorityUnavailable when
+    its key cannot be loaded.
     """
     pki = directory / DIRECTORY
     before = (pki / "root.pem").read_bytes()
+    old_key = load_private_key(pki / "root.key")
+    old = certificate_of(old_key, read_certificates(pki / "root.pem"))
     key = generate_key()
     root = make_root(key, trust_domain=trust_domain, now=now, lifetime=ROOT_LIFETIME)
+    if old is not None and _has_room(old):
+        bridge = make_bridge(
+            root, issuer=old, issuer_key=old_key, trust_domain=trust_domain, now=now
+        )
+        _replace(pki / "bridge.pem", bridge.public_bytes(Encoding.PEM))
     write_private_key(pki / "root.key.new", key)
-    (pki / "root.pem.new").write_bytes(root.public_bytes(Encoding.PEM) + before)
-    (pki / "root.pem.new").replace(pki / "root.pem")  # both are known before the key changes
+    _replace(pki / "root.pem", root.public_bytes(Encoding.PEM) + before)  # before the key changes
     (pki / "root.key.new").replace(pki / "root.key")
     return root
+
+
+def _has_room(root: x509.Certificate) -> bool:
+    """Return whether another root and an intermediate may stand below `root`."""
+    constraints = root.extensions.get_extension_for_class(x509.BasicConstraints).value
+    return constraints.path_length is None or constraints.path_length >= CAS_BELOW_ISSUER
+
+
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(content)
+    new.replace(path)
 
 
 def unsafe_self_signed(directory: Path, *, trust_domain: str, lifetime: timedelta) -> DiskRoot:
@@ -67,4 +88,5 @@ def unsafe_self_signed(directory: Path, *, trust_domain: str, lifetime: timedelt
         passphrase_file=None,
         trust_domain=trust_domain,
         lifetime=lifetime,
+        bridge=pki / "bridge.pem",
     )

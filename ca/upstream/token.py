@@ -8,11 +8,11 @@ from cryptography import x509
 
 from ca.pkcs11 import TokenKey, open_signer
 from ca.upstream.chain import make_remote_authority, naming, read_certificates
-from ca.upstream.provision import Provision
+from ca.upstream.provision import OfFiles, Provision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenIntermediate:
+class TokenIntermediate(OfFiles):
     """An intermediate that somebody else signed, for a key that no file holds."""
 
     root: Path

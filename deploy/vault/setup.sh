@@ -20,6 +20,7 @@
 #   KEY_NAME        for vault_transit: the key, one for each replica         (none)
 #   AT_REST_KEY     for key_at_rest: the key that wraps ours                 (none)
 #   TRANSIT_MOUNT   mount of both                                            (transit)
+#   REVOKE          yes: may revoke what the mount has signed                (no)
 set -euo pipefail
 
 : "${TRUST_DOMAIN:?set TRUST_DOMAIN, like example.org}"
@@ -35,6 +36,7 @@ AUDIENCE=${AUDIENCE:-vault}
 KEY_NAME=${KEY_NAME:-}
 AT_REST_KEY=${AT_REST_KEY:-}
 TRANSIT_MOUNT=${TRANSIT_MOUNT:-transit}
+REVOKE=${REVOKE:-no}
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cli=$(command -v vault || command -v bao) || { echo "neither vault nor bao is installed" >&2; exit 2; }
@@ -56,10 +58,11 @@ pki() {
     say "$PKI_MOUNT has an issuer: it is kept"
     return
   fi
+  # Path length 2: its successor, cross-signed, and an intermediate can stand below it.
   say "making a root in $PKI_MOUNT: its key never leaves Vault"
   "$cli" write -field=certificate "$PKI_MOUNT/root/generate/internal" \
     common_name="$TRUST_DOMAIN root" uri_sans="spiffe://$TRUST_DOMAIN" exclude_cn_from_sans=true \
-    key_type=ec key_bits=256 max_path_length=1 ttl="$ROOT_TTL" >&2
+    key_type=ec key_bits=256 max_path_length=2 ttl="$ROOT_TTL" >&2
   say
   # A root that is added later must not sign before every proxy trusts it.
   "$cli" write "$PKI_MOUNT/config/issuers" \
@@ -80,9 +83,10 @@ policy() {
   local templates=("$here/pki.hcl.tmpl")
   [ -z "$KEY_NAME" ] || templates+=("$here/transit.hcl.tmpl")
   [ -z "$AT_REST_KEY" ] || templates+=("$here/at-rest.hcl.tmpl")
+  [ "$REVOKE" = no ] || templates+=("$here/revoke.hcl.tmpl")
   sed -e "s|@SIGN_PATH@|$sign_path|g" -e "s|@TRUST_DOMAIN@|$TRUST_DOMAIN|g" -e "s|@TTL@|$TTL|g" \
     -e "s|@TRANSIT_MOUNT@|$TRANSIT_MOUNT|g" -e "s|@KEY_NAME@|$KEY_NAME|g" \
-    -e "s|@AT_REST_KEY@|$AT_REST_KEY|g" "${templates[@]}" |
+    -e "s|@AT_REST_KEY@|$AT_REST_KEY|g" -e "s|@PKI_MOUNT@|$PKI_MOUNT|g" "${templates[@]}" |
     "$cli" policy write "$ROLE" - >&2
 }
 
@@ -123,6 +127,11 @@ token() {
 case "$AUTH" in
   approle | kubernetes | jwt | token) ;;
   *) echo "AUTH is $AUTH: approle, kubernetes, jwt or token" >&2; exit 2 ;;
+esac
+
+case "$REVOKE" in
+  yes | no) ;;
+  *) echo "REVOKE is $REVOKE: yes or no" >&2; exit 2 ;;
 esac
 
 pki

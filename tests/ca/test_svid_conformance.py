@@ -124,7 +124,7 @@ def test_X_9_a_leaf_says_ca_false(svid: Svid) -> None:
 
 def test_X_9_a_ca_says_ca_true_and_how_deep() -> None:
     for pki in PKIS.values():
-        assert constraints(pki.root).value == x509.BasicConstraints(ca=True, path_length=1)
+        assert constraints(pki.root).value == x509.BasicConstraints(ca=True, path_length=2)
         assert constraints(pki.intermediate).value == x509.BasicConstraints(ca=True, path_length=0)
 
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
+import sqlalchemy as sa
 from cryptography import x509
 
 from ca.upstream import self_signed
 from ca.upstream.provision import Provision, Upstream
 from meshca.errors import AuthorityUnavailable
+from meshca.name_locks import NameLocks, open_name_locks
 from rotation.build import build_intermediates
 from rotation.intermediates import Intermediates
 from rotation.proxies import ProxyState
@@ -34,6 +37,20 @@ class Switch:
         if self.fails:
             raise AuthorityUnavailable("told to fail")
         return (*self.real.roots(now), *self.more_roots)
+
+    def revoke(self, certificate: x509.Certificate) -> bool:
+        """Revoke, or fail as when it is away."""
+        if self.fails:
+            raise AuthorityUnavailable("told to fail")
+        return self.real.revoke(certificate)
+
+    def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
+        """Say what the real one says."""
+        return self.real.revokes(certificate, now)
+
+    def bridges(self) -> tuple[x509.Certificate, ...]:
+        """Return the real one's."""
+        return self.real.bridges()
 
     def provide(self, now: datetime) -> Provision:
         """Provide, or fail as when it is away."""
@@ -78,10 +95,25 @@ def of_mesh(mesh: Mesh, upstream: Upstream, **parts: Any) -> Intermediates:
 
 
 def make_intermediates(upstream: Upstream, **parts: Any) -> Intermediates:
-    """Return what wiring builds around `upstream`; what `parts` leaves out is absent."""
+    """Return what wiring builds around `upstream`; what `parts` leaves out is absent.
+
+    Whoever gives no `replica` follows another process of that name, which has just ended.
+    """
+    engine = parts["engine"]
     absent = {
         "at_rest": None,
         "proxies": Connected(),
         "bundle_version": lambda _name: None,
+        "replica": "main",
+        "locks": open_name_locks(engine) if "replica" in parts else _locks_of_main(engine),
     }
     return build_intermediates(upstream, **{**absent, **parts})
+
+
+def _locks_of_main(engine: sa.Engine) -> NameLocks:
+    if engine not in _LOCKS:
+        _LOCKS[engine] = open_name_locks(engine)
+    return _LOCKS[engine]
+
+
+_LOCKS: Final[WeakKeyDictionary[sa.Engine, NameLocks]] = WeakKeyDictionary()

@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.upstream.chain import check_root, is_self_signed
+from ca.upstream.chain import check_root, is_issued_by, is_self_signed
 from ca.upstream.vault.client import Answer, Connection, not_vault
 from ca.upstream.vault.errors import Asking
 from meshca.errors import AuthorityUnavailable
@@ -44,10 +44,10 @@ class IssuerCrl:
         return self.this_update - CLOCK_TOLERANCE <= now < self.next_update
 
     def revokes(self, certificate: x509.Certificate) -> bool:
-        """Return whether `certificate` is in the list."""
-        same = certificate.issuer == self.issuer.subject
+        """Return whether `certificate`, one that this issuer signed, is in the list."""
         number = certificate.serial_number
-        return same and self._parsed.get_revoked_certificate_by_serial_number(number) is not None
+        listed = self._parsed.get_revoked_certificate_by_serial_number(number) is not None
+        return listed and is_issued_by(certificate, self.issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,16 @@ def trusted_roots(
     )
 
 
-def _order(root: x509.Certificate) -> tuple[datetime, bytes]:
-    return root.not_valid_before_utc, root.public_bytes(Encoding.DER)
-
-
 def _roots(issuers: Sequence[Issuer]) -> Iterator[x509.Certificate]:
+    """Yield what signed each issuer; a chain also holds what stands above bridges, and is longer.
+
+    So whoever may import certificates into the mount cannot put a root of theirs above one that is
+    pinned: each other root is an issuer of its own, and seen as that.
+    """
     for issuer in issuers:
-        yield from (c for c in issuer.chain if is_self_signed(c))
+        own = issuer.chain[0]
+        roots = [c for c in issuer.chain if is_self_signed(c)]
+        yield from [c for c in roots if is_issued_by(own, c)] or roots
 
 
 def _may_be_trusted(root: x509.Certificate, trust_domain: str, now: datetime) -> bool:

@@ -1,16 +1,15 @@
-"""Watching a PKI mount: its roots each time it is asked, its revocation lists now and then.
+"""Watching a PKI mount: its roots, the bridges between them, and the lists of what is revoked.
 
-The lists are kept: Vault does not answer while it is sealed, and that is when they are needed.
+Lists and bridges are kept: Vault does not answer while it is sealed, and that is when they are
+needed.
 """
 
-import math
-import threading
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
 
+from ca.upstream.bridges import Bridges
 from ca.upstream.vault.client import Connection
 from ca.upstream.vault.issuers import (
     Issuer,
@@ -24,14 +23,15 @@ from meshca.errors import AuthorityUnavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 
-CRL_EVERY_SECONDS: Final = 300.0
-
 log = get_logger("vault")
 
 
 @dataclass(slots=True, kw_only=True)
 class MountView:
-    """What anybody may know of a PKI mount; safe to use from several threads."""
+    """What anybody may know of a PKI mount; safe to use from several threads.
+
+    What is kept is put in place whole; of two who look at once, the last one's stays.
+    """
 
     connection: Connection
     mount: str
@@ -40,8 +40,7 @@ class MountView:
     clock: Clock
     metrics: Metrics
     _crls: dict[str, IssuerCrl] = field(default_factory=dict)
-    _crls_at: float = -math.inf
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _bridges: Bridges = field(default_factory=Bridges)
 
     @property
     def crls(self) -> tuple[IssuerCrl, ...]:
@@ -49,7 +48,7 @@ class MountView:
         return tuple(self._crls.values())
 
     def roots(self, now: datetime, *, deadline: float) -> tuple[x509.Certificate, ...]:
-        """Return every root of the mount that may speak for the trust domain.
+        """Return every root of the mount that may speak for the trust domain; see all the rest.
 
         Raises VaultFault, or AuthorityUnavailable when there is none.
         """
@@ -64,25 +63,31 @@ class MountView:
             self.metrics.upstream_failures.labels("roots").inc()
             raise
         self._refresh_crls(issuers, deadline)
+        shown = [certificate for issuer in issuers for certificate in issuer.chain]
+        self._bridges.look(shown, roots, trust_domain=self.trust_domain, now=now)
         return roots
 
     def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Return whether a list that is current revokes `certificate`."""
         return any(crl.is_current(now) and crl.revokes(certificate) for crl in self.crls)
 
+    def bridges(self) -> tuple[x509.Certificate, ...]:
+        """Return the bridges as last seen, but for those that have ended or are revoked."""
+        now = self.clock.now()
+        return tuple(b for b in self._bridges.valid(now) if not self.revokes(b, now))
+
     def _refresh_crls(self, issuers: tuple[Issuer, ...], deadline: float) -> None:
-        """Fetch the lists if they were not lately; one that cannot be had stays as it was."""
-        with self._lock:
-            if self.clock.monotonic() - self._crls_at < CRL_EVERY_SECONDS:
-                return
-            self._crls_at = self.clock.monotonic()
+        """Fetch the lists; one that cannot be had stays as it was."""
+        kept = {}
         for issuer in issuers:
+            before = self._crls.get(issuer.reference)
+            if before is not None:
+                kept[issuer.reference] = before
             try:
                 crl = fetch_crl(self.connection, self.mount, issuer, deadline=deadline)
             except AuthorityUnavailable as error:
                 self.metrics.upstream_failures.labels("crl").inc()
                 log.warning("vault_crl_not_fetched", issuer=issuer.reference, error=str(error))
             else:
-                self._crls[issuer.reference] = crl
-        for reference in self._crls.keys() - {issuer.reference for issuer in issuers}:
-            del self._crls[reference]
+                kept[issuer.reference] = crl
+        self._crls = kept

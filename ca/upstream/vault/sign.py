@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from cryptography import x509
 
+from ca.upstream.chain import up_to_root
 from ca.upstream.intermediate import common_name
 from ca.upstream.vault.client import Answer, not_vault
 from ca.upstream.vault.errors import Reaction, VaultFault
@@ -69,15 +70,16 @@ def sign_csr(
 ) -> tuple[x509.Certificate, ...]:
     """Return the chain of the certificate that Vault signed, beginning with it; raises VaultFault.
 
-    Whether it is what we asked for is for the caller to check, on the certificate itself.
+    Roots, and the bridges that Vault lists after them, are not part of it. Whether it is what we
+    asked for is for the caller to check, on the certificate itself.
     """
     answer = session.ask("post", pki.path, pki.parameters(csr_pem), deadline=deadline)
     _check_warnings(answer)
     above = answer.data.get("ca_chain")
     chain = above if isinstance(above, list) and above else [answer.text("issuing_ca")]
-    certificates = certificates_of([answer.text("certificate"), *chain])
+    certificates = up_to_root(certificates_of([answer.text("certificate"), *chain]))
     if not certificates:
-        raise not_vault("the answer holds no certificate")
+        raise not_vault("the answer holds no intermediate")
     return certificates
 
 

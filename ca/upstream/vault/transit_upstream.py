@@ -59,3 +59,18 @@ class VaultTransitUpstream:
     def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
         """Return every root of the mount now; raises AuthorityUnavailable."""
         return self.vault.poll(now)
+
+    def revoke(self, certificate: x509.Certificate) -> bool:
+        """Have the mount revoke it, if it issued it; raises AuthorityUnavailable.
+
+        Blocks, for 12 seconds at most.
+        """
+        return self.vault.revoke(certificate)
+
+    def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
+        """Return whether a list of the mount, as last fetched and current, has it."""
+        return self.vault.view.revokes(certificate, now)
+
+    def bridges(self) -> tuple[x509.Certificate, ...]:
+        """Return the cross-signed roots among the mount's issuers, as last seen."""
+        return self.vault.view.bridges()

@@ -21,6 +21,7 @@ from ca.upstream.probe import check_by_probe
 from ca.upstream.provision import Provision
 from ca.upstream.vault.issuers import IssuerCrl
 from ca.upstream.vault.mount import MountView
+from ca.upstream.vault.revoke import revoke_in
 from ca.upstream.vault.session import Session
 from ca.upstream.vault.sign import PkiMount, sign_csr
 from meshca.errors import AuthorityUnavailable
@@ -28,18 +29,18 @@ from meshca.logs import get_logger
 
 ROOTS_SECONDS: Final = 8.0
 SIGN_SECONDS: Final = 12.0
+REVOKE_SECONDS: Final = 12.0
 
 log = get_logger("vault")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VaultPki:
     """What both upstreams of this package do: have a CSR signed, and watch the mount."""
 
     session: Session
     pki: PkiMount
     view: MountView
-    _latest: x509.Certificate | None = None
 
     def fetch_roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
         """Return the mount's roots, trying again for a few seconds; raises AuthorityUnavailable."""
@@ -68,7 +69,6 @@ class VaultPki:
         """Return the provision of `authority` if it is as asked and its probe verifies."""
         check_as_asked(authority, self.pki.trust_domain)
         check_by_probe(authority, trust_domain=self.pki.trust_domain, now=now)
-        self._latest = authority.certificate
         log.info(
             "vault_signed",
             authority=authority.authority_id,
@@ -80,18 +80,25 @@ class VaultPki:
     def poll(self, now: datetime) -> tuple[x509.Certificate, ...]:
         """Return the mount's roots now, asked once; keep our token alive on the way.
 
-        Raises AuthorityUnavailable. Says so when Vault has revoked our intermediate.
+        Raises AuthorityUnavailable.
         """
         deadline = self.session.clock.monotonic() + ROOTS_SECONDS
         self.session.keep_alive(deadline=deadline)
-        roots = self.view.roots(now, deadline=deadline)
-        if self._latest is not None and self.view.revokes(self._latest, now):
-            log.error(
-                "intermediate_revoked_upstream",
-                serial=f"{self._latest.serial_number:x}",
-                hint="if its key may be stolen, taint the authority: another takes over at once",
+        return self.view.roots(now, deadline=deadline)
+
+    def revoke(self, certificate: x509.Certificate) -> bool:
+        """Do what `Upstream.revoke` says, trying again for a few seconds."""
+        try:
+            return self.session.patience.insist(
+                "revoke",
+                lambda deadline: revoke_in(
+                    self.session, self.pki.mount, certificate, deadline=deadline
+                ),
+                seconds=REVOKE_SECONDS,
             )
-        return roots
+        except AuthorityUnavailable:
+            self.session.metrics.upstream_failures.labels("revoke").inc()
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +134,18 @@ class VaultUpstream:
     def roots(self, now: datetime) -> tuple[x509.Certificate, ...]:
         """Return every root of the mount now; raises AuthorityUnavailable."""
         return self.vault.poll(now)
+
+    def revoke(self, certificate: x509.Certificate) -> bool:
+        """Have the mount revoke it, if it issued it; raises AuthorityUnavailable.
+
+        Blocks, for 12 seconds at most.
+        """
+        return self.vault.revoke(certificate)
+
+    def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
+        """Return whether a list of the mount, as last fetched and current, has it."""
+        return self.vault.view.revokes(certificate, now)
+
+    def bridges(self) -> tuple[x509.Certificate, ...]:
+        """Return the cross-signed roots among the mount's issuers, as last seen."""
+        return self.vault.view.bridges()
