@@ -82,7 +82,10 @@ async def _main(settings: Settings, clock: Clock, metrics: Metrics) -> int:
         await asyncio.to_thread(migrate, engine)
         service = build(settings, clock=clock, metrics=metrics, engine=engine)
         async with service.writer:
-            return await serve(service)
+            try:
+                return await serve(service)
+            finally:
+                await service.intermediates.members.leave()
     finally:
         engine.dispose()
 
@@ -132,6 +135,8 @@ async def _doors(
         for name, loop in {
             "leaves": service.leaves.run,
             "intermediates": service.intermediates.run,
+            "taints": service.intermediates.run_bars,
+            "changes": service.feed.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
             "bundle": service.journal.run,

@@ -286,6 +286,7 @@ class Settings(Strict):
     trust_domain: Annotated[str, AfterValidator(parse_trust_domain)]
     data_dir: File
     database: str = ""
+    replica: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")] = "main"
     listen: Listen = Listen()
     server_names: Annotated[
         list[Annotated[str, Field(pattern=r"^[a-z0-9*]([a-z0-9.-]*[a-z0-9])?$")]],

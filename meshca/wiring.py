@@ -30,11 +30,13 @@ from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
 from identity.kubernetes import TokenAuthenticator, build_authenticator
+from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
+from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
 from rotation.build import AUTHORITY_SINKS, build_intermediates
@@ -42,6 +44,8 @@ from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
 from rotation.operations import AuthorityOperations
 from rotation.propagation import BundleVersion
+from rotation.replicas import REPLICAS_CHANGED
+from rotation.standings import AUTHORITIES_CHANGED
 from sds.admission import Admission
 from sds.doors import Doors
 from sds.istio_ca import IstioCertificates
@@ -77,6 +81,7 @@ class Service:
     journal: BundleJournal
     federation: Federation
     publisher: Publisher
+    feed: ChangeFeed
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -126,7 +131,12 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         writer=writer,
         clock=clock,
         metrics=metrics,
+        replica=settings.replica,
+        locks=open_name_locks(engine),
     )
+    feed = ChangeFeed(engine)
+    for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
+        feed.subscribe(kind, intermediates.heed)
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
     bundles.federation.subscribe(ledger.wake_all)
@@ -170,6 +180,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         journal=bundles.journal,
         federation=bundles.federation,
         publisher=bundles.publisher,
+        feed=feed,
     )
 
 

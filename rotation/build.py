@@ -11,12 +11,15 @@ from ca.upstream.provision import Upstream
 from meshca.clock import Clock
 from meshca.database import GroupWriter, Sink
 from meshca.metrics import Metrics
+from meshca.name_locks import NameLocks
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
 from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
+from rotation.membership import Membership
 from rotation.propagation import BundleVersion, Propagation
 from rotation.proxies import Proxies
+from rotation.replicas import Confirmed, ConfirmedSink, Gone, GoneSink, Replicas, Seen, SeenSink
 from rotation.roots import (
     NewRoot,
     NewRootSink,
@@ -37,9 +40,6 @@ from rotation.standings import (
 )
 from rotation.trust import Trust
 
-REPLICA: Final = "main"
-"""The name under which a process keeps its authorities; there is one process yet."""
-
 AUTHORITY_SINKS: Final[Mapping[type, Sink]] = {
     NewRoot: NewRootSink(),
     RootChange: RootChangeSink(),
@@ -47,6 +47,9 @@ AUTHORITY_SINKS: Final[Mapping[type, Sink]] = {
     NewAuthority: NewAuthoritySink(),
     NewChain: NewChainSink(),
     StageChange: StageChangeSink(),
+    Seen: SeenSink(),
+    Gone: GoneSink(),
+    Confirmed: ConfirmedSink(),
 }
 
 
@@ -62,16 +65,21 @@ def build_intermediates(
     writer: GroupWriter,
     clock: Clock,
     metrics: Metrics,
-    replica: str = REPLICA,
+    replica: str,
+    locks: NameLocks,
 ) -> Intermediates:
     """Return what keeps `authorities` supplied by `upstream`; nothing is loaded yet."""
     standings = Standings(engine)
+    members = Membership(
+        name=replica, locks=locks, replicas=Replicas(engine), writer=writer, clock=clock
+    )
     trust = Trust(
         roots=Roots(engine),
         standings=standings,
         authorities=authorities,
         proxies=proxies,
         propagation=Propagation(bundle_version),
+        members=members,
         writer=writer,
         clock=clock,
     )
@@ -89,5 +97,5 @@ def build_intermediates(
         writer=writer,
         clock=clock,
         metrics=metrics,
-        replica=replica,
+        members=members,
     )

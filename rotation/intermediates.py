@@ -10,8 +10,10 @@ Keys live in memory, unless there is a `KeyAtRest` to wrap them for the table.
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,18 +24,21 @@ from ca.upstream.provision import Upstream
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.durations import format_duration
-from meshca.errors import AuthorityUnavailable, MeshcaError
+from meshca.errors import AuthorityUnavailable, Conflict, MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
 from rotation.leaves import Leaves
+from rotation.membership import Membership
+from rotation.replicas import Report, Waiting
 from rotation.schedule import retry_delay
 from rotation.stages import (
     ENDED,
     Facts,
     Stage,
     Step,
+    abandoned_step,
     next_step,
     waits_for,
 )
@@ -64,7 +69,7 @@ class Intermediates:
     metrics: Metrics
     custody: Custody
     watch: AuthorityWatch
-    replica: str
+    members: Membership
     draw: random.Random = field(default_factory=random.SystemRandom)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
@@ -72,10 +77,19 @@ class Intermediates:
     _no_prepare_before: datetime | None = None
     _error: MeshcaError | None = None
     _asked_roots_at: datetime | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _tainted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def load(self) -> None:
-        """Have an active authority; raises AuthorityUnavailable, saying what is wrong."""
+        """Have a name and an active authority.
+
+        Raises AuthorityUnavailable, saying what is wrong; Conflict when another process has our
+        name.
+        """
+        await self.members.join()
         async with self.lock:
+            await self._keep_name()
+            await self._bar_tainted()
             await self.trust.load()
             roots = {root.root_sha256: root.certificate for root in self.trust.known}
             await asyncio.to_thread(self.custody.recover, await self.rows(), roots)
@@ -90,8 +104,35 @@ class Intermediates:
     async def run(self) -> None:
         """Take the steps that are due, watch the upstream, measure; until cancelled."""
         while True:
+            self._changed.clear()
             await self.tick()
-            await asyncio.sleep(TICK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._changed.wait()
+
+    def heed(self) -> None:
+        """Look again soon: somebody has changed an authority, a root, or what a replica reports."""
+        self._changed.set()
+        self._tainted.set()
+
+    async def run_bars(self) -> None:
+        """Let no tainted authority sign here, whoever tainted it; until cancelled.
+
+        A loop of its own: the other may be waiting for the upstream.
+        """
+        while True:
+            self._tainted.clear()
+            try:
+                await self._bar_tainted()
+            except MeshcaError as error:
+                log.warning("taints_not_read", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._tainted.wait()
+
+    async def _bar_tainted(self) -> None:
+        for name in await asyncio.to_thread(self.standings.barred):
+            self.authorities.bar(name)
 
     async def tick(self) -> None:
         """Do what is due now."""
@@ -99,15 +140,56 @@ class Intermediates:
         if self._not_before is None or now >= self._not_before:
             try:
                 async with self.lock:
+                    await self._keep_name()
                     await self._ask_for_roots(now)
-                    await self.trust.tick()
+                    await self.step_roots()
                     await self.advance()
                     if self.trust.retiring:
-                        await self.trust.tick()  # what has just ended may have been the last
+                        await self.step_roots()  # what has just ended may have been the last
                 self._failures, self._not_before, self._error = 0, None, None
+            except Conflict as error:  # another replica was faster
+                log.info("looking_again", why=str(error))
+                self._changed.set()
             except MeshcaError as error:
                 self._failed(now, error)
         self.watch.look(now)
+
+    async def _keep_name(self) -> None:
+        """Sign nothing when another process has our name: the authorities under it are its own."""
+        try:
+            await self.members.keep_name()
+        except AuthorityUnavailable:
+            self.authorities.stop(self.signing())
+            raise
+
+    async def step_roots(self) -> None:
+        """Measure and report how far roots are; if we lead, take the steps that are due."""
+        waiting = await self.trust.observe()
+        await self.members.report(self._report(waiting))
+        if self.members.is_leader:
+            await self.members.forget_gone()
+            await self.trust.step()
+            await self._end_abandoned()
+
+    def _report(self, waiting: Mapping[str, Waiting]) -> Report:
+        held = Counter(c.svid.authority_id for c in self.leaves.credentials())
+        return Report(self.signing(), dict(held), waiting)
+
+    async def _end_abandoned(self) -> None:
+        """End the authorities of replicas that are not there any more."""
+        for _ in range(_MOST_STEPS):
+            unended = await asyncio.to_thread(self.standings.of, with_ended=False)
+            # Read afterwards: a replica is a member before it prepares anything.
+            present = await self.members.names()
+            rows = [row for row in unended if row.standing.replica not in present]
+            if not rows:
+                return
+            kept = frozenset(r.standing.authority_id for r in rows if r.key is not None)
+            facts = replace(await self.facts(rows), held=kept)
+            step = abandoned_step([r.standing for r in rows], facts, self.clock.now())
+            if step is None:
+                return
+            await self.take(step, rows)
 
     async def facts(self, rows: Sequence[Row]) -> Facts:
         """Return what `next_step` must know about the authorities of `rows`."""
@@ -208,9 +290,21 @@ class Intermediates:
         if known is None:
             await self.writer.submit(new, entry)
             return
+        await self._check_owner(known)
         await self._bring_back(known)
         if known.chain != authority.chain:
             await self.writer.submit(NewChain(new), replace(entry, reason="its certificate is new"))
+        elif known.standing.replica != self.replica:
+            await self.writer.submit(NewChain(new), replace(entry, reason="its files moved here"))
+
+    async def _check_owner(self, known: Row) -> None:
+        """Refuse the files of another replica that runs: each has a key of its own."""
+        owner = known.standing.replica
+        if owner != self.replica and await self.members.is_running(owner):
+            raise AuthorityUnavailable(
+                f"authority {known.standing.authority_id} is replica {owner}'s, which runs: "
+                f"give replica {self.replica} files of its own (upstream.chain, upstream.key)"
+            )
 
     def _check_root(self, root: str, known: Row | None) -> None:
         """Refuse a root that was removed; one that is leaving, unless nothing else can sign."""
@@ -275,6 +369,11 @@ class Intermediates:
                 not_after=authority.not_after.isoformat(),
                 remaining=format_duration(authority.not_after - now),
             )
+
+    @property
+    def replica(self) -> str:
+        """Return the name of this replica."""
+        return self.members.name
 
     @property
     def problem(self) -> str:

@@ -6,11 +6,14 @@ refused with what it waits for.
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from meshca.errors import Conflict
 from rotation.intermediates import Intermediates
 from rotation.stages import ALLOWED, Stage, Step
 from rotation.standings import Row
+
+_ATTEMPTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,19 @@ class AuthorityOperations:
         row = await self._get(authority_id)
         if row.standing.stage is not Stage.REVOKED:
             self.intermediates.authorities.bar(authority_id)
+        # Not under the lock: other replicas must hear of it while this one waits for its upstream.
         await self._mark(authority_id, Stage.TAINTED, actor=actor, reason=reason)
+        async with self.intermediates.lock:
+            await self.intermediates.settle()
 
     async def revoke(self, authority_id: str, *, actor: str, reason: str) -> None:
         """End a tainted authority under which nothing is alive; raises NotFound or Conflict."""
-        await self._mark(authority_id, Stage.REVOKED, actor=actor, reason=reason)
+        async with self.intermediates.lock:
+            await self._mark(authority_id, Stage.REVOKED, actor=actor, reason=reason)
+            await self.intermediates.settle()
 
     async def _mark(self, authority_id: str, stage: Stage, *, actor: str, reason: str) -> None:
-        async with self.intermediates.lock:
+        for attempt in range(_ATTEMPTS):
             row = await self._get(authority_id)
             if row.standing.stage is stage:
                 return
@@ -89,8 +97,13 @@ class AuthorityOperations:
                 raise Conflict(f"authority {authority_id} is {row.standing.stage}: not to {stage}")
             if stage is Stage.REVOKED:
                 await self._check_unused(row)
-            await self.intermediates.take(Step(stage, reason, authority_id), [row], actor=actor)
-            await self.intermediates.settle()
+            try:
+                await self.intermediates.take(Step(stage, reason, authority_id), [row], actor=actor)
+            except Conflict:  # somebody was faster: look at what it is now
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     async def _check_unused(self, row: Row) -> None:
         name, now = row.standing.authority_id, self.intermediates.clock.now()
@@ -117,7 +130,7 @@ class AuthorityOperations:
                 raise Conflict("the upstream offers no other root than the one that is replaced")
             leaving = trust.in_bundle - {successor.root_sha256}
             await trust.retire(leaving, actor=actor, reason=reason)
-            await trust.tick()
+            await intermediates.step_roots()
             await intermediates.settle()
             return successor.root_sha256
 
@@ -141,7 +154,7 @@ class AuthorityOperations:
         trust = self.intermediates.trust
         async with self.intermediates.lock:
             await trust.waive(root_sha256, (spiffe_id, pod), actor=actor, reason=reason)
-            await trust.tick()
+            await self.intermediates.step_roots()
             await self.intermediates.settle()
 
     async def _get(self, authority_id: str) -> Row:

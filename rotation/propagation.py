@@ -1,8 +1,9 @@
 """Who is known to have a root, and who is not: measured from acknowledgements, never assumed.
 
 A workload has the roots of a bundle once it has acknowledged the version that holds them, under
-every name by which it follows the bundle. It is remembered for as long as the root is announced,
-so that a proxy that has left may stay away. Pure, but for that memory.
+every name by which it follows the bundle. That is remembered, by every replica in the database
+(rotation/replicas.py), for as long as the root is announced: so a proxy that has left may stay
+away. Pure, but for what was not written yet.
 
 Missing are, for one root:
 - connected proxies that have not acknowledged it, with their last NACK;
@@ -11,10 +12,9 @@ Missing are, for one root:
   that lacks it. They return, expire, or are waived by name.
 
 Whoever gets the roots with each certificate (Istio's CreateCertificate) has them when it was told.
-What is remembered is lost with the process, and earned again: never assumed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -42,7 +42,11 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A workload that a root waits for: why, and since when (connected) or until when (absent)."""
+    """A workload that a root waits for: why, and since when (connected) or until when (absent).
+
+    `replica` is the one it is connected to. Without a `spiffe_id` it stands for others, as `why`
+    says.
+    """
 
     spiffe_id: str
     pod: str
@@ -51,6 +55,8 @@ class Missing:
     since: datetime | None = None
     until: datetime | None = None
     nack: str = ""
+    holder: str = ""
+    replica: str = ""
 
 
 @dataclass(slots=True)
@@ -59,43 +65,63 @@ class Propagation:
 
     bundle_version: BundleVersion
     _confirmed: dict[str, set[str]] = field(default_factory=dict)
-    _told: dict[str, set[str]] = field(default_factory=dict)
+    _unwritten: dict[str, set[str]] = field(default_factory=dict)
 
     def observe(self, announced: Iterable[str], proxies: Sequence[ProxyState]) -> None:
         """Note who has the current bundle, and so the `announced` roots; forget other roots."""
         have = {proxy.holder for proxy in proxies if not _lacks(proxy, self.bundle_version)}
         names = set(announced)
         for root in names:
-            self._confirmed.setdefault(root, set()).update(have)
-            self._told.setdefault(root, set())
+            confirmed = self._confirmed.setdefault(root, set())
+            self._unwritten.setdefault(root, set()).update(have - confirmed)
+            confirmed.update(have)
         for gone in self._confirmed.keys() - names:
             del self._confirmed[gone]
-            del self._told[gone]
+            del self._unwritten[gone]
 
     def told(self, holder: str) -> None:
         """Note that `holder` was just given every root of the bundle, with a certificate."""
-        for told in self._told.values():
-            told.add(holder)
+        for holders in self._unwritten.values():
+            holders.add(holder)
 
-    def missing(
-        self, root: str, proxies: Sequence[ProxyState], holders: Iterable[Holder]
-    ) -> list[Missing]:
-        """Return who is not known to have `root`; `holders` have live certificates."""
+    def unwritten(self) -> dict[str, frozenset[str]]:
+        """Return, by root, whom the database does not know to have it; see `written`."""
+        return {root: frozenset(holders) for root, holders in self._unwritten.items() if holders}
+
+    def written(self, root: str, holders: Set[str]) -> None:
+        """Note that the database knows `holders` to have `root`."""
+        if root in self._unwritten:
+            self._unwritten[root] -= holders
+
+    def missing(self, root: str, proxies: Sequence[ProxyState], replica: str) -> list[Missing]:
+        """Return which `proxies`, connected to `replica`, are not known to have `root`."""
         confirmed = self._confirmed.get(root, set())
-        known = confirmed | self._told.get(root, set())
-        connected = {proxy.holder for proxy in proxies}
-        found = [
+        return [
             Missing(
-                proxy.spiffe_id, proxy.pod, True, why, proxy.connected_at, nack=_last_nack(proxy)
+                proxy.spiffe_id,
+                proxy.pod,
+                True,
+                why,
+                proxy.connected_at,
+                nack=_last_nack(proxy),
+                holder=proxy.holder,
+                replica=replica,
             )
             for proxy in proxies
             if (why := _lacks(proxy, self.bundle_version)) and proxy.holder not in confirmed
         ]
-        for each in holders:
-            if each.holder not in known and each.holder not in connected:
-                why = "not connected, and holds a live certificate"
-                found.append(Missing(each.spiffe_id, each.pod, False, why, until=each.until))
-        return found
+
+
+def absent(
+    holders: Iterable[Holder], *, confirmed: Set[str], present: Set[str]
+) -> Iterator[Missing]:
+    """Yield those of `holders` that are neither known to have a root nor `present`."""
+    for each in holders:
+        if each.holder not in confirmed and each.holder not in present:
+            why = "not connected, and holds a live certificate"
+            yield Missing(
+                each.spiffe_id, each.pod, False, why, until=each.until, holder=each.holder
+            )
 
 
 def _lacks(proxy: ProxyState, bundle_version: BundleVersion) -> str:

@@ -55,7 +55,7 @@ async def root_progress(intermediates: Intermediates) -> RootProgress:
     phases = (
         Phase("announce", 0, "the new root is in the bundle"),
         Phase("propagate", len(missing), "workloads not known to have it"),
-        Phase("switch", _not_signing(intermediates, rows, successor), "replica to sign under it"),
+        Phase("switch", _not_signing(intermediates, rows, successor), "replicas to sign under it"),
         Phase("reissue", _leaves_under(intermediates, old), "connected workloads to replace"),
         Phase("drain", live, "live certificates under the old root"),
         Phase("remove", len(leaving), "old roots in the bundle"),
@@ -64,10 +64,19 @@ async def root_progress(intermediates: Intermediates) -> RootProgress:
 
 
 def _not_signing(intermediates: Intermediates, rows: Sequence[Row], successor: Root) -> int:
+    """Return how many replicas do not sign under `successor` yet."""
     names = {r.standing.authority_id for r in rows if r.root_sha256 == successor.root_sha256}
-    return 0 if intermediates.signing() in names else 1
+    others = (other.report.signing for other in intermediates.members.others)
+    return sum(signing not in names for signing in (intermediates.signing(), *others))
 
 
 def _leaves_under(intermediates: Intermediates, old: set[str]) -> int:
+    """Return how many credentials under the authorities in `old` are held, by any replica."""
     held = intermediates.leaves.credentials()
-    return sum(credential.svid.authority_id in old for credential in held)
+    elsewhere = sum(
+        count
+        for other in intermediates.members.others
+        for name, count in other.report.leaves.items()
+        if name in old
+    )
+    return elsewhere + sum(credential.svid.authority_id in old for credential in held)

@@ -25,9 +25,11 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshca.change_feed import announce
 from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
-from rotation.standings import change_stage, root_id
+from rotation.replicas import confirmations
+from rotation.standings import AUTHORITIES_CHANGED, change_stage, root_id
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -116,15 +118,26 @@ class NewRootSink:
                 connection.execute(sa.insert(roots).values(_values(new.root)))
             except sa.exc.IntegrityError as error:
                 raise Conflict(f"root {new.root.root_sha256} is known already") from error
+        announce(connection, AUTHORITIES_CHANGED)
 
 
 class RootChangeSink:
     """Changes stages, each only from the stage it was decided on."""
 
     def write(self, connection: sa.Connection, records: Sequence[RootChange]) -> None:
-        """Update one row each; raises Conflict when a row is not in the stage expected of it."""
+        """Update one row each; raises Conflict when a row is not in the stage expected of it.
+
+        What is known of who has a root goes with the stage in which it is waited for.
+        """
         for change in records:
             change_stage(connection, roots.c.root_sha256, change.root_sha256, change)
+            if change.before is RootStage.ANNOUNCED:
+                connection.execute(
+                    sa.delete(confirmations).where(
+                        confirmations.c.root_sha256 == change.root_sha256
+                    )
+                )
+        announce(connection, AUTHORITIES_CHANGED)
 
 
 class WaiverSink:
@@ -139,6 +152,7 @@ class WaiverSink:
                 raise NotFound(f"there is no root {added.root_sha256}")
             waived = (*_row(row).waived, added.waiver)
             connection.execute(sa.update(roots).where(where).values(waived=_json(waived)))
+        announce(connection, AUTHORITIES_CHANGED)
 
 
 @dataclass(frozen=True, slots=True)

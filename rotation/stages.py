@@ -29,7 +29,11 @@ Rules
   again leads, from any state, to one where nothing is to be done. So a process that is killed
   between two steps goes on where it was.
 
-Each replica steps its own authorities. Pure: no clock, no store.
+- Each replica steps its own authorities. Those of a replica that is gone are ended by the leader
+  (`abandoned_step`): nobody has their keys, unless they were kept. A kept key may come back with
+  its replica, but not under a root that is to be replaced.
+
+Pure: no clock, no store.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -135,6 +139,19 @@ def next_step(standings: Sequence[Standing], facts: Facts, now: datetime) -> Ste
     return _succession(standings, facts, now)
 
 
+def abandoned_step(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step | None:
+    """Return the next step of authorities whose replica is gone; `held`: those with a kept key."""
+    for s in standings:
+        step = _ending(s, facts, now, is_moving=True)
+        if step is not None:
+            return step
+        if s.stage is Stage.ACTIVE and s.authority_id in facts.leaving:
+            return Step(
+                Stage.RETIRING, "its replica is gone, its root to be replaced", s.authority_id
+            )
+    return None
+
+
 def _ending(s: Standing, facts: Facts, now: datetime, *, is_moving: bool) -> Step | None:
     """Return the step that ends, or leads to the end of, an authority that cannot go on.
 
@@ -156,7 +173,7 @@ def _ending(s: Standing, facts: Facts, now: datetime, *, is_moving: bool) -> Ste
         return Step(Stage.RETIRED, "its root is to be replaced", s.authority_id)
     if s.authority_id not in facts.held:
         stage = Stage.RETIRING if s.stage is Stage.ACTIVE else Stage.RETIRED
-        return Step(stage, "its key was kept in memory only, and is gone", s.authority_id)
+        return Step(stage, "no process has its key any more", s.authority_id)
     return None
 
 

@@ -9,7 +9,7 @@ Rows are never deleted: they are the history.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -17,12 +17,16 @@ from cryptography.hazmat.primitives import hashes
 
 from ca.authority import Authority
 from ca.store import certificates
+from meshca.change_feed import announce
 from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
 from rotation.propagation import Holder
 from rotation.stages import ENDED, Stage, Standing
 
-_OF_THE_CERTIFICATE = ("not_before", "not_after", "root_sha256", "chain")
+AUTHORITIES_CHANGED: Final = "authorities"
+"""The kind of change that replicas hear of when an authority or a root has changed."""
+
+_OF_THE_CERTIFICATE = ("replica", "not_before", "not_after", "root_sha256", "chain")
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 authorities = sa.Table(
@@ -54,7 +58,7 @@ class NewAuthority:
 
 @dataclass(frozen=True, slots=True)
 class NewChain:
-    """An authority has another certificate for the same key: `new` says which; files bring it."""
+    """Files bring an authority that is known: perhaps a new certificate, or another replica's."""
 
     new: NewAuthority
 
@@ -131,10 +135,11 @@ class NewAuthoritySink:
     def write(self, connection: sa.Connection, records: Sequence[NewAuthority]) -> None:
         """Insert one row each."""
         connection.execute(sa.insert(authorities), [_values(record) for record in records])
+        announce(connection, AUTHORITIES_CHANGED)
 
 
 class NewChainSink:
-    """Replaces certificates; stages and keys stay."""
+    """Replaces certificates, and whose they are; stages and keys stay."""
 
     def write(self, connection: sa.Connection, records: Sequence[NewChain]) -> None:
         """Update one row each."""
@@ -162,6 +167,7 @@ class StageChangeSink:
                 change,
                 **({"key": None} if keyless else {}),
             )
+        announce(connection, AUTHORITIES_CHANGED)
 
 
 def new_authority(
@@ -203,6 +209,14 @@ class Standings:
             query = query.where(authorities.c.stage.not_in([stage.value for stage in ENDED]))
         with reading(self.engine) as connection:
             return [_row(row) for row in connection.execute(query)]
+
+    def barred(self) -> list[str]:
+        """Return the authorities that must not sign, whoever has their keys."""
+        query = sa.select(authorities.c.authority_id).where(
+            authorities.c.stage.in_([Stage.TAINTED.value, Stage.REVOKED.value])
+        )
+        with reading(self.engine) as connection:
+            return list(connection.execute(query).scalars())
 
     def get(self, authority_id: str) -> Row:
         """Return one authority; raises NotFound."""

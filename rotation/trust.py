@@ -1,11 +1,12 @@
 """Keeping the bundle: new roots are announced, trusted once everybody has them, removed at the end.
 
-The bundle that proxies are sent is a function of the roots table (rotation/roots.py): `tick` reads
-it, pushes what it says, and takes the steps that are due, each recorded before it takes effect.
+The bundle that proxies are sent is a function of the roots table (rotation/roots.py): `observe`
+reads it, pushes what it says, and notes who has acknowledged it; `step` takes the steps that are
+due, each recorded before it takes effect. Every replica observes, the leader steps.
 """
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,8 +18,10 @@ from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import Conflict
 from meshca.logs import get_logger
-from rotation.propagation import Missing, Propagation, Workload
+from rotation.membership import Membership
+from rotation.propagation import Missing, Propagation, Workload, absent
 from rotation.proxies import Proxies
+from rotation.replicas import MAXIMUM_REPORTED, Confirmed, Replica, Waiting
 from rotation.roots import (
     IN_BUNDLE,
     Root,
@@ -44,6 +47,7 @@ class Trust:
     authorities: Authorities
     proxies: Proxies
     propagation: Propagation
+    members: Membership
     writer: GroupWriter
     clock: Clock
     _known: list[Root] = field(default_factory=list)
@@ -56,20 +60,40 @@ class Trust:
             self.authorities.trust(bundle, sequence=int(self.clock.now().timestamp()))
 
     async def announce(self, offered: Sequence[x509.Certificate]) -> None:
-        """Take in the roots of an upstream that are not known yet, and push them."""
+        """Take in the roots of an upstream that are not known yet, and push them.
+
+        Raises Conflict when another replica did so in the same moment.
+        """
         now = self.clock.now()
+        await self.load()  # another replica may have been the first to see them
         fresh = unknown(offered, self._known, at=now)
         if fresh:
             entries = [_entry(new.root, new.root.stage, now, new.root.reason) for new in fresh]
             await self.writer.submit(*fresh, *entries)
-        await self.load()
+            await self.load()
 
-    async def tick(self) -> None:
-        """Take every step that is due now."""
+    async def observe(self) -> Mapping[str, Waiting]:
+        """Push what the table says; note who has the announced roots; return whom they wait for.
+
+        Only the proxies of this replica are looked at. What was seen is in the database on return.
+        """
         await self.load()
         announced = [r.root_sha256 for r in self._known if r.stage is RootStage.ANNOUNCED]
-        if announced:
-            self.propagation.observe(announced, self.proxies.connected())
+        connected = self.proxies.connected() if announced else ()
+        self.propagation.observe(announced, connected)
+        for root, holders in self.propagation.unwritten().items():
+            await self.writer.submit(Confirmed(root, holders))
+            self.propagation.written(root, holders)
+        waiting = {
+            root: self.propagation.missing(root, connected, self.members.name) for root in announced
+        }
+        return {
+            root: Waiting(tuple(missing[:MAXIMUM_REPORTED]), len(missing[MAXIMUM_REPORTED:]))
+            for root, missing in waiting.items()
+        }
+
+    async def step(self) -> None:
+        """Take every step that is due now: the leader's work, after `observe`."""
         for root in self._known:
             if root.stage is RootStage.ANNOUNCED and not await self.missing(root):
                 await self._change(root, RootStage.TRUSTED, "every workload has it")
@@ -77,10 +101,16 @@ class Trust:
                 await self._change(root, RootStage.REMOVED, "no live certificate chains to it")
 
     async def missing(self, root: Root) -> list[Missing]:
-        """Return whom an announced root waits for; those who were waived are left out."""
+        """Return whom an announced root waits for, on every replica; without those waived."""
+        connected = self.proxies.connected()
+        found = self.propagation.missing(root.root_sha256, connected, self.members.name)
+        for other in self.members.others:
+            found += _reported(root.root_sha256, other)
         holders = await asyncio.to_thread(self.standings.holders, self.clock.now())
+        known = await asyncio.to_thread(self.members.replicas.confirmed, root.root_sha256)
+        present = {p.holder for p in connected} | {m.holder for m in found}
+        found += absent(holders, confirmed=known, present=present)
         waived = {(w.spiffe_id, w.pod) for w in root.waived}
-        found = self.propagation.missing(root.root_sha256, self.proxies.connected(), holders)
         return [m for m in found if (m.spiffe_id, m.pod) not in waived]
 
     async def is_used(self, root: Root) -> bool:
@@ -165,6 +195,19 @@ class Trust:
         await self.writer.submit(change, _entry(root, stage, now, reason, actor=actor))
         log.info("root_changed", root=root.root_sha256, stage=stage.value, reason=reason)
         await self.load()
+
+
+def _reported(root_sha256: str, other: Replica) -> list[Missing]:
+    """Return whom a root waits for on another replica; itself, until it has reported."""
+    waiting = other.report.roots.get(root_sha256)
+    if waiting is None:
+        why = f"replica {other.name} has not reported on it yet"
+        return [Missing("", "", True, why, other.started_at, replica=other.name)]
+    found = list(waiting.missing)
+    if waiting.more:
+        why = f"{waiting.more} more proxies of replica {other.name}"
+        found.append(Missing("", "", True, why, replica=other.name))
+    return found
 
 
 def _entry(

@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,7 +41,11 @@ class OpenBao:
 
     def __enter__(self) -> Self:
         self.port = free_port()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -77,17 +81,29 @@ class OpenBao:
             "VAULT_TOKEN": ROOT_TOKEN,
         }
 
-    def start(self) -> None:
-        """Start it and wait until it is unsealed and active; it remembers nothing."""
-        command = [
-            *(program(), "server", "-dev", "-dev-no-store-token", "-log-level=warn"),
+    @property
+    def arguments(self) -> list[str]:
+        """Return how the program is called."""
+        return [
+            *("server", "-dev", "-dev-no-store-token", "-log-level=warn"),
             *(f"-dev-root-token-id={ROOT_TOKEN}", f"-dev-listen-address=127.0.0.1:{self.port}"),
         ]
+
+    def start(self) -> None:
+        """Start it and wait until it is unsealed and active; it remembers nothing."""
+        self.spawn()
+        self.wait_until_health({200})
+
+    def spawn(self) -> None:
+        """Start it; it does not answer yet."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [program(), *self.arguments],
+                cwd=self.directory,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
-        wait_until(self._is_ready, within_seconds=_START_SECONDS, what="OpenBao is ready")
 
     def stop(self) -> None:
         """Kill it, as a machine that dies does."""
@@ -96,6 +112,11 @@ class OpenBao:
             self._process.wait(_STOP_SECONDS)
             self._process = None
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def seal(self) -> None:
         """Seal it: nothing but its health answers."""
         self.call("PUT", "sys/seal")
@@ -103,7 +124,7 @@ class OpenBao:
     def unseal(self) -> None:
         """Unseal it and wait until it is active."""
         self.call("PUT", "sys/unseal", {"key": self.unseal_key}, token="")
-        wait_until(self._is_ready, within_seconds=_START_SECONDS, what="OpenBao is unsealed")
+        self.wait_until_health({200})
 
     def call(
         self,
@@ -128,9 +149,17 @@ class OpenBao:
     def _log(self) -> Path:
         return self.directory / "openbao.log"
 
-    def _is_ready(self) -> bool:
+    def health(self) -> int:
+        """Return the status of its health: 200 is active, 429 standby, 503 sealed; 0 if away."""
         try:
-            response = self._pool.request("GET", f"{self.address}/v1/sys/health", timeout=2)
+            return self._pool.request("GET", f"{self.address}/v1/sys/health", timeout=2).status
         except urllib3.exceptions.HTTPError:
-            return False
-        return response.status == 200
+            return 0
+
+    def wait_until_health(self, wanted: Collection[int]) -> None:
+        """Wait until its health is one of these."""
+        wait_until(
+            lambda: self.health() in wanted,
+            within_seconds=_START_SECONDS,
+            what=f"OpenBao at {self.address} answers {wanted}",
+        )

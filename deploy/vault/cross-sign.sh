@@ -35,7 +35,12 @@ certificate() { "$cli" read -field=certificate "$PKI_MOUNT/issuer/$1"; }
 show() { openssl x509 -noout "$@"; } # of the certificate on standard input
 
 # What must be the same in the bridge as in the root that it stands for, to the letter.
-identity() { openssl "$1" -noout -subject -pubkey -nameopt RFC2253,show_type; }
+identity() { # x509 or req
+  local pem
+  pem=$(cat)
+  openssl "$1" -noout -subject -nameopt RFC2253,show_type <<<"$pem"
+  openssl "$1" -noout -pubkey <<<"$pem"
+}
 
 [[ $TTL =~ ^[1-9][0-9]{0,5}h$ ]] || fail "TTL is $TTL: whole hours, as 2160h"
 old_root=$(certificate "$old")

@@ -16,6 +16,7 @@ from ca.keys import PrivateKeySigner, check_public_key
 from ca.upstream import self_signed
 from ca.upstream.provision import Provision
 from meshca.errors import AuthorityUnavailable
+from meshca.name_locks import open_name_locks
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
 from rotation.stages import Stage
@@ -264,6 +265,8 @@ def test_an_upstream_that_signs_under_a_leaving_root_is_not_followed(mesh: Mesh)
 def test_two_processes_that_advance_at_once_keep_one_active_authority_each(
     mesh: Mesh, names: tuple[str, str]
 ) -> None:
+    locks = {name: open_name_locks(mesh.writer.engine) for name in names}
+
     def process(replica: str) -> Intermediates:
         return make_intermediates(
             Switch(development_upstream(mesh.directory, TRUST_DOMAIN)),
@@ -274,6 +277,7 @@ def test_two_processes_that_advance_at_once_keep_one_active_authority_each(
             clock=mesh.clock,
             metrics=mesh.metrics,
             replica=replica,
+            locks=locks[replica],
         )
 
     async def scene() -> None:

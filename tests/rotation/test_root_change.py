@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ca.authority import Authorities
-from ca.upstream import self_signed
 from meshca.errors import AuthorityUnavailable, Conflict
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
@@ -18,40 +17,31 @@ from rotation.stages import Stage
 from tests.admin.world import intent
 from tests.fakes import FakeClock
 from tests.rotation.authorities import (
-    BUNDLE_NAME,
     Switch,
     development_upstream,
-    make_intermediates,
     of_mesh,
+)
+from tests.rotation.root_steps import (
+    WHO,
+    acknowledge,
+    add_root,
+    drain,
+    intermediates_of,
+    issuers,
+    later,
+    stages,
+    until,
 )
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
 from tests.sds.proxy import Proxy
 
 Story = Callable[[Intermediates], Awaitable[None]]
-WHO = {"actor": "uid:0", "reason": "a test"}
 
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Mesh:
     """A mesh whose authorities nobody has loaded yet."""
     return build_mesh(tmp_path, FakeClock())
-
-
-def intermediates_of(mesh: Mesh) -> Intermediates:
-    """Return a process's intermediates; a second call is a restart."""
-    return make_intermediates(
-        Switch(development_upstream(mesh.directory, TRUST_DOMAIN)),
-        engine=mesh.writer.engine,
-        authorities=mesh.authorities,
-        leaves=mesh.leaves,
-        writer=mesh.writer,
-        clock=mesh.clock,
-        metrics=mesh.metrics,
-        proxies=mesh.ledger,
-        bundle_version=lambda name: (
-            mesh.doors.shared.context(name).version if name == BUNDLE_NAME else None
-        ),
-    )
 
 
 def play(mesh: Mesh, story: Story) -> None:
@@ -66,22 +56,6 @@ def play(mesh: Mesh, story: Story) -> None:
     asyncio.run(scene())
 
 
-def add_root(mesh: Mesh) -> None:
-    """Give the upstream another root, which it signs under from now on."""
-    self_signed.add_root(mesh.directory, trust_domain=TRUST_DOMAIN, now=mesh.clock.now())
-
-
-async def later(mesh: Mesh, intermediates: Intermediates, seconds: float = 31) -> None:
-    """Let time pass, and the loop look."""
-    mesh.clock.advance(timedelta(seconds=seconds))
-    await intermediates.tick()
-
-
-def stages(intermediates: Intermediates) -> list[RootStage]:
-    """Return the stages of the roots, the oldest first."""
-    return [root.stage for root in intermediates.trust.known]
-
-
 def test_the_first_root_is_trusted_at_once(mesh: Mesh) -> None:
     async def story(intermediates: Intermediates) -> None:
         assert stages(intermediates) == [RootStage.TRUSTED]
@@ -93,7 +67,7 @@ def test_a_new_root_is_in_the_bundle_before_anything_is_signed_under_it(mesh: Me
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _drain(proxy)
+            await drain(proxy)
             add_root(mesh)
             await later(mesh, intermediates)
             assert stages(intermediates) == [RootStage.TRUSTED, RootStage.ANNOUNCED]
@@ -114,15 +88,15 @@ def test_a_root_is_replaced_when_everybody_has_it_and_removed_when_nothing_chain
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
             add_root(mesh)
             await AuthorityOperations(intermediates).replace_root(**WHO)
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
             await later(mesh, intermediates)
             assert stages(intermediates) == [RootStage.RETIRING, RootStage.TRUSTED]
             active = mesh.authorities.active(mesh.clock.now())
             assert active.root == intermediates.trust.known[1].certificate
-            await _until(lambda: _issuers(mesh) == {active.authority_id})
+            await until(lambda: issuers(mesh) == {active.authority_id})
             assert len(mesh.authorities.bundle.roots) == 2
             await later(mesh, intermediates, 3700)  # every leaf under the old root has ended
             await later(mesh, intermediates)
@@ -154,7 +128,7 @@ def test_an_absent_workload_holds_the_gate_until_it_is_waived(mesh: Mesh) -> Non
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
         mesh.clock.advance(timedelta(minutes=2))  # past the backdating of the certificate
         add_root(mesh)
         operations = AuthorityOperations(intermediates)
@@ -175,7 +149,7 @@ def test_an_absent_workload_holds_the_gate_no_longer_than_its_certificate(mesh: 
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
         mesh.clock.advance(timedelta(minutes=2))
         add_root(mesh)
         await AuthorityOperations(intermediates).replace_root(**WHO)
@@ -190,11 +164,11 @@ def test_a_proxy_that_refuses_the_bundle_is_named_with_its_text(mesh: Mesh) -> N
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
             add_root(mesh)
             await AuthorityOperations(intermediates).replace_root(**WHO)
             proxy.refuse(await proxy.receive(), "no room for two")
-            await _until(lambda: any(p.nacks for p in mesh.ledger.connected()))
+            await until(lambda: any(p.nacks for p in mesh.ledger.connected()))
             await later(mesh, intermediates)
             (missing,) = (await root_progress(intermediates)).missing
             assert (missing.why, missing.nack) == ("refused the bundle", "no room for two")
@@ -228,13 +202,13 @@ def test_a_tainted_authority_signs_no_more_and_its_leaves_are_replaced(mesh: Mes
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
             stolen = intermediates.signing()
             operations = AuthorityOperations(intermediates)
             await operations.taint(stolen, **WHO)
             await operations.taint(stolen, **WHO)
             assert intermediates.signing() not in ("", stolen)
-            await _until(lambda: _issuers(mesh) == {intermediates.signing()})
+            await until(lambda: issuers(mesh) == {intermediates.signing()})
             with pytest.raises(Conflict, match="live until"):
                 await operations.revoke(stolen, **WHO)
             await later(mesh, intermediates, 3700)
@@ -266,7 +240,7 @@ def test_a_proxy_that_refuses_the_bundle_holds_the_gate_when_it_goes_away(mesh: 
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
             add_root(mesh)
             await AuthorityOperations(intermediates).replace_root(**WHO)
             proxy.refuse(await proxy.receive(), "no room for two")
@@ -285,7 +259,7 @@ def test_who_is_given_the_roots_with_a_certificate_has_them(mesh: Mesh) -> None:
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
         add_root(mesh)
         await AuthorityOperations(intermediates).replace_root(**WHO)
         assert stages(intermediates)[1] is RootStage.ANNOUNCED
@@ -304,7 +278,7 @@ def test_a_change_can_be_given_up(mesh: Mesh) -> None:
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _drain(proxy)
+            await drain(proxy)
             operations = AuthorityOperations(intermediates)
             with pytest.raises(Conflict, match="no change"):
                 await operations.keep_root(**WHO)
@@ -345,7 +319,7 @@ def test_a_taint_replaces_leaves_while_the_upstream_is_away(mesh: Mesh) -> None:
     async def story(intermediates: Intermediates) -> None:
         async with Proxy(mesh.doors) as proxy:
             proxy.subscribe("default", "ROOTCA")
-            await _acknowledge(proxy)
+            await acknowledge(proxy)
             old, upstream = intermediates.signing(), intermediates.upstream
             assert isinstance(upstream, Switch)
             upstream.real = development_upstream(mesh.directory, TRUST_DOMAIN, timedelta(minutes=4))
@@ -356,7 +330,7 @@ def test_a_taint_replaces_leaves_while_the_upstream_is_away(mesh: Mesh) -> None:
             mesh.clock.advance(timedelta(minutes=2.3))  # a successor is due, and nobody gives one
             await operations.taint(old, **WHO)
             assert intermediates.signing() == spare
-            await _until(lambda: _issuers(mesh) == {spare})
+            await until(lambda: issuers(mesh) == {spare})
 
     play(mesh, story)
 
@@ -366,31 +340,9 @@ def test_a_taint_does_not_wait_for_what_the_loop_is_doing(mesh: Mesh) -> None:
         stolen = intermediates.signing()
         async with intermediates.lock:  # the loop is asking an upstream that is slow
             taint = asyncio.create_task(AuthorityOperations(intermediates).taint(stolen, **WHO))
-            await _until(lambda: intermediates.signing() == "")
+            await until(lambda: intermediates.signing() == "")
         await taint
         assert intermediates.signing() not in ("", stolen)
         assert stolen not in intermediates.custody.held
 
     play(mesh, story)
-
-
-def _issuers(mesh: Mesh) -> set[str]:
-    return {credential.svid.authority_id for credential in mesh.leaves.credentials()}
-
-
-async def _drain(proxy: Proxy) -> None:
-    while not await proxy.is_quiet():
-        await proxy.receive()
-
-
-async def _acknowledge(proxy: Proxy) -> None:
-    """Acknowledge everything that comes."""
-    while not await proxy.is_quiet():
-        proxy.acknowledge(await proxy.receive())
-    await asyncio.sleep(0)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -93,12 +93,13 @@ class Mesh:
 
 
 def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
-    """Return a mesh whose loops do not run yet."""
+    """Return a mesh whose loops do not run yet; a second one is another replica."""
     metrics = Metrics()
     engine = open_engine(f"sqlite:///{directory / 'meshca.db'}")
     migrate(engine)
     writer = writer_of(engine, clock=clock, metrics=metrics)
-    self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())
+    if not (directory / self_signed.DIRECTORY).exists():
+        self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())
     upstream = self_signed.unsafe_self_signed(
         directory, trust_domain=TRUST_DOMAIN, lifetime=timedelta(days=7)
     )

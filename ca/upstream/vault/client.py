@@ -88,9 +88,9 @@ class Connection:
         finally:
             response.close()
         if not 200 <= response.status_code < 300:
-            texts = content.get("errors")
-            errors = [str(text) for text in texts] if isinstance(texts, list) else []
-            raise fault_of(response.status_code, errors, what=path, asking=asking)
+            raise fault_of(
+                response.status_code, _errors(response, content), what=path, asking=asking
+            )
         return Answer(content)
 
     def _send(
@@ -170,6 +170,14 @@ def _content(body: bytes, status: int) -> Mapping[str, Any]:
             raise not_vault("the answer is not JSON") from error
         return {"errors": [body[:300].decode("utf-8", "replace")]}
     return _mapping(content)
+
+
+def _errors(response: requests.Response, content: Mapping[str, Any]) -> list[str]:
+    """Return what a failure says; a redirect says nothing but where it leads."""
+    if response.is_redirect:
+        return [f"go to {response.headers['location']}"]
+    texts = content.get("errors")
+    return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

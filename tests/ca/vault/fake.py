@@ -59,11 +59,24 @@ class FakeVault:
     hold: threading.Event | None = None
     tls: Path | None = None
     address: str = ""
+    issuers: dict[str, list[str]] = field(default_factory=dict)
+    revoked: Sequence[int] = ()
+    revocation: dict[str, Any] = field(default_factory=lambda: {"data": {"revocation_time": 1}})
     seen: list[tuple[str, str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         now = SystemClock().now()
         self.root = make_root(self.root_key, trust_domain=TRUST_DOMAIN, now=now, lifetime=YEAR)
+
+    def cross(self, **changes: Any) -> x509.Certificate:
+        """Show a second root too, and return it as the first one cross-signed it, and shows it."""
+        key, now = make_key("p256", 903), SystemClock().now()
+        new = make_root(key, trust_domain=TRUST_DOMAIN, now=now, lifetime=YEAR)
+        values = {"path_length": 1, "root": new, **changes}
+        bridge = certify(key.public_key(), issuer=self.root, issuer_key=self.root_key, **values)
+        self.issuers["new"] = [pem_of(new), pem_of(bridge), pem_of(self.root)]
+        self.issuers["bridge"] = [pem_of(bridge), pem_of(self.root)]
+        return bridge
 
     def asked(self, path: str) -> list[Any]:
         """Return the bodies of the requests whose path ends with `path`."""
@@ -71,17 +84,19 @@ class FakeVault:
 
     def answer(self, path: str, body: Any) -> dict[str, Any]:
         """Return what a healthy Vault answers."""
-        pem = pem_of(self.root)
         if path.endswith("lookup-self"):
             return {"data": {"ttl": 3600, "renewable": False}}
         if path.endswith("/login"):
             return {"auth": {"client_token": TOKEN, "lease_duration": 1200, "renewable": True}}
         if path.endswith("/issuers"):
-            return {"data": {"keys": ["the-root"]}}
+            return {"data": {"keys": ["the-root", *self.issuers]}}
         if path.endswith("/json"):
-            return {"data": {"certificate": pem, "ca_chain": [pem]}}
+            chain = self.issuers.get(path.split("/")[-2], [pem_of(self.root)])
+            return {"data": {"certificate": chain[0], "ca_chain": chain}}
         if path.endswith("/crl"):
             return {"data": {"crl": self.crl()}}
+        if path.endswith("/revoke"):
+            return self.revocation
         return self.signed(body)
 
     def signed(self, body: Any) -> dict[str, Any]:
@@ -94,11 +109,14 @@ class FakeVault:
         data = {"certificate": chain[0], "issuing_ca": chain[1], "ca_chain": chain}
         return {"data": data, "warnings": list(self.warnings)}
 
-    def crl(self, revoked: Sequence[int] = ()) -> str:
+    def crl(self) -> str:
         """Return the root's revocation list."""
         now = SystemClock().now()
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.root.subject)
         builder = builder.last_update(now).next_update(now + timedelta(days=3))
+        for number in self.revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self.root_key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
@@ -115,8 +133,12 @@ def certify(
     names: Sequence[x509.GeneralName] | None = None,
     begin: timedelta = timedelta(seconds=-30),
     end: datetime | None = None,
+    root: x509.Certificate | None = None,
 ) -> x509.Certificate:
-    """Return the intermediate that we ask for, but for what the test changes."""
+    """Return the intermediate that we ask for, but for what the test changes.
+
+    With `root` it has the name and the key identifier of that.
+    """
     now = SystemClock().now()
     key = make_key("p256", 902).public_key() if another_key else key
     if names is None:
@@ -132,12 +154,16 @@ def certify(
         encipher_only=False,
         decipher_only=False,
     )
-    identifier = x509.SubjectKeyIdentifier.from_public_key
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate")])
+    if root is not None:
+        identifier = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        subject = root.subject
     authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier
     issuer_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate")]))
+        .subject_name(subject)
         .issuer_name(issuer.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
@@ -145,7 +171,7 @@ def certify(
         .not_valid_after(end or now + timedelta(days=7))
         .add_extension(usage, critical=True)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
-        .add_extension(identifier(key), critical=False)
+        .add_extension(identifier, critical=False)
         .add_extension(authority(issuer_id), critical=False)
     )
     if names:
@@ -173,16 +199,24 @@ def fake_vault(**values: Any) -> Iterator[FakeVault]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(fake.tls / "server.pem", fake.tls / "server.key")
         server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if fake.tls is None else "https"
+    with serving(server) as port:
+        fake.address = f"{scheme}://127.0.0.1:{port}"
+        try:
+            yield fake
+        finally:
+            if fake.hold is not None:
+                fake.hold.set()
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[int]:
+    """Serve until the `with` ends, and yield the port."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    fake.address = f"http://127.0.0.1:{server.server_port}"
-    if fake.tls is not None:
-        fake.address = fake.address.replace("http", "https")
     try:
-        yield fake
+        yield server.server_port
     finally:
-        if fake.hold is not None:
-            fake.hold.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -1,0 +1,366 @@
+"""Several replicas on one database: each its own authorities, one bundle, one gate."""
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from audit.query import Query, find
+from ca.at_rest import KeyFileAtRest
+from ca.authority import Authorities
+from meshca.change_feed import ChangeFeed
+from meshca.errors import AuthorityUnavailable, Conflict
+from meshca.name_locks import open_name_locks
+from rotation.intermediates import Intermediates
+from rotation.membership import GONE_SECONDS
+from rotation.operations import AuthorityOperations
+from rotation.replicas import REPLICAS_CHANGED
+from rotation.root_progress import root_progress
+from rotation.roots import RootStage
+from rotation.stages import Stage
+from rotation.standings import AUTHORITIES_CHANGED
+from tests.fakes import FakeClock
+from tests.rotation.authorities import Switch
+from tests.rotation.root_steps import (
+    WHO,
+    acknowledge,
+    add_root,
+    drain,
+    intermediates_of,
+    issuers,
+    stages,
+    until,
+)
+from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
+from tests.sds.proxy import Proxy
+
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass
+class Two:
+    """Two replicas: what proxies see of each, and its authorities."""
+
+    clock: FakeClock
+    mesh_a: Mesh
+    mesh_b: Mesh
+    a: Intermediates
+    b: Intermediates
+
+    async def both_look(self, times: int = 2) -> None:
+        """Let each look again, as it does every five seconds and when it hears of a change."""
+        for _ in range(times):
+            self.clock.advance(timedelta(seconds=31))
+            await self.a.tick()
+            await self.b.tick()
+
+
+Story = Callable[[Two], Awaitable[None]]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    """Replicas `a` and `b`, of which nothing is loaded yet."""
+    clock = FakeClock()
+    mesh_a, mesh_b = build_mesh(tmp_path, clock), build_mesh(tmp_path, clock)
+    a, b = intermediates_of(mesh_a, replica="a"), intermediates_of(mesh_b, replica="b")
+    yield Two(clock, mesh_a, mesh_b, a, b)
+    for each in (a, b):
+        each.members.locks.close()
+
+
+def play(two: Two, story: Story) -> None:
+    """Run `story` with both loaded; `a` leads."""
+
+    async def scene() -> None:
+        async with running(two.mesh_a), running(two.mesh_b):
+            await two.a.load()
+            await two.b.load()
+            await two.both_look(1)
+            await story(two)
+
+    asyncio.run(scene())
+
+
+def test_each_signs_with_an_authority_of_its_own_and_one_leads(two: Two) -> None:
+    async def story(two: Two) -> None:
+        assert two.a.signing() != two.b.signing()
+        assert (two.a.members.is_leader, two.b.members.is_leader) == (True, False)
+        rows = {row.standing.replica: row.standing for row in two.a.standings.of()}
+        assert {name: row.stage for name, row in rows.items()} == dict.fromkeys("ab", Stage.ACTIVE)
+        assert two.mesh_a.authorities.bundle.roots == two.mesh_b.authorities.bundle.roots
+
+    play(two, story)
+
+
+def test_a_second_process_under_the_same_name_does_not_start(two: Two) -> None:
+    async def story(two: Two) -> None:
+        second = intermediates_of(two.mesh_b, replica="a")
+        with pytest.raises(Conflict, match=r"replica 'a' runs already on .* since 2026.*MESHCA"):
+            await second.members.join(within_seconds=0.3)
+        assert two.a.signing()
+
+    play(two, story)
+
+
+def test_a_process_whose_name_another_took_signs_nothing(two: Two) -> None:
+    async def story(two: Two) -> None:
+        two.a.members.locks.close()  # its session with the database broke
+        thief = open_name_locks(two.mesh_a.writer.engine)
+        assert thief.hold("replica.a")
+        await two.a.tick()
+        assert two.a.signing() == ""
+        assert "runs already" in two.a.problem
+        thief.close()
+        await two.both_look()
+        assert two.a.signing(), "it has its name back"
+
+    play(two, story)
+
+
+def test_the_gate_waits_for_a_proxy_of_another_replica(two: Two) -> None:
+    async def story(two: Two) -> None:
+        async with Proxy(two.mesh_b.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await acknowledge(proxy)
+            add_root(two.mesh_a)
+            await AuthorityOperations(two.a).replace_root(**WHO)
+            await two.both_look()
+            assert stages(two.a) == [RootStage.RETIRING, RootStage.ANNOUNCED]
+            (missing,) = (await root_progress(two.a)).missing
+            assert (missing.replica, missing.pod, missing.is_connected) == ("b", "web-1", True)
+            assert missing.why == "has not acknowledged the bundle"
+            proxy.refuse(await proxy.receive(), "no room for two")
+            await until(lambda: any(p.nacks for p in two.mesh_b.ledger.connected()))
+            await two.both_look()
+            (missing,) = (await root_progress(two.a)).missing
+            assert (missing.replica, missing.nack) == ("b", "no room for two")
+            assert stages(two.a)[1] is RootStage.ANNOUNCED
+
+    play(two, story)
+
+
+def test_a_root_is_replaced_on_both_when_the_proxies_of_both_have_it(two: Two) -> None:
+    async def story(two: Two) -> None:
+        async with (
+            Proxy(two.mesh_a.doors, token="shop/web/web-1") as one,
+            Proxy(two.mesh_b.doors, token="shop/web/web-2") as other,
+        ):
+            for proxy in (one, other):
+                proxy.subscribe("default", "ROOTCA")
+                await acknowledge(proxy)
+            add_root(two.mesh_a)
+            await AuthorityOperations(two.b).replace_root(**WHO)
+            await two.both_look(1)
+            await acknowledge(one)
+            await acknowledge(other)
+            await two.both_look(3)
+            assert stages(two.a) == [RootStage.RETIRING, RootStage.TRUSTED]
+            new = two.a.trust.known[1].certificate
+            for mesh in (two.mesh_a, two.mesh_b):
+                active = mesh.authorities.active(two.clock.now())
+                assert active.root == new
+                await until(lambda m=mesh, name=active.authority_id: issuers(m) == {name})  # type: ignore[misc]
+            phases = {p.name: p.remaining for p in (await root_progress(two.a)).phases}
+            assert (phases["propagate"], phases["switch"], phases["reissue"]) == (0, 0, 0)
+            two.clock.advance(timedelta(seconds=3700))
+            await two.both_look()
+            assert stages(two.a) == [RootStage.REMOVED, RootStage.TRUSTED]
+            await two.both_look()
+            assert two.mesh_b.authorities.bundle.roots == (new,)
+
+    play(two, story)
+
+
+def test_a_replica_that_has_not_reported_holds_the_gate(two: Two) -> None:
+    async def story(two: Two) -> None:
+        add_root(two.mesh_a)
+        await AuthorityOperations(two.a).replace_root(**WHO)
+        two.clock.advance(timedelta(seconds=31))
+        await two.a.tick()  # b does not look
+        assert stages(two.a)[1] is RootStage.ANNOUNCED
+        (missing,) = (await root_progress(two.a)).missing
+        assert missing.why == "replica b has not reported on it yet"
+        await two.b.tick()
+        await two.a.tick()
+        assert stages(two.a)[1] is RootStage.TRUSTED
+
+    play(two, story)
+
+
+def test_an_acknowledgement_is_known_to_all_and_after_a_restart(two: Two) -> None:
+    async def story(two: Two) -> None:
+        async with Proxy(two.mesh_b.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await acknowledge(proxy)
+            async with Proxy(two.mesh_a.doors, token="shop/web/web-9") as late:
+                late.subscribe("default", "ROOTCA")
+                await drain(late)
+                add_root(two.mesh_a)
+                await AuthorityOperations(two.a).replace_root(**WHO)
+                await two.b.tick()
+                await acknowledge(proxy)
+                await two.both_look()
+        # Both are gone. web-1 has it: b saw that. web-9 has not.
+        await two.both_look()
+        missing = (await root_progress(two.a)).missing
+        assert [(m.pod, m.is_connected) for m in missing] == [("web-9", False)]
+        again = intermediates_of(two.mesh_b, replica="c")
+        await again.load()
+        assert [m.pod for m in await again.trust.missing(again.trust.known[1])][-1] == "web-9"
+        again.members.locks.close()
+
+    play(two, story)
+
+
+def test_a_killed_replica_is_forgotten_and_its_authority_ended(two: Two) -> None:
+    async def story(two: Two) -> None:
+        async with Proxy(two.mesh_b.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await acknowledge(proxy)
+        lost = two.b.signing()
+        two.b.members.locks.close()  # killed
+        for seconds in (0, GONE_SECONDS - 1):
+            two.clock.advance(timedelta(seconds=seconds))
+            await two.a.tick()
+            assert two.a.standings.get(lost).standing.stage is Stage.ACTIVE
+        two.clock.advance(timedelta(seconds=2))
+        await two.a.tick()
+        assert two.a.standings.get(lost).standing.stage is Stage.RETIRING
+        assert await two.a.members.names() == {"a"}
+        two.clock.advance(timedelta(seconds=3700))
+        await two.a.tick()
+        assert two.a.standings.get(lost).standing.stage is Stage.RETIRED
+        (entry, *_) = find(two.mesh_a.writer.engine, Query(kind="authority_change"))
+        assert entry.body["details"]["authority"] == lost
+
+    play(two, story)
+
+
+def test_a_replica_that_comes_back_in_time_goes_on(two: Two) -> None:
+    async def story(two: Two) -> None:
+        signs = two.b.signing()
+        two.b.members.locks.close()
+        two.clock.advance(timedelta(seconds=GONE_SECONDS - 5))
+        await two.a.tick()
+        await two.b.tick()  # it has found the database again
+        two.clock.advance(timedelta(seconds=GONE_SECONDS - 5))
+        await two.a.tick()
+        two.b.members.locks.close()
+        two.clock.advance(timedelta(seconds=GONE_SECONDS - 5))
+        await two.a.tick()
+        assert two.a.standings.get(signs).standing.stage is Stage.ACTIVE
+        assert two.b.signing() == signs
+
+    play(two, story)
+
+
+def test_another_one_leads_when_the_leader_is_gone(two: Two) -> None:
+    async def story(two: Two) -> None:
+        two.a.members.locks.close()
+        await two.b.tick()
+        assert two.b.members.is_leader
+
+    play(two, story)
+
+
+def test_a_kept_key_is_left_to_its_replica_unless_its_root_is_to_be_replaced(
+    tmp_path: Path, two: Two
+) -> None:
+    (tmp_path / "kek").write_text(base64.b64encode(bytes(range(32))).decode())
+    (tmp_path / "kek").chmod(0o600)
+    two.b.custody.at_rest = KeyFileAtRest(tmp_path / "kek")
+
+    async def story(two: Two) -> None:
+        kept = two.b.signing()
+        await two.b.members.leave()
+        await two.a.tick()
+        assert two.a.standings.get(kept).standing.stage is Stage.ACTIVE
+        back = intermediates_of(
+            two.mesh_b,
+            replica="b",
+            authorities=Authorities(TRUST_DOMAIN),
+            at_rest=two.b.custody.at_rest,
+        )
+        await back.load()
+        assert back.signing() == kept
+        await back.members.leave()
+        add_root(two.mesh_a)
+        await AuthorityOperations(two.a).replace_root(**WHO)
+        await two.a.tick()
+        assert two.a.standings.get(kept).standing.stage is Stage.RETIRED
+
+    play(two, story)
+
+
+@contextlib.asynccontextmanager
+async def hearing(replica: Intermediates) -> AsyncIterator[None]:
+    """Run what wiring runs to hear of changes."""
+    feed = ChangeFeed(replica.standings.engine)
+    for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
+        feed.subscribe(kind, replica.heed)
+    await feed.look()
+    loops = [asyncio.create_task(loop()) for loop in (feed.run, replica.run_bars, replica.run)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+def test_a_taint_stops_another_replica_whatever_it_waits_for(two: Two) -> None:
+    async def story(two: Two) -> None:
+        stolen = two.b.signing()
+        async with two.b.lock, hearing(two.b):  # b's loop waits for a slow upstream
+            await AuthorityOperations(two.a).taint(stolen, **WHO)
+            await until(lambda: two.b.signing() == "")
+            with pytest.raises(AuthorityUnavailable):
+                two.mesh_b.authorities.active(two.clock.now())
+
+    play(two, story)
+
+
+def test_the_leaves_under_a_tainted_authority_are_replaced_by_their_own_replica(two: Two) -> None:
+    async def story(two: Two) -> None:
+        async with Proxy(two.mesh_b.doors) as proxy, hearing(two.b):
+            proxy.subscribe("default", "ROOTCA")
+            await acknowledge(proxy)
+            stolen = two.b.signing()
+            await AuthorityOperations(two.a).taint(stolen, **WHO)
+            await until(lambda: issuers(two.mesh_b) not in (set(), {stolen}))
+            assert two.b.signing() not in ("", stolen)
+            assert two.a.signing()
+
+    play(two, story)
+
+
+def test_files_serve_one_replica_at_a_time(two: Two) -> None:
+    async def story(two: Two) -> None:
+        provision = two.a.upstream.provide(two.clock.now())
+        files = Switch(two.a.upstream, can_renew=False)
+        files.provide = lambda now: provision  # type: ignore[method-assign]
+        name = provision.authority.authority_id
+
+        def process(replica: str) -> Intermediates:
+            held = Authorities(TRUST_DOMAIN)
+            return intermediates_of(two.mesh_a, replica=replica, upstream=files, authorities=held)
+
+        first, second = process("pod-1"), process("pod-2")
+        await first.load()
+        with pytest.raises(AuthorityUnavailable, match="is replica pod-1's, which runs"):
+            await second.load()
+        assert first.signing() == name
+        await first.members.leave()
+        await two.a.tick()  # the authority is ended: nobody has its key
+        await second.load()
+        assert second.signing() == name
+        assert second.standings.get(name).standing.replica == "pod-2"
+        second.members.locks.close()
+
+    play(two, story)
