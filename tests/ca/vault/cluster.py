@@ -9,7 +9,6 @@ machines. A node that is started again is sealed, as after a reboot.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.openbao import ROOT_TOKEN, OpenBao
 from tests.real_parts import free_port, wait_until
@@ -40,6 +39,10 @@ class Node(OpenBao):
             (self.directory / "node.hcl").write_text(self._configuration())
         self.spawn()
         self.wait_until_health({SEALED, UNINITIALIZED})
+
+    def follows(self) -> str:
+        """Return the address of the leader that it knows, empty if it knows none."""
+        return str(self.call("GET", "sys/leader", token="").get("leader_address", ""))
 
     def _configuration(self) -> str:
         joins = "".join(f'  retry_join {{ leader_api_addr = "{a}" }}\n' for a in self.join)
@@ -112,8 +115,17 @@ class Cluster:
         """Wait until one leads two, and all three vote: any one may then be lost."""
         wait_until(self._is_whole, within_seconds=_WHOLE_SECONDS, what="the cluster is whole")
 
+    def wait_for_leader(self) -> None:
+        """Wait until one leads, and all that are not away know it."""
+        wait_until(self._is_led, within_seconds=_WHOLE_SECONDS, what="the cluster has a leader")
+
+    def _is_led(self) -> bool:
+        found = [node for node in self.nodes if node.health() in (ACTIVE, STANDBY)]
+        active = [node.address for node in found if node.health() == ACTIVE]
+        return len(active) == 1 and all(node.follows() == active[0] for node in found)
+
     def _is_whole(self) -> bool:
-        if sorted(node.health() for node in self.nodes) != [ACTIVE, STANDBY, STANDBY]:
+        if not self._is_led() or [node.health() for node in self.nodes].count(STANDBY) != 2:
             return False
         answer = self.leader.call("GET", "sys/storage/raft/configuration")
         return [peer["voter"] for peer in answer["data"]["config"]["servers"]] == [True] * 3

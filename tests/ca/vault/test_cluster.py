@@ -6,22 +6,21 @@ Our configuration names one address: what the others then do for us is shown her
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from structlog.testing import capture_logs
 
 from ca.upstream.provision import Provision, Upstream
 from ca.upstream.vault.build import build_vault
 from ca.upstream.vault.errors import VaultFault
-from meshca.clock import SystemClock
-from meshca.errors import AuthorityUnavailable
-from meshca.metrics import Metrics
+from ca.upstream.vault.patience import Patience
 from tests.builders import TRUST_DOMAIN
 from tests.ca.vault.balancer import balancer
 from tests.ca.vault.cluster import SEALED, UNINITIALIZED, Cluster, Node, running_cluster
 from tests.ca.vault.world import (
-    ALL,
     WEEK,
     Prepared,
     World,
@@ -30,7 +29,6 @@ from tests.ca.vault.world import (
     settings,
     token_settings,
 )
-from tests.openbao import OpenBao
 
 DEADLINE_SECONDS = 30.0
 PASSING = {"standby", "leader_lost", "may_have_happened", "unreachable", "timed_out"}
@@ -47,7 +45,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def prepared(running: Cluster) -> Prepared:
     """The cluster after the set-up script."""
-    return prepare(running.leader, AUTH="approle", **ALL)
+    return prepare(running.leader, AUTH="approle")
 
 
 @pytest.fixture
@@ -63,19 +61,25 @@ def token(cluster: Cluster, prepared: Prepared, secrets: Path) -> Path:
     return secret_file(secrets / "token", Prepared(cluster.leader, prepared.upstream).token())
 
 
-def world_at(node: OpenBao, token: Path) -> World:
-    """Return a world whose upstream has this node as its address."""
-    return World(token_settings(node.address, token.parent))
+def world_at(address: str, token: Path) -> World:
+    """Return a world whose upstream has this address."""
+    return World(token_settings(address, token.parent))
 
 
-def patient(address: str, token: Path) -> Upstream:
-    """Return an upstream as the server builds it: it really waits."""
+def patient(world: World, cluster: Cluster) -> Upstream:
+    """Return an upstream that waits, between its attempts, until there is a leader."""
+
+    def wait(seconds: float) -> None:
+        cluster.wait_for_leader()
+        world.wait(seconds)
+
     return build_vault(
-        token_settings(address, token.parent),
+        world.settings,
         trust_domain=TRUST_DOMAIN,
         lifetime=WEEK,
-        clock=SystemClock(),
-        metrics=Metrics(),
+        clock=world.clock,
+        metrics=world.metrics,
+        patience=Patience(clock=world.clock, wait=wait),
     )
 
 
@@ -87,20 +91,18 @@ def condition(world: World) -> str:
 
 
 def ask_until_signed(world: World, *, call_seconds: float = 5.0) -> tuple[Provision, set[str]]:
-    """Return what is provided at last, and the conditions in between.
+    """Return what is provided at last, and the conditions met before, also of attempts repeated.
 
-    Anything but AuthorityUnavailable ends the test.
+    Any exception but a VaultFault ends the test.
     """
-    upstream, met = world.hasty(call_seconds), set()
+    upstream = world.hasty(call_seconds)
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            return upstream.provide(world.now()), met
-        except AuthorityUnavailable as error:
-            assert isinstance(error, VaultFault), error
-            assert str(error).endswith(f"({error.condition})")
-            met.add(error.condition)
-        assert time.monotonic() < deadline, met
+    with capture_logs() as logs:
+        while time.monotonic() < deadline:
+            with suppress(VaultFault):
+                provision = upstream.provide(world.now())
+                return provision, {e["condition"] for e in logs if "condition" in e}
+    pytest.fail(f"nothing is signed: {logs}")
 
 
 def signed_in(node: Node) -> dict[int, x509.Certificate]:
@@ -133,7 +135,7 @@ def test_a_standby_serves_us_by_forwarding(
 
 def test_a_redirect_to_the_leader_is_named_and_not_followed(cluster: Cluster, token: Path) -> None:
     leader, standby = cluster.leader, cluster.standbys[0]
-    world = world_at(standby, token)
+    world = world_at(standby.address, token)
     upstream = world.hasty(5.0)
     session = upstream.vault.session.connection.adapter.session
     session.headers["X-Vault-No-Request-Forwarding"] = "true"
@@ -152,7 +154,7 @@ def test_a_leader_that_is_killed_is_an_outage_of_seconds_for_who_asks_a_standby(
     cluster: Cluster, token: Path
 ) -> None:
     leader, standby = cluster.leader, cluster.standbys[0]
-    world = world_at(standby, token)
+    world = world_at(standby.address, token)
     before = world.upstream().provide(world.now())
     leader.stop()
 
@@ -168,7 +170,7 @@ def test_a_leader_that_hangs_is_given_up_in_time_and_another_takes_over(
     cluster: Cluster, token: Path
 ) -> None:
     leader, standby = cluster.leader, cluster.standbys[0]
-    world = world_at(standby, token)
+    world = world_at(standby.address, token)
     leader.send(signal.SIGSTOP)
     try:
         provision, met = ask_until_signed(world, call_seconds=1.0)
@@ -188,7 +190,9 @@ def test_a_leader_that_dies_before_it_answers_leaves_one_authority_in_use(
     with balancer([leader.address, *(node.address for node in cluster.standbys)]) as front:
         front.before_answer = leader.stop
 
-        provision = patient(front.address, token).provide(SystemClock().now())
+        world = world_at(front.address, token)
+
+        provision = patient(world, cluster).provide(world.now())
 
     assert len(front.csrs) >= 2
     assert len(set(front.csrs)) == 1
@@ -203,7 +207,7 @@ def test_without_a_quorum_nothing_is_signed_and_the_roots_are_still_known(
     cluster: Cluster, token: Path
 ) -> None:
     leader, (standby, other) = cluster.leader, cluster.standbys
-    world = world_at(standby, token)
+    world = world_at(standby.address, token)
     provision = world.upstream().provide(world.now())
     other.stop()
     leader.stop()
@@ -216,7 +220,7 @@ def test_a_node_that_is_sealed_is_told_from_one_that_is_away(
     cluster: Cluster, token: Path, tmp_path: Path
 ) -> None:
     node = cluster.standbys[0]
-    world = world_at(node, token)
+    world = world_at(node.address, token)
     node.stop()
     away = condition(world)
     node.start()
@@ -224,7 +228,7 @@ def test_a_node_that_is_sealed_is_told_from_one_that_is_away(
     cluster.unseal(node)
     ask_until_signed(world)
     with Node(tmp_path / "new", audit=tmp_path / "audit.log") as fresh:
-        new = fresh.health(), condition(world_at(fresh, token))
+        new = fresh.health(), condition(world_at(fresh.address, token))
 
     assert away == "unreachable"
     assert back == (SEALED, "sealed")
