@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.request import generate
 from ca.upstream.provision import Provision
+from ca.upstream.vault.errors import VaultFault
 from identity.peer import verify_peer
 from meshca.errors import ProofRefused
 from tests.builders import TRUST_DOMAIN, issuing, make_caller
@@ -24,13 +25,21 @@ SCRIPT = ROOT / "deploy" / "vault" / "cross-sign.sh"
 MOUNT = "crossed"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def crossed(vault: Prepared) -> Prepared:
     """The server with a mount of its own, as the set-up script makes it, and a second root."""
-    vault.server.call("DELETE", f"sys/mounts/{MOUNT}")
     prepared = prepare(vault.server, AUTH="token", PKI_MOUNT=MOUNT, ROLE="crossed")
+    prepared.server.call("POST", f"{MOUNT}/issuer/default", {"issuer_name": "first"})
     add_root(prepared, "second")
     return prepared
+
+
+@pytest.fixture(scope="module")
+def bridge(crossed: Prepared) -> x509.Certificate:
+    """The second root, cross-signed by the first, and in the mount."""
+    done = cross_sign(crossed, "first", "second")
+    assert done.returncode == 0, done.stderr
+    return x509.load_pem_x509_certificate(done.stdout.encode())
 
 
 @pytest.fixture
@@ -72,16 +81,21 @@ def cross_sign(
     )
 
 
-def make_bridge(prepared: Prepared) -> x509.Certificate:
-    """Return the second root, cross-signed by the first."""
-    done = cross_sign(prepared, "default", "second")
-    assert done.returncode == 0, done.stderr
-    return x509.load_pem_x509_certificate(done.stdout.encode())
+def provide_under(issuer: str, world: World, prepared: Prepared) -> Provision:
+    """Return what the upstream provides while that issuer is the mount's default."""
+    prepared.server.call("POST", f"{MOUNT}/root/replace", {"default": issuer})
+    return world.upstream().provide(world.now())
 
 
 def issuers(prepared: Prepared) -> list[str]:
     """Return the ids of the mount's issuers."""
     return list(prepared.server.call("LIST", f"{MOUNT}/issuers")["data"]["keys"])
+
+
+def root_of(prepared: Prepared, issuer: str) -> x509.Certificate:
+    """Return the certificate of an issuer."""
+    answer = prepared.server.call("GET", f"{MOUNT}/issuer/{issuer}")
+    return x509.load_pem_x509_certificate(answer["data"]["certificate"].encode())
 
 
 def leaf_of(provision: Provision, world: World, directory: Path) -> x509.Certificate:
@@ -104,50 +118,36 @@ def by_openssl(directory: Path, root: x509.Certificate, *chain: x509.Certificate
     return subprocess.run(command.split(), cwd=directory, capture_output=True).returncode == 0
 
 
-def test_the_bridge_is_seen_and_is_neither_a_root_nor_in_the_way(
-    world: World, crossed: Prepared
-) -> None:
+def test_the_bridge_is_seen_and_is_no_root(world: World, bridge: x509.Certificate) -> None:
     upstream = world.upstream()
+
     roots = upstream.roots(world.now())
-    assert upstream.bridges() == ()
 
-    made = make_bridge(crossed)
-
-    assert upstream.roots(world.now()) == roots
-    assert len(roots) == 2
-    assert upstream.bridges() == (made,)
-    assert len(issuers(crossed)) == 3
+    assert upstream.bridges() == (bridge,)
+    assert bridge not in roots
+    assert {bridge.issuer, bridge.subject} <= {root.subject for root in roots}
     assert world.failures("crl") == world.failures("roots") == 0
 
 
-def test_an_intermediate_under_the_new_root_is_under_that_alone(
-    world: World, crossed: Prepared
+@pytest.mark.usefixtures("bridge")
+@pytest.mark.parametrize("issuer", ["first", "second"])
+def test_an_intermediate_under_a_crossed_root_is_under_that_alone(
+    world: World, crossed: Prepared, issuer: str
 ) -> None:
-    upstream = world.upstream()
-    before = upstream.provide(world.now())
-    make_bridge(crossed)
-    still = upstream.provide(world.now())
-    crossed.server.call("POST", f"{MOUNT}/root/replace", {"default": "second"})
+    root = root_of(crossed, issuer)
 
-    after = upstream.provide(world.now())
+    authority = provide_under(issuer, world, crossed).authority
 
-    assert before.authority.root == still.authority.root
-    assert before.authority.root.subject.rfc4514_string() == "CN=example.org root"
-    assert after.authority.root.subject.rfc4514_string() == "CN=second root,O=Example"
-    assert after.authority.chain == (after.authority.certificate,)
-    assert len(after.authority.chain) == len(still.authority.chain) == 1
+    assert authority.root == root
+    assert authority.chain == (authority.certificate,)
 
 
 def test_with_the_bridge_whoever_has_either_root_verifies(
-    world: World, crossed: Prepared, tmp_path: Path
+    world: World, crossed: Prepared, bridge: x509.Certificate, tmp_path: Path
 ) -> None:
-    upstream = world.upstream()
-    old = upstream.provide(world.now()).authority.root
-    make_bridge(crossed)
-    crossed.server.call("POST", f"{MOUNT}/root/replace", {"default": "second"})
-    provision = upstream.provide(world.now())
-    leaf = leaf_of(provision, world, tmp_path)
-    chain = [leaf, *provision.authority.chain]
+    old, new = root_of(crossed, "first"), root_of(crossed, "second")
+    provision = provide_under("second", world, crossed)
+    chain = [leaf_of(provision, world, tmp_path), *provision.authority.chain]
 
     def verify(shown: list[x509.Certificate], root: x509.Certificate) -> None:
         verify_peer(shown, roots=[root], trust_domain=TRUST_DOMAIN, now=world.now())
@@ -155,30 +155,44 @@ def test_with_the_bridge_whoever_has_either_root_verifies(
     with pytest.raises(ProofRefused):
         verify(chain, old)
     assert not by_openssl(tmp_path, old, *chain)
-    for root in (old, provision.authority.root):
-        verify([*chain, *upstream.bridges()], root)
-        assert by_openssl(tmp_path, root, *chain, *upstream.bridges())
+    for root in (old, new):
+        verify([*chain, bridge], root)
+        assert by_openssl(tmp_path, root, *chain, bridge)
 
 
-def test_the_bridge_signs_nothing(crossed: Prepared) -> None:
-    before = set(issuers(crossed))
-    make_bridge(crossed)
-    (bridge,) = set(issuers(crossed)) - before
+@pytest.mark.usefixtures("bridge")
+def test_a_bridge_signs_nothing(crossed: Prepared) -> None:
+    found = [crossed.server.call("GET", f"{MOUNT}/issuer/{i}")["data"] for i in issuers(crossed)]
 
-    found = crossed.server.call("GET", f"{MOUNT}/issuer/{bridge}")["data"]
-
-    assert found["usage"] == "read-only"
+    (bridge,) = [issuer for issuer in found if not issuer["issuer_name"]]
+    assert bridge["usage"] == "read-only"
 
 
+@pytest.mark.usefixtures("bridge")
 def test_a_pinned_issuer_has_no_root_above_its_own(crossed: Prepared, secrets: Path) -> None:
     secret_file(secrets / "token", crossed.token(policies=["crossed"]))
-    make_bridge(crossed)
     pinned = World(token_settings(crossed.server.address, secrets, mount=MOUNT, issuer="second"))
     upstream = pinned.upstream()
 
-    (root,) = upstream.roots(pinned.now())
+    assert upstream.roots(pinned.now()) == (root_of(crossed, "second"),)
+    assert upstream.bridges() == ()
 
-    assert root.subject.rfc4514_string() == "CN=second root,O=Example"
+
+def test_bridges_are_kept_while_vault_is_away_until_they_end(
+    world: World, crossed: Prepared, bridge: x509.Certificate
+) -> None:
+    upstream = world.upstream()
+    upstream.roots(world.now())
+    crossed.server.seal()
+    try:
+        with pytest.raises(VaultFault):
+            upstream.roots(world.now())
+        assert upstream.bridges() == (bridge,)
+    finally:
+        crossed.server.unseal()
+
+    world.clock.jump(timedelta(hours=2161))
+
     assert upstream.bridges() == ()
 
 
@@ -193,10 +207,10 @@ NOT_MADE: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
 def test_the_script_makes_no_bridge_with(
     crossed: Prepared, old: dict[str, Any], told: dict[str, str], said: str
 ) -> None:
-    add_root(crossed, "third", **old)
+    third = add_root(crossed, f"third-{len(issuers(crossed))}", **old)
     before = issuers(crossed)
 
-    done = cross_sign(crossed, "third", "second", **told)
+    done = cross_sign(crossed, third, "second", **told)
 
     assert done.returncode == 1
     assert said in done.stderr
@@ -206,13 +220,13 @@ def test_the_script_makes_no_bridge_with(
 def test_the_script_makes_no_bridge_for_a_root_whose_name_vault_cannot_repeat(
     crossed: Prepared,
 ) -> None:
-    add_root(crossed, "third", organization="One\\, Two")
+    third = add_root(crossed, "third", organization="One\\, Two")
     before = issuers(crossed)
 
-    done = cross_sign(crossed, "second", "third")
+    done = cross_sign(crossed, "second", third)
 
     assert done.returncode == 1
-    assert "Vault cannot repeat the subject of third" in done.stderr
+    assert f"Vault cannot repeat the subject of {third}" in done.stderr
     assert issuers(crossed) == before
 
 
@@ -228,23 +242,6 @@ def faked(fake: FakeVault, directory: Path) -> World:
     """Return the surroundings of an upstream of `fake`, which shows two roots and a bridge."""
     secret_file(directory / "token", TOKEN)
     return World(token_settings(fake.address, directory))
-
-
-def test_bridges_are_kept_while_vault_is_away_until_they_end(
-    world: World, crossed: Prepared
-) -> None:
-    upstream = world.upstream()
-    made = make_bridge(crossed)
-    upstream.roots(world.now())
-    crossed.server.seal()
-    try:
-        assert upstream.bridges() == (made,)
-    finally:
-        crossed.server.unseal()
-
-    world.clock.jump(timedelta(hours=2161))
-
-    assert upstream.bridges() == ()
 
 
 def test_a_bridge_that_is_revoked_is_not_shown(secrets: Path) -> None:
