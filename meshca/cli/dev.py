@@ -79,8 +79,8 @@ def _development_cluster(settings: "Settings") -> "tuple[UnsafeDevelopmentCluste
 def root(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Make another development root for upstream `self_signed`, and print its SHA-256.
 
-    The old one stays beside it. The server announces the new one to every proxy within half a
-    minute; `meshca ca rotate-root` then moves the mesh to it.
+    The old one stays beside it, and has signed the new one. The server announces that to every
+    proxy within half a minute; `meshca ca rotate-root` then moves the mesh to it.
 
     Example: meshca dev root --config d/meshca.yaml
     """

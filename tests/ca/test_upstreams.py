@@ -9,12 +9,13 @@ import structlog.testing
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.keys import write_private_key
+from ca.keys import PrivateKeySigner, write_private_key
 from ca.upstream import self_signed
+from ca.upstream.chain import make_authority
 from ca.upstream.disk import DiskIntermediate, DiskRoot
 from meshca.errors import AuthorityUnavailable
 from tests.builders import NOW, TRUST_DOMAIN, Pki, make_key, make_pki
-from tests.ca.test_chain import LOWER, ROOT, UPPER, Ca
+from tests.ca.test_chain import LOWER, ROOT, UPPER, Ca, constraints
 from tests.openssl import make_authority as make_by_openssl
 
 PKI = make_pki()
@@ -248,3 +249,60 @@ def test_a_development_root_key_is_its_owners_only(tmp_path: Path) -> None:
     self_signed.create(tmp_path, trust_domain=TRUST_DOMAIN, now=NOW)
     assert (tmp_path / "pki").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "pki" / "root.key").stat().st_mode & 0o777 == 0o600
+
+
+def development(directory: Path) -> DiskRoot:
+    """Return the upstream of the development root in `directory`, made at NOW."""
+    self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=NOW)
+    return self_signed.unsafe_self_signed(directory, trust_domain=TRUST_DOMAIN, lifetime=WEEK)
+
+
+def test_another_development_root_is_crossed_by_the_one_before(tmp_path: Path) -> None:
+    upstream = development(tmp_path)
+    (old,) = upstream.roots(NOW)
+    assert upstream.bridges() == ()
+
+    new = self_signed.add_root(tmp_path, trust_domain=TRUST_DOMAIN, now=NOW)
+    assert upstream.roots(NOW) == (new, old)
+
+    (bridge,) = upstream.bridges()
+    authority = upstream.provide(NOW).authority
+    assert authority.chain == (authority.certificate,)
+    assert authority.root == new
+    arguments: dict[str, Any] = {"trust_domain": TRUST_DOMAIN, "now": NOW}
+    key = authority.signer
+    assert isinstance(key, PrivateKeySigner)
+    crossed = make_authority([*authority.chain, bridge], [old], key.key, **arguments)
+    assert crossed.root == old
+
+
+def test_a_development_root_without_room_crosses_nothing(tmp_path: Path) -> None:
+    upstream = development(tmp_path)
+    shallow = Ca("root", 1, changes={"constraints": constraints(path_length=1)})
+    write_certificates(tmp_path / "pki" / "root.pem", shallow.certificate)
+    (tmp_path / "pki" / "root.key").unlink()
+    write_private_key(tmp_path / "pki" / "root.key", shallow.key)
+
+    self_signed.add_root(tmp_path, trust_domain=TRUST_DOMAIN, now=NOW)
+
+    assert len(upstream.roots(NOW)) == 2
+    assert upstream.bridges() == ()
+    assert not (tmp_path / "pki" / "bridge.pem").exists()
+
+
+def test_a_file_that_holds_no_bridge_is_named(tmp_path: Path) -> None:
+    upstream = development(tmp_path)
+    (tmp_path / "pki" / "bridge.pem").write_bytes(b"")
+
+    with pytest.raises(AuthorityUnavailable, match=r"bridge\.pem holds no PEM certificates"):
+        upstream.roots(NOW)
+
+
+@pytest.mark.parametrize("make", [intermediate, root])
+def test_files_revoke_nothing_and_show_no_bridges(tmp_path: Path, make: Any) -> None:
+    upstream = make(tmp_path)
+    upstream.roots(NOW)
+
+    assert not upstream.revoke(PKI.intermediate)
+    assert not upstream.revokes(PKI.intermediate, NOW)
+    assert upstream.bridges() == ()
