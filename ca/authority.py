@@ -7,7 +7,7 @@ of each change of the bundle.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -35,17 +35,21 @@ class Signer(Protocol):
 class Authority:
     """One signing certificate with its chain; `chain` begins with it and ends below the root.
 
+    `bridges` are cross-signed roots: they carry the root's name and key, and are issued by another
+    root. Proxies show them after the chain, for those who only have that other root.
     `not_before` and `not_after` are those of the whole chain: nothing signed here lies outside.
     """
 
     chain: tuple[x509.Certificate, ...]
     root: x509.Certificate
     signer: Signer
+    bridges: tuple[x509.Certificate, ...] = ()
     authority_id: str = field(init=False)
     subject_key_id: bytes = field(init=False)
     subject_der: bytes = field(init=False)
     signature_algorithm: bytes = field(init=False)
     chain_pem: tuple[bytes, ...] = field(init=False)
+    bridges_pem: tuple[bytes, ...] = field(init=False)
     not_before: datetime = field(init=False)
     not_after: datetime = field(init=False)
 
@@ -57,6 +61,7 @@ class Authority:
         set_field(self, "subject_der", self.certificate.subject.public_bytes())
         set_field(self, "signature_algorithm", self.signer.signature_algorithm)
         set_field(self, "chain_pem", tuple(c.public_bytes(Encoding.PEM) for c in self.chain))
+        set_field(self, "bridges_pem", tuple(c.public_bytes(Encoding.PEM) for c in self.bridges))
         above = (*self.chain, self.root)
         set_field(self, "not_before", max(c.not_valid_before_utc for c in above))
         set_field(self, "not_after", min(c.not_valid_after_utc for c in above))
@@ -98,6 +103,13 @@ class Authorities:
             )
         return active
 
+    def signing(self, now: datetime) -> str:
+        """Return the id of the authority that signs now; empty when none does."""
+        try:
+            return self.active(now).authority_id
+        except AuthorityUnavailable:
+            return ""
+
     @property
     def bundle(self) -> TrustBundle:
         """Return the trust bundle; raises AuthorityUnavailable before one is loaded."""
@@ -119,6 +131,12 @@ class Authorities:
         self._active = authority
         self.remember(authority)
         self._tell()
+
+    def show_bridges(self, bridges: tuple[x509.Certificate, ...]) -> None:
+        """Let what the active authority signs from now on show `bridges`, and no others."""
+        if self._active is not None and self._active.bridges != bridges:
+            self._active = replace(self._active, bridges=bridges)
+            self.remember(self._active)
 
     def trust(self, roots: tuple[x509.Certificate, ...], *, sequence: int = 1) -> None:
         """Let the bundle hold `roots` from now on; tell subscribers if it did not.

@@ -39,6 +39,8 @@ class Prepared:
 class Svid:
     """An issued X.509-SVID: leaf DER and the PEM chain, leaf first, ending below the root.
 
+    After the chain, `chain_pem` has the authority's bridges: certificates that verify nothing for
+    those who have the root, and everything for those who only have the one before it.
     `issued_at` is when it was made: `not_before` lies earlier by the profile's backdating.
     """
 
@@ -151,7 +153,11 @@ def finish(prepared: Prepared, certificate: x509.Certificate, signed: bytes) -> 
         not_after=intent.not_after,
         der=signed,
         chain=(certificate, *authority.chain),
-        chain_pem=(DER_cert_to_PEM_cert(signed).encode(), *authority.chain_pem),
+        chain_pem=(
+            DER_cert_to_PEM_cert(signed).encode(),
+            *authority.chain_pem,
+            *authority.bridges_pem,
+        ),
     )
 
 

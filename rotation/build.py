@@ -15,8 +15,10 @@ from meshca.name_locks import NameLocks
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
 from rotation.intermediates import Intermediates
+from rotation.issuer_revocation import IssuerRevocation
 from rotation.leaves import Leaves
 from rotation.membership import Membership
+from rotation.preparation import Preparation
 from rotation.propagation import BundleVersion, Propagation
 from rotation.proxies import Proxies
 from rotation.replicas import Confirmed, ConfirmedSink, Gone, GoneSink, Replicas, Seen, SeenSink
@@ -30,6 +32,8 @@ from rotation.roots import (
     WaiverSink,
 )
 from rotation.standings import (
+    AtIssuer,
+    AtIssuerSink,
     NewAuthority,
     NewAuthoritySink,
     NewChain,
@@ -38,6 +42,7 @@ from rotation.standings import (
     StageChangeSink,
     Standings,
 )
+from rotation.steps import Steps
 from rotation.trust import Trust
 
 AUTHORITY_SINKS: Final[Mapping[type, Sink]] = {
@@ -47,6 +52,7 @@ AUTHORITY_SINKS: Final[Mapping[type, Sink]] = {
     NewAuthority: NewAuthoritySink(),
     NewChain: NewChainSink(),
     StageChange: StageChangeSink(),
+    AtIssuer: AtIssuerSink(),
     Seen: SeenSink(),
     Gone: GoneSink(),
     Confirmed: ConfirmedSink(),
@@ -86,13 +92,32 @@ def build_intermediates(
     watch = AuthorityWatch(
         authorities=authorities, leaves=leaves, metrics=metrics, can_renew=upstream.can_renew
     )
+    at_issuer = IssuerRevocation(
+        upstream=upstream, standings=standings, writer=writer, clock=clock, metrics=metrics
+    )
+    steps = Steps(writer, clock)
+    custody = Custody(authorities=authorities, clock=clock, at_rest=at_rest)
+    preparation = Preparation(
+        upstream=upstream,
+        authorities=authorities,
+        trust=trust,
+        standings=standings,
+        steps=steps,
+        custody=custody,
+        members=members,
+        writer=writer,
+        clock=clock,
+    )
     return Intermediates(
+        preparation=preparation,
+        steps=steps,
+        at_issuer=at_issuer,
         upstream=upstream,
         authorities=authorities,
         trust=trust,
         standings=standings,
         leaves=leaves,
-        custody=Custody(authorities=authorities, clock=clock, at_rest=at_rest),
+        custody=custody,
         watch=watch,
         writer=writer,
         clock=clock,

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from audit.entry import Entry, Json
-from ca.authority import Authorities, Authority
+from cryptography import x509
+
+from ca.authority import Authorities
+from ca.upstream.chain import is_issued_by
 from ca.upstream.provision import Upstream
 from meshca.clock import Clock
 from meshca.database import GroupWriter
@@ -29,27 +31,26 @@ from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
+from rotation.issuer_revocation import IssuerRevocation
 from rotation.leaves import Leaves
 from rotation.membership import Membership
+from rotation.preparation import Preparation
 from rotation.replicas import Report, Waiting
 from rotation.schedule import retry_delay
 from rotation.stages import (
     ENDED,
     Facts,
     Stage,
-    Step,
     abandoned_step,
     next_step,
     waits_for,
 )
-from rotation.standings import NewChain, Row, StageChange, Standings, new_authority, root_id
+from rotation.standings import Row, Standings
+from rotation.steps import Steps
 from rotation.trust import Trust
 
 TICK_SECONDS: Final = 5.0
 ROOTS_EVERY: Final = timedelta(seconds=30)
-AFTER_REFUSAL: Final = timedelta(minutes=10)
-"""How long no other is asked for after one that was not used: each is a live CA certificate."""
-ITSELF: Final = "meshca"
 _MOST_STEPS: Final = 64
 
 log = get_logger("rotation")
@@ -64,6 +65,9 @@ class Intermediates:
     trust: Trust
     standings: Standings
     leaves: Leaves
+    preparation: Preparation
+    steps: Steps
+    at_issuer: IssuerRevocation
     writer: GroupWriter
     clock: Clock
     metrics: Metrics
@@ -74,7 +78,6 @@ class Intermediates:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
     _not_before: datetime | None = None
-    _no_prepare_before: datetime | None = None
     _error: MeshcaError | None = None
     _asked_roots_at: datetime | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,7 +97,7 @@ class Intermediates:
             roots = {root.root_sha256: root.certificate for root in self.trust.known}
             await asyncio.to_thread(self.custody.recover, await self.rows(), roots)
             if not self.upstream.can_renew:
-                await self.prepare("loaded at start")
+                await self.preparation.prepare("loaded at start")
             await self.settle()
             if self.signing() not in self.custody.held and self._error is not None:
                 raise self._error
@@ -170,6 +173,7 @@ class Intermediates:
             await self.members.forget_gone()
             await self.trust.step()
             await self._end_abandoned()
+            await self.at_issuer.look()
 
     def _report(self, waiting: Mapping[str, Waiting]) -> Report:
         held = Counter(c.svid.authority_id for c in self.leaves.credentials())
@@ -189,7 +193,7 @@ class Intermediates:
             step = abandoned_step([r.standing for r in rows], facts, self.clock.now())
             if step is None:
                 return
-            await self.take(step, rows)
+            await self.steps.take(step, rows)
 
     async def facts(self, rows: Sequence[Row]) -> Facts:
         """Return what `next_step` must know about the authorities of `rows`."""
@@ -200,13 +204,19 @@ class Intermediates:
             published=_under(unended, self.trust.in_bundle),
             propagated=_under(unended, self.trust.signing),
             live_until=await asyncio.to_thread(self.standings.live_until, names),
-            can_prepare=self._can_prepare(),
+            can_prepare=self.preparation.can_prepare(),
             leaving=_under(unended, self.trust.retiring),
+            revoked_above=self._revoked_above(unended),
         )
 
-    def _can_prepare(self) -> bool:
-        before = self._no_prepare_before
-        return self.upstream.can_renew and (before is None or self.clock.now() >= before)
+    def _revoked_above(self, rows: Sequence[Row]) -> frozenset[str]:
+        """Return the authorities of which a certificate is on a list of its issuer."""
+        now = self.clock.now()
+        return frozenset(
+            row.standing.authority_id
+            for row in rows
+            if any(self.upstream.revokes(certificate, now) for certificate in row.chain)
+        )
 
     async def waiting(self) -> dict[str, str]:
         """Return what each of this replica's authorities waits for, by id."""
@@ -228,9 +238,9 @@ class Intermediates:
             if step is None:
                 return
             if step.stage is Stage.PREPARED:
-                await self.prepare(step.reason)
+                await self.preparation.prepare(step.reason)
             else:
-                await self.take(step, rows)
+                await self.steps.take(step, rows)
         raise AuthorityUnavailable(f"the steps of authorities do not end after {_MOST_STEPS}")
 
     async def settle(self) -> None:
@@ -240,106 +250,6 @@ class Intermediates:
             await self.advance()
         except MeshcaError as error:
             self._failed(self.clock.now(), error)
-
-    async def take(
-        self, step: Step, rows: Sequence[Row], *, actor: str = ITSELF, **details: Json
-    ) -> None:
-        """Carry out a change of stage, with its retirements, in one transaction.
-
-        `details` go into the audit entries: what an operator did besides.
-        """
-        now = self.clock.now()
-        stages = {row.standing.authority_id: row.standing.stage for row in rows}
-        name = step.authority_id
-        moves = [(name, stages[name], step.stage, step.reason)]
-        moves += [
-            (old, Stage.ACTIVE, Stage.RETIRING, f"succeeded by {name}")
-            for old in step.retires
-            if old != name
-        ]
-        changes = [StageChange(n, before, after, now, why) for n, before, after, why in moves]
-        entries = [_entry(n, after, why, now, actor) for n, _, after, why in moves]
-        noted = [replace(e, details={**e.details, **details}) for e in entries]
-        await self.writer.submit(*changes, *noted)
-        for n, _, after, why in moves:
-            log.info("authority_stage", authority=n, stage=after.value, reason=why)
-
-    async def prepare(self, reason: str, *, actor: str = ITSELF) -> str:
-        """Ask the upstream for an authority and record it; return its id.
-
-        Raises what the upstream raises, and AuthorityUnavailable for what may not be used here.
-        """
-        provision = await asyncio.to_thread(self.upstream.provide, self.clock.now())
-        authority = provision.authority
-        try:
-            await self.trust.announce(provision.roots)
-            await self._record(authority, reason, actor)
-        except MeshcaError as error:
-            self._refuse(authority, str(error), actor)
-            raise
-        self.custody.take(authority)
-        return authority.authority_id
-
-    async def _record(self, authority: Authority, reason: str, actor: str) -> None:
-        name, now = authority.authority_id, self.clock.now()
-        known = await asyncio.to_thread(self.standings.find, name)
-        self._check_root(root_id(authority.root), known)
-        key = None if known is not None else await asyncio.to_thread(self.custody.wrap, authority)
-        new = new_authority(authority, replica=self.replica, at=now, reason=reason, key=key)
-        entry = _entry(name, Stage.PREPARED, reason, now, actor, authority)
-        if known is None:
-            await self.writer.submit(new, entry)
-            return
-        await self._check_owner(known)
-        await self._bring_back(known)
-        if known.chain != authority.chain:
-            await self.writer.submit(NewChain(new), replace(entry, reason="its certificate is new"))
-        elif known.standing.replica != self.replica:
-            await self.writer.submit(NewChain(new), replace(entry, reason="its files moved here"))
-
-    async def _check_owner(self, known: Row) -> None:
-        """Refuse the files of another replica that runs: each has a key of its own."""
-        owner = known.standing.replica
-        if owner != self.replica and await self.members.is_running(owner):
-            raise AuthorityUnavailable(
-                f"authority {known.standing.authority_id} is replica {owner}'s, which runs: "
-                f"give replica {self.replica} files of its own (upstream.chain, upstream.key)"
-            )
-
-    def _check_root(self, root: str, known: Row | None) -> None:
-        """Refuse a root that was removed; one that is leaving, unless nothing else can sign."""
-        if root in self.trust.in_bundle - self.trust.retiring:
-            return
-        is_alive = known is not None and known.standing.stage not in ENDED
-        if root in self.trust.retiring and (is_alive or not self.signing()):
-            return
-        raise AuthorityUnavailable(
-            f"the upstream signs under root {root}, which is to be replaced or was removed: "
-            "let it sign under the new one, or give the change up (`meshca ca rotate-root --abort`)"
-        )
-
-    def _refuse(self, authority: Authority, why: str, actor: str) -> None:
-        """Note what was signed for us and is not used; ask for no other soon, while one signs."""
-        now = self.clock.now()
-        if self.signing():
-            self._no_prepare_before = now + AFTER_REFUSAL
-        entry = _entry(authority.authority_id, Stage.PREPARED, why, now, actor, authority)
-        try:
-            self.writer.enqueue(replace(entry, outcome="failed"))
-        except MeshcaError as error:
-            log.error("not_recorded", what="refused authority", error=str(error))
-
-    async def _bring_back(self, row: Row) -> None:
-        """Take an authority from files that was here before; raises AuthorityUnavailable."""
-        s = row.standing
-        if s.stage in (Stage.TAINTED, Stage.REVOKED):
-            raise AuthorityUnavailable(
-                f"authority {s.authority_id} was {s.stage} at {s.since.isoformat()} ({s.reason}): "
-                "it never signs again; give the upstream another key and certificate"
-            )
-        if s.stage in (Stage.RETIRING, Stage.RETIRED):
-            step = Step(Stage.PREPARED, "its files are back", s.authority_id)
-            await self.take(step, [row])
 
     def _apply(self, rows: Sequence[Row]) -> None:
         """Sign with the authority that the table calls active; with none, if it calls none so."""
@@ -369,6 +279,7 @@ class Intermediates:
                 not_after=authority.not_after.isoformat(),
                 remaining=format_duration(authority.not_after - now),
             )
+        self.authorities.show_bridges(self._bridges())
 
     @property
     def replica(self) -> str:
@@ -382,10 +293,21 @@ class Intermediates:
 
     def signing(self) -> str:
         """Return the id of the authority that signs now; empty when none does."""
-        try:
-            return self.authorities.active(self.clock.now()).authority_id
-        except AuthorityUnavailable:
-            return ""
+        return self.authorities.signing(self.clock.now())
+
+    def _bridges(self) -> tuple[x509.Certificate, ...]:
+        """Return the cross-signed roots by which those verify us who only have a leaving root."""
+        leaving = [r.certificate for r in self.trust.known if r.root_sha256 in self.trust.retiring]
+        signing = self.custody.held.get(self.signing())
+        if not leaving or signing is None:
+            return ()
+        return tuple(
+            bridge
+            for bridge in self.upstream.bridges()
+            if bridge.subject == signing.root.subject
+            and bridge.public_key() == signing.root.public_key()
+            and any(is_issued_by(bridge, root) for root in leaving)
+        )
 
     def _renew_what_must_go(self, rows: Sequence[Row]) -> None:
         """Replace the leaves under authorities that are tainted, or whose root is leaving."""
@@ -428,31 +350,3 @@ class Intermediates:
 
 def _under(rows: Sequence[Row], roots: frozenset[str]) -> frozenset[str]:
     return frozenset(r.standing.authority_id for r in rows if r.root_sha256 in roots)
-
-
-def _entry(
-    authority_id: str,
-    stage: Stage,
-    reason: str,
-    now: datetime,
-    actor: str,
-    authority: Authority | None = None,
-) -> Entry:
-    certificate = authority.certificate if authority is not None else None
-    return Entry(
-        time=now,
-        kind="authority_change",
-        outcome="done",
-        actor=actor,
-        serial=f"{certificate.serial_number:x}" if certificate is not None else "",
-        reason=reason,
-        details={"authority": authority_id, "stage": stage.value}
-        | (
-            {}
-            if authority is None or certificate is None
-            else {
-                "subject": certificate.subject.rfc4514_string(),
-                "not_after": int(authority.not_after.timestamp()),
-            }
-        ),
-    )

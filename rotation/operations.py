@@ -34,7 +34,7 @@ class AuthorityOperations:
                     return row.standing.authority_id
             if not self.intermediates.upstream.can_renew:
                 raise Conflict("the upstream gives no fresh intermediate: replace its files")
-            name = await self.intermediates.prepare(reason, actor=actor)
+            name = await self.intermediates.preparation.prepare(reason, actor=actor)
             await self.intermediates.settle()
             return name
 
@@ -54,7 +54,7 @@ class AuthorityOperations:
             active = [r.standing for r in rows if r.standing.stage is Stage.ACTIVE]
             retires = tuple(standing.authority_id for standing in active)
             step = Step(Stage.ACTIVE, reason, authority_id, retires)
-            await self.intermediates.take(step, rows, actor=actor, anyway=anyway)
+            await self.intermediates.steps.take(step, rows, actor=actor, anyway=anyway)
             await self.intermediates.settle()
 
     def _check_activation(self, row: Row, *, anyway: bool) -> None:
@@ -98,7 +98,9 @@ class AuthorityOperations:
             if stage is Stage.REVOKED:
                 await self._check_unused(row)
             try:
-                await self.intermediates.take(Step(stage, reason, authority_id), [row], actor=actor)
+                await self.intermediates.steps.take(
+                    Step(stage, reason, authority_id), [row], actor=actor
+                )
             except Conflict:  # somebody was faster: look at what it is now
                 if attempt == _ATTEMPTS - 1:
                     raise

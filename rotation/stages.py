@@ -24,7 +24,7 @@ Rules
   (memory only, and restarted) signs no more.
 - An authority whose root is to be replaced does not wait for its time: its successor is prepared
   at once and takes over as soon as every proxy has the successor's root.
-- A tainted authority never signs again, whoever asks.
+- A tainted authority never signs again, whoever asks. One that its issuer has revoked is tainted.
 - `next_step` looks only at what it is given and returns one step; carrying that out and asking
   again leads, from any state, to one where nothing is to be done. So a process that is killed
   between two steps goes on where it was.
@@ -104,7 +104,8 @@ class Facts:
     `held`: authorities whose key this process holds. `published`: those whose root is in the
     bundle. `propagated`: those whose root every proxy is known to have. `live_until`: when the last
     certificate under an authority ends, for those that issued any. `leaving`: those whose root is
-    to be replaced. `can_prepare`: whether the upstream can be asked for another now.
+    to be replaced. `revoked_above`: those that their issuer has revoked. `can_prepare`: whether
+    the upstream can be asked for another now.
     """
 
     held: Set[str]
@@ -113,6 +114,7 @@ class Facts:
     live_until: Mapping[str, datetime]
     can_prepare: bool
     leaving: Set[str] = frozenset()
+    revoked_above: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ def _ending(s: Standing, facts: Facts, now: datetime, *, is_moving: bool) -> Ste
         return Step(Stage.REVOKED, "no certificate under it is alive", s.authority_id)
     if now >= s.not_after:
         return Step(Stage.RETIRED, "its certificate has ended", s.authority_id)
+    if s.authority_id in facts.revoked_above:
+        return Step(Stage.TAINTED, "its issuer has revoked it", s.authority_id)
     if s.stage is Stage.RETIRING:
         if _has_live(s, facts, now):
             return None

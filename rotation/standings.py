@@ -43,6 +43,7 @@ authorities = sa.Table(
     sa.Column("root_sha256", sa.Text, nullable=False, index=True),
     sa.Column("chain", sa.Text, nullable=False),
     sa.Column("key", sa.LargeBinary, nullable=True),
+    sa.Column("at_issuer", sa.Text, nullable=False, server_default=""),
 )
 
 
@@ -75,14 +76,26 @@ class StageChange:
 
 
 @dataclass(frozen=True, slots=True)
+class AtIssuer:
+    """What became of a revoked authority at its issuer; `text` is for people, and final."""
+
+    authority_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One authority as stored; `chain` begins with its certificate and ends below the root."""
+    """One authority as stored; `chain` begins with its certificate and ends below the root.
+
+    `at_issuer`: whether its issuer has revoked it, in words; empty while that is not settled.
+    """
 
     standing: Standing
     prepared_at: datetime
     root_sha256: str
     chain: tuple[x509.Certificate, ...]
     key: bytes | None
+    at_issuer: str = ""
 
 
 class Change(Protocol):
@@ -170,6 +183,19 @@ class StageChangeSink:
         announce(connection, AUTHORITIES_CHANGED)
 
 
+class AtIssuerSink:
+    """Writes what became of revoked authorities at their issuers."""
+
+    def write(self, connection: sa.Connection, records: Sequence[AtIssuer]) -> None:
+        """Update one row each."""
+        for record in records:
+            connection.execute(
+                sa.update(authorities)
+                .where(authorities.c.authority_id == record.authority_id)
+                .values(at_issuer=record.text)
+            )
+
+
 def new_authority(
     authority: Authority, *, replica: str, at: datetime, reason: str, key: bytes | None
 ) -> NewAuthority:
@@ -207,6 +233,13 @@ class Standings:
             query = query.where(authorities.c.replica == replica)
         if not with_ended:
             query = query.where(authorities.c.stage.not_in([stage.value for stage in ENDED]))
+        with reading(self.engine) as connection:
+            return [_row(row) for row in connection.execute(query)]
+
+    def unsettled(self) -> list[Row]:
+        """Return the revoked authorities that their issuer is still to be told of."""
+        c = authorities.c
+        query = sa.select(authorities).where(c.stage == Stage.REVOKED.value, c.at_issuer == "")
         with reading(self.engine) as connection:
             return [_row(row) for row in connection.execute(query)]
 
@@ -299,7 +332,9 @@ def _row(row: sa.Row[Any]) -> Row:
         r["reason"],
     )
     chain = tuple(x509.load_pem_x509_certificates(r["chain"].encode()))
-    return Row(standing, _instant(r["prepared_at"]), r["root_sha256"], chain, r["key"])
+    return Row(
+        standing, _instant(r["prepared_at"]), r["root_sha256"], chain, r["key"], r["at_issuer"]
+    )
 
 
 def _seconds(at: datetime) -> int:

@@ -166,6 +166,7 @@ def test_a_root_is_replaced_on_both_when_the_proxies_of_both_have_it(two: Two) -
                 active = mesh.authorities.active(two.clock.now())
                 assert active.root == new
                 await until(lambda m=mesh, name=active.authority_id: issuers(m) == {name})  # type: ignore[misc]
+            await two.both_look()  # each tells the other
             phases = {p.name: p.remaining for p in (await root_progress(two.a)).phases}
             assert (phases["propagate"], phases["switch"], phases["reissue"]) == (0, 0, 0)
             two.clock.advance(timedelta(seconds=3700))
