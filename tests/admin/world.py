@@ -227,3 +227,10 @@ def proxy(clock: FakeClock, **changes: Any) -> ProxyState:
         resources=(resource,),
     )
     return replace(state, **changes)
+
+
+def error(response: Any) -> tuple[int, str, str]:
+    """Return status, code and message of a refusal, which has the one shape of all."""
+    body = response.json()["error"]
+    assert set(body) == {"code", "message", "problems"}
+    return response.status_code, body["code"], body["message"]

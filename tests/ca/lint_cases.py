@@ -1,150 +1,34 @@
-"""Good and bad leaves for lint, by the rule that a bad one breaks.
+"""Good and bad leaves for lint, by the rule that a bad one breaks."""
 
-They are made by cryptography's CertificateBuilder, and where it refuses to make one as broken as
-we want it, by replacing an element of the DER.
-"""
-
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from ca import der
-from ca.keys import check_public_key, public_key_der, subject_key_id
+from ca.keys import public_key_der
 from ca.lint import Expectation
 from meshca.spiffe_id import SpiffeId
-from tests.builders import NOW, ORDERS, make_key, make_pki, make_profile
-
-PKI = make_pki()
-AUTHORITY = PKI.authority()
-SERIAL = 0x8F00_0000_0000_0000_0000_0000_0000_0001
-URL = "http://ca.example.org"
-CRL = f"{URL}/crl/{AUTHORITY.authority_id}.crl"
-ISSUER = f"{URL}/ca/{AUTHORITY.authority_id}.der"
-BOTH = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-
-
-def key_usage(**changes: bool) -> x509.KeyUsage:
-    usual = {
-        "digital_signature": True,
-        "content_commitment": False,
-        "key_encipherment": False,
-        "data_encipherment": False,
-        "key_agreement": True,
-        "key_cert_sign": False,
-        "crl_sign": False,
-        "encipher_only": False,
-        "decipher_only": False,
-    }
-    return x509.KeyUsage(**{**usual, **changes})
-
-
-def san(*names: x509.GeneralName) -> x509.SubjectAlternativeName:
-    return x509.SubjectAlternativeName(names)
-
-
-def uri(text: str = str(ORDERS)) -> x509.UniformResourceIdentifier:
-    return x509.UniformResourceIdentifier(text)
-
-
-def aki(digest: bytes | None = AUTHORITY.subject_key_id) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier(digest, None, None)
-
-
-def crl_points(*urls: str, **point: Any) -> x509.CRLDistributionPoints:
-    values = {"relative_name": None, "reasons": None, "crl_issuer": None, **point}
-    return x509.CRLDistributionPoints(
-        [x509.DistributionPoint(full_name=[uri(url)], **values) for url in urls]
-    )
-
-
-def access(
-    *urls: str, method: x509.ObjectIdentifier = AuthorityInformationAccessOID.CA_ISSUERS
-) -> x509.AuthorityInformationAccess:
-    return x509.AuthorityInformationAccess([x509.AccessDescription(method, uri(u)) for u in urls])
-
-
-def certified(kind: str = "p256") -> bytes:
-    return public_key_der(check_public_key(make_key(kind).public_key()))
-
-
-def expected(kind: str = "p256", **changes: Any) -> Expectation:
-    key = certified(kind)
-    values = {
-        "spiffe_id": ORDERS,
-        "dns_names": (),
-        "public_key": key,
-        "subject_key_id": subject_key_id(key),
-        "authority": AUTHORITY,
-        "profile": make_profile(),
-    }
-    return Expectation(**{**values, **changes})
-
-
-Extensions = dict[str, tuple[x509.ExtensionType, bool] | None]
-
-
-def good_extensions(kind: str = "p256") -> Extensions:
-    return {
-        "constraints": (x509.BasicConstraints(ca=False, path_length=None), True),
-        "usage": (key_usage(), True),
-        "extended": (x509.ExtendedKeyUsage(BOTH), False),
-        "ski": (x509.SubjectKeyIdentifier(subject_key_id(certified(kind))), False),
-        "san": (san(uri()), True),
-        "aki": (aki(), False),
-    }
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A good leaf; replace what is to be wrong."""
-
-    serial: int = SERIAL
-    issuer: x509.Name = AUTHORITY.certificate.subject
-    subject: x509.Name = field(default_factory=lambda: x509.Name([]))
-    not_before: datetime = NOW
-    not_after: datetime = NOW + timedelta(hours=1)
-    kind: str = "p256"
-    signed_with: str = "p256"
-    extensions: Extensions = field(default_factory=dict)
-
-    def der(self) -> bytes:
-        """Return it as CertificateBuilder makes it, signed by a throwaway key."""
-        builder = (
-            x509.CertificateBuilder()
-            .serial_number(self.serial)
-            .issuer_name(self.issuer)
-            .subject_name(self.subject)
-            .not_valid_before(self.not_before)
-            .not_valid_after(self.not_after)
-            .public_key(check_public_key(make_key(self.kind).public_key()))
-        )
-        for extension in {**good_extensions(self.kind), **self.extensions}.values():
-            if extension is not None:
-                builder = builder.add_extension(extension[0], critical=extension[1])
-        digest = hashes.SHA384() if self.signed_with == "p384" else hashes.SHA256()
-        return builder.sign(make_key(self.signed_with, 9), digest).public_bytes(Encoding.DER)
-
-
-def with_part(certificate: bytes, number: int, part: bytes) -> bytes:
-    """Return `certificate` with part `number` of its TBSCertificate replaced."""
-    tbs, *rest = der.items(certificate)
-    parts = der.items(tbs)
-    parts[number] = part
-    return der.encode(0x30, der.encode(0x30, *parts), *rest)
-
-
-def validity(*times: bytes) -> bytes:
-    return der.encode(0x30, *times)
-
-
-def extension(**changes: tuple[x509.ExtensionType, bool] | None) -> bytes:
-    return Leaf(extensions=changes).der()
-
+from tests.builders import NOW, ORDERS, make_key, make_profile
+from tests.ca.leaves import (
+    AUTHORITY,
+    BOTH,
+    CRL,
+    ISSUER,
+    URL,
+    Leaf,
+    access,
+    aki,
+    crl_points,
+    expected,
+    extension,
+    key_usage,
+    san,
+    uri,
+    validity,
+    with_part,
+)
 
 PUBLIC = expected(profile=make_profile(public_url=URL))
 NAMED = expected(dns_names=("localhost", "mesh.example.org"))

@@ -8,7 +8,8 @@ from ca import der, lint
 from ca.lint import RULES, Expectation
 from meshca.errors import IssuanceFault
 from tests.builders import NOW, make_pki
-from tests.ca.lint_cases import BAD, GOOD, OTHER_NAME, Leaf, expected, with_part
+from tests.ca.leaves import Leaf, expected, with_part
+from tests.ca.lint_cases import BAD, GOOD, OTHER_NAME
 
 CASES = [(rule, name) for rule, cases in BAD.items() for name in cases]
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -13,6 +14,7 @@ from ca.ceremony.report import Report
 from ca.csr import certificate_request
 from ca.keys import PrivateKeySigner, check_public_key, private_key_pem
 from ca.new_files import write_new
+from meshca.errors import InvalidDocument
 from tests.builders import NOW, TRUST_DOMAIN, make_key
 
 PASSPHRASE = b"correct horse battery staple"
@@ -92,3 +94,18 @@ def table_with_root(directory: Path, plan: str = ROOT) -> Table:
     table = Table(directory)
     table.hold(plan)
     return table
+
+
+def edited(text: str, old: str, new: str) -> str:
+    """Return a plan with `new` in the place of `old`, which it must have."""
+    assert old in text
+    return text.replace(old, new)
+
+
+def refusal(table: Table, text: str) -> list[tuple[str, str]]:
+    """Return what is wrong with the ceremony of a plan; it must leave nothing behind."""
+    before = table.files()
+    with pytest.raises(InvalidDocument) as caught:
+        table.hold(text)
+    assert table.files() == before
+    return [(problem.path, problem.message) for problem in caught.value.problems]

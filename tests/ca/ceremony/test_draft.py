@@ -1,7 +1,5 @@
 """What was signed must be what was linted: our own faults do not reach a file."""
 
-from typing import Any
-
 import pytest
 
 from ca.ceremony.certificates import intermediate_drafts
@@ -11,15 +9,7 @@ from ca.ceremony.revocation import crl_draft
 from ca.keys import load_private_key
 from meshca.errors import IssuanceFault
 from tests.builders import NOW, make_key
-from tests.ca.ceremony.plans import CRL, INTERMEDIATE, PASSPHRASE, Table, table_with_root
-
-
-@pytest.fixture
-def table(tmp_path: Any) -> Table:
-    """A table with a root and a request."""
-    table = table_with_root(tmp_path)
-    table.request()
-    return table
+from tests.ca.ceremony.plans import CRL, INTERMEDIATE, PASSPHRASE, Table
 
 
 def drafts(table: Table) -> list[Draft]:

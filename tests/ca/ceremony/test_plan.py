@@ -6,7 +6,7 @@ import pytest
 
 from ca.ceremony.plan import load_plan
 from meshca.errors import InvalidDocument
-from tests.ca.ceremony.plans import CRL, INTERMEDIATE, ROOT
+from tests.ca.ceremony.plans import CRL, INTERMEDIATE, ROOT, edited
 
 ENTRY = "{serial: 01:ab, time: 2026-11-01T00:00:00Z}"
 
@@ -24,11 +24,6 @@ def problems(directory: Path, text: str) -> list[tuple[str, int, str]]:
 def put_inputs(directory: Path) -> None:
     for name in ("root.pem", "root.key", "intermediate.csr", "old.pem"):
         (directory / name).write_text("there")
-
-
-def edited(text: str, old: str, new: str) -> str:
-    assert old in text
-    return text.replace(old, new)
 
 
 SINGLE: dict[str, tuple[str, str, str]] = {
