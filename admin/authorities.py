@@ -16,6 +16,7 @@ from admin.peer import get_peer
 from admin.state import AdminState
 from rotation.operations import AuthorityOperations
 from rotation.propagation import Missing
+from rotation.replicas import Replica
 from rotation.root_progress import RootProgress, root_progress
 from rotation.roots import Root
 from rotation.standings import Row
@@ -39,6 +40,12 @@ class Activation(Why):
     """`anyway`: even though not every workload has its root."""
 
     anyway: bool = False
+
+
+class Replacement(Why):
+    """`to`: the root that stays; without it, the newest."""
+
+    to: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class WaivedWorkload(Why):
@@ -68,13 +75,16 @@ def _add_reads(router: APIRouter, operations: AuthorityOperations) -> None:
         names = [row.standing.authority_id for row in rows]
         live = await asyncio.to_thread(intermediates.standings.live_until, names)
         return {
+            "replica": intermediates.replica,
             "signing": intermediates.signing(),
             "problem": intermediates.problem,
+            "replicas": [_replica_json(replica) for replica in await intermediates.members.all()],
             "authorities": [
                 _authority_json(
                     row,
                     waits_for=waiting.get(row.standing.authority_id, ""),
                     last_end=views.time_text(live.get(row.standing.authority_id)),
+                    problem=intermediates.at_issuer.problems.get(row.standing.authority_id, ""),
                 )
                 for row in rows
             ],
@@ -113,14 +123,21 @@ def _add_authority_steps(router: APIRouter, operations: AuthorityOperations) -> 
 
 def _add_root_steps(router: APIRouter, operations: AuthorityOperations) -> None:
     @router.post("/roots/replace")
-    async def replace(why: Why, request: Request) -> Any:
-        successor = await operations.replace_root(actor=_actor(request), reason=why.reason)
+    async def replace(what: Replacement, request: Request) -> Any:
+        successor = await operations.replace_root(
+            actor=_actor(request), reason=what.reason, to=what.to
+        )
         return {"successor": successor}
 
     @router.post("/roots/keep")
     async def keep(why: Why, request: Request) -> Any:
         kept = await operations.keep_root(actor=_actor(request), reason=why.reason)
         return {"kept": kept}
+
+    @router.post("/roots/{root_sha256}/drop")
+    async def drop(root_sha256: Id, why: Why, request: Request) -> Any:
+        await operations.drop_root(root_sha256, actor=_actor(request), reason=why.reason)
+        return {"root_sha256": root_sha256}
 
     @router.post("/roots/{root_sha256}/waive")
     async def waive(root_sha256: Id, waived: WaivedWorkload, request: Request) -> Any:
@@ -138,7 +155,19 @@ def _actor(request: Request) -> str:
     return get_peer(request.scope).actor
 
 
-def _authority_json(row: Row, *, waits_for: str, last_end: str | None) -> views.Json:
+def _replica_json(replica: Replica) -> views.Json:
+    return {
+        "name": replica.name,
+        "host": replica.host,
+        "version": replica.version,
+        "started_at": views.time_text(replica.started_at),
+        "seen_at": views.time_text(replica.seen_at),
+        "signing": replica.report.signing,
+        "credentials": sum(replica.report.leaves.values()),
+    }
+
+
+def _authority_json(row: Row, *, waits_for: str, last_end: str | None, problem: str) -> views.Json:
     s = row.standing
     return {
         "authority_id": s.authority_id,
@@ -153,6 +182,7 @@ def _authority_json(row: Row, *, waits_for: str, last_end: str | None) -> views.
         "last_certificate_ends": last_end,
         "key_kept": row.key is not None,
         "waits_for": waits_for,
+        "at_issuer": row.at_issuer or (f"not yet: {problem}" if problem else ""),
     }
 
 
@@ -193,6 +223,7 @@ def _missing_json(missing: Sequence[Missing]) -> list[views.Json]:
         {
             "spiffe_id": m.spiffe_id,
             "pod": m.pod,
+            "replica": m.replica,
             "connected": m.is_connected,
             "why": m.why,
             "since": views.time_text(m.since),

@@ -5,12 +5,14 @@ is neither: who takes it from there for its first trust must get it over a chann
 is the bundle endpoint: the same document over TLS, and nothing else (SPIFFE Federation 5).
 """
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import FastAPI
 from starlette.responses import Response
@@ -23,6 +25,7 @@ from meshca.clock import Clock
 from meshca.errors import NotFound
 
 RESIGN_EVERY: Final = timedelta(hours=1)
+_ID: Final = re.compile(r"[0-9a-f]{40}")
 _CACHE = {"Cache-Control": f"public, max-age={REFRESH_HINT_SECONDS}"}
 
 
@@ -62,9 +65,16 @@ def _find(authorities: Authorities, authority_id: str, now: datetime) -> Authori
 
 
 def create_public_app(
-    authorities: Authorities, bundle: Callable[[], TrustBundle], clock: Clock
+    authorities: Authorities,
+    bundle: Callable[[], TrustBundle],
+    clock: Clock,
+    issuer_of: Callable[[str], x509.Certificate],
 ) -> errors.LastResort:
-    """Return the app of the public door; `bundle` is our bundle as it is published."""
+    """Return the app of the public door; `bundle` is our bundle as it is published.
+
+    `issuer_of` returns the certificate of any authority there ever was, by id; it may block, and
+    raises NotFound.
+    """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     lists = RevocationLists(authorities, clock)
     errors.install(app)
@@ -79,9 +89,10 @@ def create_public_app(
         return _document(bundle())
 
     @app.get("/ca/{authority_id}.der")
-    async def issuer(authority_id: str) -> Response:
-        authority = _find(authorities, authority_id, clock.now())
-        der = authority.certificate.public_bytes(Encoding.DER)
+    def issuer(authority_id: str) -> Response:
+        if not _ID.fullmatch(authority_id):
+            raise NotFound("no such authority")
+        der = issuer_of(authority_id).public_bytes(Encoding.DER)
         return Response(der, media_type="application/pkix-cert", headers=_CACHE)
 
     @app.get("/crl/{authority_id}.crl")

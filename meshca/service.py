@@ -158,7 +158,10 @@ async def _doors(
         )
         if settings.listen.public is not None:
             public_app = create_public_app(
-                service.authorities, service.journal.current, service.clock
+                service.authorities,
+                service.journal.current,
+                service.clock,
+                lambda name: service.intermediates.standings.get(name).chain[0],
             )
             await stack.enter_async_context(
                 serve_tcp(public_app, settings.listen.public, key="listen.public")

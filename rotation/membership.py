@@ -113,10 +113,13 @@ class Membership:
         for name in self._free_since.keys() - names:
             del self._free_since[name]
 
+    async def all(self) -> list[Replica]:
+        """Return every member now, ourselves too, by name."""
+        return await asyncio.to_thread(self.replicas.all)
+
     async def names(self) -> frozenset[str]:
         """Return the names of the members now, ours too."""
-        known = await asyncio.to_thread(self.replicas.all)
-        return frozenset({self.name, *(replica.name for replica in known)})
+        return frozenset({self.name, *(replica.name for replica in await self.all())})
 
     async def is_running(self, name: str) -> bool:
         """Return whether a process holds the name `name`."""

@@ -116,18 +116,18 @@ class AuthorityOperations:
                 f"`meshca svid list --authority {name}` shows them"
             )
 
-    async def replace_root(self, *, actor: str, reason: str) -> str:
-        """Begin to replace the roots that are signed under; return the root that succeeds them.
+    async def replace_root(self, *, actor: str, reason: str, to: str | None = None) -> str:
+        """Begin to replace every other root by `to`, or by the newest one; return its name.
 
         Everything that follows happens by itself, as soon as it may: see `rotation.roots`. Raises
-        Conflict when the upstream offers no other root, AuthorityUnavailable when it does not
-        answer.
+        Conflict when the upstream offers no other root, or it is not clear which one is meant;
+        NotFound when `to` is none; AuthorityUnavailable when the upstream does not answer.
         """
         intermediates, trust = self.intermediates, self.intermediates.trust
         async with intermediates.lock:
             now = intermediates.clock.now()
             await trust.announce(await asyncio.to_thread(intermediates.upstream.roots, now))
-            successor = trust.successor()
+            successor = trust.successor() if to is None else trust.successor_named(to)
             if successor is None:
                 raise Conflict("the upstream offers no other root than the one that is replaced")
             leaving = trust.in_bundle - {successor.root_sha256}
@@ -135,6 +135,13 @@ class AuthorityOperations:
             await intermediates.step_roots()
             await intermediates.settle()
             return successor.root_sha256
+
+    async def drop_root(self, root_sha256: str, *, actor: str, reason: str) -> None:
+        """Take an announced root out of every bundle for good; raises NotFound or Conflict."""
+        async with self.intermediates.lock:
+            await self.intermediates.trust.load()
+            await self.intermediates.trust.drop(root_sha256, actor=actor, reason=reason)
+            await self.intermediates.settle()
 
     async def keep_root(self, *, actor: str, reason: str) -> int:
         """Give a change of root up: what was to be replaced is trusted again; return how many.

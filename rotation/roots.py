@@ -1,6 +1,7 @@
 """The table of roots: which of them proxies are told to trust, and how far each one is.
 
     announced ----> trusted <---> retiring ----> removed
+        `-------------- dropped ------------------^
 
 | stage | in the bundle | what it means | goes on when |
 |---|---|---|---|
@@ -11,7 +12,9 @@
 
 Rules. A root enters the bundle before anything is signed under it, and leaves it only when nothing
 alive chains to it (invariant 8). The first roots of an empty table are trusted at once: nobody
-holds anything else. A stage changes by comparison, as for authorities (rotation/standings.py).
+holds anything else. An announced root may be dropped by an operator, and is then removed: nothing
+was signed under it. What was removed never comes back. A stage changes by comparison, as for
+authorities (rotation/standings.py).
 """
 
 from collections.abc import Sequence

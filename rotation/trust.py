@@ -16,7 +16,7 @@ from audit.entry import Entry, Json
 from ca.authority import Authorities
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import Conflict
+from meshca.errors import Conflict, NotFound
 from meshca.logs import get_logger
 from rotation.membership import Membership
 from rotation.propagation import Missing, Propagation, Workload, absent
@@ -132,6 +132,20 @@ class Trust:
             if root.root_sha256 in names and root.stage is RootStage.TRUSTED:
                 await self._change(root, RootStage.RETIRING, reason, actor=actor)
 
+    async def drop(self, root_sha256: str, *, actor: str, reason: str) -> None:
+        """Take an announced root out of the bundle: nothing was signed under it.
+
+        Raises NotFound, and Conflict when it is not announced or something chains to it.
+        """
+        root = await asyncio.to_thread(self.roots.get, root_sha256)
+        if root.stage is RootStage.REMOVED:
+            return
+        if root.stage is not RootStage.ANNOUNCED:
+            raise Conflict(f"root {root_sha256} is {root.stage}: only an announced one is dropped")
+        if await self.is_used(root):
+            raise Conflict(f"an authority or a certificate under root {root_sha256} lives")
+        await self._change(root, RootStage.REMOVED, reason, actor=actor)
+
     async def keep(self, *, actor: str, reason: str) -> int:
         """Trust the retiring roots again: a change is given up; return how many there were."""
         retiring = [root for root in self._known if root.stage is RootStage.RETIRING]
@@ -162,9 +176,28 @@ class Trust:
 
     def successor(self) -> Root | None:
         """Return the newest root that is not to be replaced; None when it is the only one."""
-        staying = [r for r in self._known if r.stage in (RootStage.ANNOUNCED, RootStage.TRUSTED)]
-        newest = max(staying, key=lambda root: root.number, default=None)
+        newest = max(self._staying(), key=lambda root: root.number, default=None)
         return newest if len(self.in_bundle) > 1 else None
+
+    def successor_named(self, root_sha256: str) -> Root | None:
+        """Return the root of that name if the mesh can move to it; None when it is the only one.
+
+        Raises NotFound when it is not in the bundle or is to be replaced itself, and Conflict while
+        another one is announced: the mesh could not tell to which it moves.
+        """
+        staying = {root.root_sha256: root for root in self._staying()}
+        if root_sha256 not in staying:
+            raise NotFound(f"no root {root_sha256} is announced or trusted; see `meshca ca show`")
+        for root in staying.values():
+            if root.stage is RootStage.ANNOUNCED and root.root_sha256 != root_sha256:
+                raise Conflict(
+                    f"root {root.root_sha256} is announced too: drop it first "
+                    f"(`meshca ca drop-root {root.root_sha256}`)"
+                )
+        return staying[root_sha256] if len(self.in_bundle) > 1 else None
+
+    def _staying(self) -> list[Root]:
+        return [r for r in self._known if r.stage in (RootStage.ANNOUNCED, RootStage.TRUSTED)]
 
     @property
     def known(self) -> Sequence[Root]:

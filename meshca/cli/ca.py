@@ -26,8 +26,9 @@ Why = Annotated[
 ]
 Authority = Annotated[str, typer.Argument(metavar="ID", help="As `meshca ca show` gives it.")]
 
-_AUTHORITIES = ("authority", "stage", "since", "ends", "last leaf ends", "waits for")
+_AUTHORITIES = ("authority", "replica", "stage", "since", "ends", "last leaf ends", "waits for")
 _ROOTS = ("root", "stage", "since", "ends", "subject")
+_REPLICAS = ("replica", "host", "since", "signs with", "credentials")
 _MISSING = ("identity", "pod", "connected", "why", "certificate ends")
 _POLL_SECONDS = 1.0
 
@@ -50,6 +51,9 @@ def show(
     def table() -> None:
         alive = [a for a in authorities["authorities"] if a["stage"] not in ("retired", "revoked")]
         print_table(_AUTHORITIES, [_authority_row(a, authorities["signing"]) for a in alive])
+        if len(authorities["replicas"]) > 1:
+            typer.echo()
+            print_table(_REPLICAS, [_replica_row(r) for r in authorities["replicas"]])
         if authorities["problem"]:
             note(f"the last look failed, and is repeated: {authorities['problem']}")
         typer.echo()
@@ -73,10 +77,11 @@ def history(
     Each single step, with who asked for it: meshca audit query --kind authority_change
     """
     answer = connect(config, url).get("/authorities")
-    columns = ("authority", "stage", "since", "prepared", "ends", "reason")
+    columns = ("authority", "replica", "stage", "since", "prepared", "ends", "reason", "at issuer")
 
     def table() -> None:
-        names = ("authority_id", "stage", "since", "prepared_at", "not_after", "reason")
+        first = ("authority_id", "replica", "stage", "since", "prepared_at")
+        names = (*first, "not_after", "reason", "at_issuer")
         print_table(columns, [[a[name] for name in names] for a in answer["authorities"]])
 
     emit(output, answer, table)
@@ -155,6 +160,12 @@ def rotate_root(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the phases until the old root is gone.")
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROOT", help="The root that stays: its SHA-256 (default: the newest)."
+        ),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
     output: OutputOption = Output.table,
@@ -179,10 +190,23 @@ def rotate_root(
         note("the change of root is given up: the old root is trusted again")
         return
     if reason is not None:
-        answer = client.post("/roots/replace", {"reason": reason})
+        body = {"reason": reason} if to is None else {"reason": reason, "to": _id(to)}
+        answer = client.post("/roots/replace", body)
         note(f"the mesh moves to root {answer['successor']}")
     if watch:
         _watch(client)
+
+
+@app.command("drop-root")
+def drop_root(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="Its SHA-256.")],
+    reason: Why,
+    config: ConfigOption = DEFAULT_CONFIG,
+    url: UrlOption = None,
+) -> None:
+    """Take an announced root, under which nothing was signed, out of every bundle for good."""
+    connect(config, url).post(f"/roots/{_id(root)}/drop", {"reason": reason})
+    note(f"root {root} is removed, and not taken up again")
 
 
 @app.command()
@@ -211,12 +235,17 @@ def _authority_row(a: dict[str, Any], signing: str) -> tuple[object, ...]:
     stage = "active, signs" if a["authority_id"] == signing else a["stage"]
     return (
         a["authority_id"],
+        a["replica"],
         stage,
         a["since"],
         remaining(a["not_after"]),
         remaining(a["last_certificate_ends"]),
         a["waits_for"],
     )
+
+
+def _replica_row(r: dict[str, Any]) -> tuple[object, ...]:
+    return (r["name"], r["host"], r["started_at"], r["signing"] or "nothing", r["credentials"])
 
 
 def _root_row(root: dict[str, Any]) -> tuple[object, ...]:
@@ -229,7 +258,7 @@ def _print_missing(roots: dict[str, Any]) -> None:
         (
             m["spiffe_id"],
             m["pod"],
-            "yes" if m["connected"] else "no",
+            f"to {m['replica']}" if m["connected"] else "no",
             f"{m['why']}: {m['nack']}" if m["nack"] else m["why"],
             remaining(m["until"]),
         )

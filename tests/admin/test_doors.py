@@ -6,6 +6,7 @@ import httpx
 from cryptography import x509
 from starlette.types import ASGIApp
 
+from admin.errors import LastResort
 from admin.health import create_health_app
 from admin.public import create_public_app
 from ca.authority import Authorities
@@ -61,10 +62,16 @@ def test_the_metrics_door_has_nothing_else() -> None:
         assert get(health(), path).status_code == 404
 
 
+def public(held: Authorities, clock: FakeClock) -> LastResort:
+    return create_public_app(
+        held, lambda: held.bundle, clock, lambda name: held.find(name).certificate
+    )
+
+
 def test_the_public_door_has_the_bundle_and_the_issuer() -> None:
     clock = FakeClock()
     held = authorities()
-    app = create_public_app(held, lambda: held.bundle, clock)
+    app = public(held, clock)
     assert get(app, "/bundle.pem").content == held.bundle.pem()
     document = get(app, "/bundle.json")
     assert document.headers["content-type"] == "application/json"
@@ -78,12 +85,12 @@ def test_the_public_door_has_the_bundle_and_the_issuer() -> None:
 def test_the_public_door_has_nothing_else() -> None:
     clock = FakeClock()
     held = authorities()
-    app = create_public_app(held, lambda: held.bundle, clock)
+    app = public(held, clock)
     for path in ("/", "/ca/00.der", "/ca/../bundle", "/v1/status", "/metrics", "/docs"):
         assert get(app, path).status_code == 404
 
 
 def test_without_an_authority_the_public_door_asks_to_come_back() -> None:
     held = Authorities(TRUST_DOMAIN)
-    app = create_public_app(held, lambda: held.bundle, FakeClock())
+    app = public(held, FakeClock())
     assert get(app, "/bundle.pem").status_code == 503

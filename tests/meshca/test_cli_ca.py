@@ -78,6 +78,9 @@ def test_a_root_is_replaced(server: RunningServer) -> None:
         (("ca", "taint", "../../etc", "--reason", "x"), 2, "not an id"),
         (("ca", "rotate-root"), 2, "--reason"),
         (("ca", "rotate-root", "--reason", "x"), 1, "no other root"),
+        (("ca", "rotate-root", "--reason", "x", "--to", "ab" * 32), 1, "no root abab"),
+        (("ca", "rotate-root", "--reason", "x", "--to", "newest"), 2, "not an id"),
+        (("ca", "drop-root", "ab" * 32, "--reason", "x"), 1, "no root abab"),
         (("ca", "waive", "ab" * 32, "spiffe://example.org/x", "--reason", "x"), 1, "no root"),
     ],
 )

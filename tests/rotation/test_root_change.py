@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ca.authority import Authorities
-from meshca.errors import AuthorityUnavailable, Conflict
+from meshca.errors import AuthorityUnavailable, Conflict, NotFound
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
 from rotation.root_progress import root_progress
@@ -173,6 +173,45 @@ def test_a_proxy_that_refuses_the_bundle_is_named_with_its_text(mesh: Mesh) -> N
             (missing,) = (await root_progress(intermediates)).missing
             assert (missing.why, missing.nack) == ("refused the bundle", "no room for two")
             assert stages(intermediates)[1] is RootStage.ANNOUNCED
+
+    play(mesh, story)
+
+
+def test_the_root_that_stays_can_be_named(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        operations = AuthorityOperations(intermediates)
+        first = intermediates.trust.known[0].root_sha256
+        add_root(mesh)
+        await later(mesh, intermediates)  # nobody is connected: it is trusted at once
+        assert stages(intermediates) == [RootStage.TRUSTED, RootStage.TRUSTED]
+        assert await operations.replace_root(to=first, **WHO) == first
+        assert stages(intermediates) == [RootStage.TRUSTED, RootStage.REMOVED]
+        with pytest.raises(NotFound, match="is announced or trusted"):
+            await operations.replace_root(to="ab" * 32, **WHO)
+
+    play(mesh, story)
+
+
+def test_an_announced_root_is_dropped_for_good(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        operations = AuthorityOperations(intermediates)
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await drain(proxy)
+            add_root(mesh)
+            await later(mesh, intermediates)
+            first, rogue = (root.root_sha256 for root in intermediates.trust.known)
+            with pytest.raises(Conflict, match=f"{rogue} is announced too: drop it first"):
+                await operations.replace_root(to=first, **WHO)
+            with pytest.raises(Conflict, match="only an announced one is dropped"):
+                await operations.drop_root(first, **WHO)
+            await operations.drop_root(rogue, **WHO)
+            await operations.drop_root(rogue, **WHO)
+            for _ in range(2):
+                await later(mesh, intermediates)  # the upstream still has it
+            assert stages(intermediates) == [RootStage.TRUSTED, RootStage.REMOVED]
+            assert len(mesh.authorities.bundle.roots) == 1
+            assert intermediates.signing()
 
     play(mesh, story)
 
