@@ -6,10 +6,10 @@ what that key signed, then with `signature_verifies`. They compare a certificate
 `Expectation` that the plan became, never with what it was built from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from ca.ca_certificate import KEY_USAGE, signing_hash
+from ca.ceremony import linting
 from ca.keys import LeafPublicKey, check_public_key, public_key_der, subject_key_id
-from meshca.errors import IssuanceFault
 from meshca.spiffe_id import SpiffeId
 
 _LEAST_SERIAL_BITS: Final = 64
@@ -52,30 +52,7 @@ class Expectation:
         return check_public_key(self.issuer.public_key())
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A certificate, its extensions by type, and what is expected of it."""
-
-    certificate: x509.Certificate
-    extensions: Mapping[type[x509.ExtensionType], x509.Extension[x509.ExtensionType]]
-    expected: Expectation
-
-
-_E = TypeVar("_E", bound=x509.ExtensionType)
-Rule = Callable[[Candidate], str | None]
-
-
-def check(certificate: x509.Certificate, expected: Expectation) -> None:
-    """Apply every rule of RULES; the signature may be a stand-in's.
-
-    Raises IssuanceFault naming each rule that is broken.
-    """
-    _apply(RULES, certificate, expected)
-
-
-def check_signed(certificate: x509.Certificate, expected: Expectation) -> None:
-    """Apply every rule, and verify the signature; raises IssuanceFault."""
-    _apply((*RULES, signature_verifies), certificate, expected)
+Candidate = linting.Candidate[x509.Certificate, Expectation]
 
 
 def algorithm_of(key: LeafPublicKey) -> x509.ObjectIdentifier:
@@ -87,38 +64,22 @@ def algorithm_of(key: LeafPublicKey) -> x509.ObjectIdentifier:
     return SignatureAlgorithmOID.ECDSA_WITH_SHA256
 
 
-def _apply(rules: Sequence[Rule], certificate: x509.Certificate, expected: Expectation) -> None:
-    try:
-        extensions = {type(e.value): e for e in certificate.extensions}
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise IssuanceFault(f"the CA certificate does not parse: {error}") from error
-    candidate = Candidate(certificate, extensions, expected)
-    broken = [f"{r.__name__}: {wrong}" for r in rules if (wrong := r(candidate)) is not None]
-    if broken:
-        raise IssuanceFault("lint refused the CA certificate: " + "; ".join(broken))
-
-
-def _value(c: Candidate, kind: type[_E]) -> _E | None:
-    found = c.extensions.get(kind)
-    return found.value if found is not None and isinstance(found.value, kind) else None
-
-
 def version_is_3(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.1: extensions need version 3."""
-    return None if c.certificate.version is x509.Version.v3 else "not version 3"
+    return None if c.made.version is x509.Version.v3 else "not version 3"
 
 
 def serial_is_random_and_fits(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.2: positive, at most 20 octets; CA/B Forum BR 7.1: 64 random bits."""
-    bits = c.certificate.serial_number.bit_length()
-    fits = c.certificate.serial_number > 0 and _LEAST_SERIAL_BITS <= bits <= _MOST_SERIAL_BITS
+    bits = c.made.serial_number.bit_length()
+    fits = c.made.serial_number > 0 and _LEAST_SERIAL_BITS <= bits <= _MOST_SERIAL_BITS
     return None if fits else f"a serial of {bits} bits"
 
 
 def signature_algorithm_is_the_signing_keys(c: Candidate) -> str | None:
     """RFC 5280 4.1.1.2; RFC 5758 3.2: ECDSA with the curve's hash, RSA with SHA-256."""
     wanted = algorithm_of(c.expected.signing_key)
-    found = c.certificate.signature_algorithm_oid
+    found = c.made.signature_algorithm_oid
     return None if found == wanted else f"signed with {found.dotted_string}"
 
 
@@ -126,27 +87,27 @@ def issuer_is_the_signers_name(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.4: the issuer's subject, to the octet."""
     issuer = c.expected.issuer
     wanted = c.expected.subject if issuer is None else issuer.subject
-    same = c.certificate.issuer.public_bytes() == wanted.public_bytes()
+    same = c.made.issuer.public_bytes() == wanted.public_bytes()
     return None if same else "another issuer"
 
 
 def subject_is_the_planned(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.6: a CA has a name; the plan's, to the octet."""
     planned = c.expected.subject.public_bytes()
-    same = c.certificate.subject.public_bytes() == planned and len(c.expected.subject) > 0
+    same = c.made.subject.public_bytes() == planned and len(c.expected.subject) > 0
     return None if same else "another subject than planned, or none"
 
 
 def subject_is_not_the_issuers(c: Candidate) -> str | None:
     """RFC 5280 4.2.1.9: a self-issued intermediate would not count in path lengths."""
     issuer = c.expected.issuer
-    same = issuer is not None and c.certificate.subject == issuer.subject
+    same = issuer is not None and c.made.subject == issuer.subject
     return "the intermediate has its issuer's name" if same else None
 
 
 def validity_is_the_planned(c: Candidate) -> str | None:
     """RFC 5280 4.1.2.5: whole seconds, in order, as planned."""
-    begin, end = c.certificate.not_valid_before_utc, c.certificate.not_valid_after_utc
+    begin, end = c.made.not_valid_before_utc, c.made.not_valid_after_utc
     same = (begin, end) == (c.expected.not_before, c.expected.not_after) and begin < end
     return None if same else f"valid from {begin.isoformat()} to {end.isoformat()}"
 
@@ -156,23 +117,23 @@ def validity_is_inside_the_issuers(c: Candidate) -> str | None:
     issuer = c.expected.issuer
     if issuer is None:
         return None
-    if c.certificate.not_valid_before_utc < issuer.not_valid_before_utc:
+    if c.made.not_valid_before_utc < issuer.not_valid_before_utc:
         return f"begins before its issuer ({issuer.not_valid_before_utc.isoformat()})"
-    if c.certificate.not_valid_after_utc > issuer.not_valid_after_utc:
+    if c.made.not_valid_after_utc > issuer.not_valid_after_utc:
         return f"outlives its issuer ({issuer.not_valid_after_utc.isoformat()})"
     return None
 
 
 def public_key_is_the_requested(c: Candidate) -> str | None:
     """Invariant 1: the certified key is the one that was made or whose possession was proven."""
-    found = check_public_key(c.certificate.public_key())
+    found = check_public_key(c.made.public_key())
     same = public_key_der(found) == public_key_der(c.expected.public_key)
     return None if same else "another public key"
 
 
 def basic_constraints_are_a_cas(c: Candidate) -> str | None:
     """RFC 5280 4.2.1.9: present, cA true, the planned path length."""
-    value = _value(c, x509.BasicConstraints)
+    value = c.value(x509.BasicConstraints)
     if value is None or not value.ca:
         return "not cA=true"
     planned = c.expected.path_length
@@ -191,12 +152,12 @@ def path_length_is_below_the_issuers(c: Candidate) -> str | None:
 
 def key_usage_is_a_cas(c: Candidate) -> str | None:
     """RFC 5280 4.2.1.3; X509-SVID 4.3: keyCertSign and cRLSign, nothing else."""
-    return None if _value(c, x509.KeyUsage) == KEY_USAGE else "not the key usage of a CA"
+    return None if c.value(x509.KeyUsage) == KEY_USAGE else "not the key usage of a CA"
 
 
 def san_is_the_trust_domain(c: Candidate) -> str | None:
     """X509-SVID 2, 3.2: one URI, the trust domain's ID without a path, and no other name."""
-    san = _value(c, x509.SubjectAlternativeName)
+    san = c.value(x509.SubjectAlternativeName)
     wanted = str(SpiffeId(c.expected.trust_domain, ""))
     names = [] if san is None else [(type(name), name.value) for name in san]
     same = names == [(x509.UniformResourceIdentifier, wanted)]
@@ -205,14 +166,14 @@ def san_is_the_trust_domain(c: Candidate) -> str | None:
 
 def subject_key_identifier_is_the_keys(c: Candidate) -> str | None:
     """RFC 5280 4.2.1.2; RFC 7093 method 1: the identifier of this very key."""
-    ski = _value(c, x509.SubjectKeyIdentifier)
+    ski = c.value(x509.SubjectKeyIdentifier)
     wanted = subject_key_id(public_key_der(c.expected.public_key))
     return None if ski is not None and ski.digest == wanted else "not the identifier of the key"
 
 
 def authority_key_identifier_is_the_issuers(c: Candidate) -> str | None:
     """RFC 5280 4.2.1.1: the issuer's subject key identifier; a root may leave it out."""
-    aki = _value(c, x509.AuthorityKeyIdentifier)
+    aki = c.value(x509.AuthorityKeyIdentifier)
     issuer = c.expected.issuer
     if issuer is None:
         return None if aki is None else "a root with an authority key identifier"
@@ -223,7 +184,7 @@ def authority_key_identifier_is_the_issuers(c: Candidate) -> str | None:
 
 def name_constraints_are_the_planned(c: Candidate) -> str | None:
     """RFC 5280 4.2.1.10: none, or the trust domain as the only host of URIs; on a root only."""
-    found = _value(c, x509.NameConstraints)
+    found = c.value(x509.NameConstraints)
     if not c.expected.constrained:
         return None if found is None else "name constraints that are not planned"
     return None if found == name_constraints(c.expected.trust_domain) else "not those planned"
@@ -244,7 +205,7 @@ def no_other_extension(c: Candidate) -> str | None:
 def signature_verifies(c: Candidate) -> str | None:
     """RFC 5280 6.1.3 (a)(1): with the issuer's key, or for a root with its own."""
     try:
-        c.certificate.verify_directly_issued_by(c.expected.issuer or c.certificate)
+        c.made.verify_directly_issued_by(c.expected.issuer or c.made)
     except (InvalidSignature, ValueError, TypeError):
         return "the signature does not verify"
     return None
@@ -256,7 +217,7 @@ def name_constraints(trust_domain: str) -> x509.NameConstraints:
     return x509.NameConstraints(permitted_subtrees=[host], excluded_subtrees=None)
 
 
-RULES: Final[Sequence[Rule]] = (
+RULES: Final[Sequence[Callable[[Candidate], str | None]]] = (
     version_is_3,
     serial_is_random_and_fits,
     signature_algorithm_is_the_signing_keys,
@@ -275,4 +236,10 @@ RULES: Final[Sequence[Rule]] = (
     name_constraints_are_the_planned,
     criticality_is_right,
     no_other_extension,
+)
+LINT: Final = linting.Lint(
+    what="the CA certificate",
+    octets=lambda certificate: certificate.tbs_certificate_bytes,
+    rules=RULES,
+    signature_verifies=signature_verifies,
 )

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from ca.ca_certificate import ca_builder
 from ca.ceremony import ca_lint
-from ca.ceremony.draft import CertificateDraft, validity_of
+from ca.ceremony.draft import CertificateDraft, Draft, validity_of
 from ca.ceremony.plan import IntermediatePlan, Key, LoadedPlan, PlannedIntermediate, RootPlan
 from ca.keys import LeafPublicKey, public_key_sha256
 from ca.request import proven_key
@@ -33,7 +33,7 @@ def root_draft(
         constrained=plan.name_constraints,
         issuer=None,
     )
-    return CertificateDraft((), plan.outputs.certificate, _builder(expected), expected)
+    return Draft((), plan.outputs.certificate, _builder(expected).sign, expected, ca_lint.LINT)
 
 
 def intermediate_drafts(
@@ -74,7 +74,7 @@ def _intermediate(
         constrained=False,
         issuer=issuer,
     )
-    return CertificateDraft(key, planned.output, _builder(expected), expected)
+    return Draft(key, planned.output, _builder(expected).sign, expected, ca_lint.LINT)
 
 
 def _requested_key(loaded: LoadedPlan, planned: PlannedIntermediate, key: Key) -> LeafPublicKey:

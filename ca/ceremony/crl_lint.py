@@ -8,15 +8,15 @@ plan names it, is compared, since a forgotten line would give a stolen intermedi
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import CRLEntryExtensionOID
 
 from ca.ca_certificate import authority_key_identifier
+from ca.ceremony import linting
 from ca.ceremony.ca_lint import algorithm_of
 from ca.keys import check_public_key
-from meshca.errors import IssuanceFault
 
 _MOST_NUMBER_BITS: Final = 159
 
@@ -41,30 +41,7 @@ class Expectation:
     previous: x509.CertificateRevocationList | None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A list, its extensions by type, and what is expected of it."""
-
-    crl: x509.CertificateRevocationList
-    extensions: Mapping[type[x509.ExtensionType], x509.Extension[x509.ExtensionType]]
-    expected: Expectation
-
-
-_E = TypeVar("_E", bound=x509.ExtensionType)
-Rule = Callable[[Candidate], str | None]
-
-
-def check(crl: x509.CertificateRevocationList, expected: Expectation) -> None:
-    """Apply every rule of RULES; the signature may be a stand-in's.
-
-    Raises IssuanceFault naming each rule that is broken.
-    """
-    _apply(RULES, crl, expected)
-
-
-def check_signed(crl: x509.CertificateRevocationList, expected: Expectation) -> None:
-    """Apply every rule, and verify the signature; raises IssuanceFault."""
-    _apply((*RULES, signature_verifies), crl, expected)
+Candidate = linting.Candidate[x509.CertificateRevocationList, Expectation]
 
 
 def revocations(crl: x509.CertificateRevocationList) -> dict[int, Revocation]:
@@ -91,34 +68,16 @@ def _revocation(entry: x509.RevokedCertificate) -> Revocation:
     return Revocation(entry.revocation_date_utc, reason)
 
 
-def _apply(
-    rules: Sequence[Rule], crl: x509.CertificateRevocationList, expected: Expectation
-) -> None:
-    try:
-        extensions = {type(e.value): e for e in crl.extensions}
-        candidate = Candidate(crl, extensions, expected)
-        broken = [f"{r.__name__}: {wrong}" for r in rules if (wrong := r(candidate)) is not None]
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise IssuanceFault(f"the revocation list does not parse: {error}") from error
-    if broken:
-        raise IssuanceFault("lint refused the revocation list: " + "; ".join(broken))
-
-
-def _value(c: Candidate, kind: type[_E]) -> _E | None:
-    found = c.extensions.get(kind)
-    return found.value if found is not None and isinstance(found.value, kind) else None
-
-
 def signature_algorithm_is_the_issuers(c: Candidate) -> str | None:
     """RFC 5280 5.1.1.2: the algorithm of the issuer's key."""
     wanted = algorithm_of(check_public_key(c.expected.issuer.public_key()))
-    found = c.crl.signature_algorithm_oid
+    found = c.made.signature_algorithm_oid
     return None if found == wanted else f"signed with {found.dotted_string}"
 
 
 def issuer_is_the_signer(c: Candidate) -> str | None:
     """RFC 5280 5.1.2.3: the issuer's subject, to the octet."""
-    same = c.crl.issuer.public_bytes() == c.expected.issuer.subject.public_bytes()
+    same = c.made.issuer.public_bytes() == c.expected.issuer.subject.public_bytes()
     return None if same else "another issuer"
 
 
@@ -133,7 +92,7 @@ def issuer_may_sign_lists(c: Candidate) -> str | None:
 
 def updates_are_the_planned(c: Candidate) -> str | None:
     """RFC 5280 5.1.2.4, 5.1.2.5: both are there, in order, as planned."""
-    begin, end = c.crl.last_update_utc, c.crl.next_update_utc
+    begin, end = c.made.last_update_utc, c.made.next_update_utc
     same = (begin, end) == (c.expected.this_update, c.expected.next_update)
     return None if same and end is not None and begin < end else f"from {begin} to {end}"
 
@@ -141,7 +100,7 @@ def updates_are_the_planned(c: Candidate) -> str | None:
 def list_is_inside_its_issuers_life(c: Candidate) -> str | None:
     """RFC 5280 6.3.3 (f): a list is believed under a certificate that is valid, no longer."""
     issuer = c.expected.issuer
-    if c.crl.last_update_utc < issuer.not_valid_before_utc:
+    if c.made.last_update_utc < issuer.not_valid_before_utc:
         return f"begins before its issuer ({issuer.not_valid_before_utc.isoformat()})"
     if c.expected.next_update > issuer.not_valid_after_utc:
         return f"outlives its issuer ({issuer.not_valid_after_utc.isoformat()})"
@@ -150,7 +109,7 @@ def list_is_inside_its_issuers_life(c: Candidate) -> str | None:
 
 def number_is_the_planned(c: Candidate) -> str | None:
     """RFC 5280 5.2.3: present, positive, at most 20 octets."""
-    number = crl_number(c.crl)
+    number = crl_number(c.made)
     fits = number > 0 and number.bit_length() <= _MOST_NUMBER_BITS
     return None if fits and number == c.expected.number else f"number {number}"
 
@@ -162,34 +121,34 @@ def number_grows(c: Candidate) -> str | None:
         return None
     if c.expected.number <= crl_number(previous):
         return f"number {c.expected.number} after {crl_number(previous)}"
-    same = c.crl.last_update_utc >= previous.last_update_utc
+    same = c.made.last_update_utc >= previous.last_update_utc
     return None if same else f"begins before the list before ({previous.last_update_utc})"
 
 
 def authority_key_identifier_is_the_issuers(c: Candidate) -> str | None:
     """RFC 5280 5.2.1: the issuer's subject key identifier."""
-    same = _value(c, x509.AuthorityKeyIdentifier) == authority_key_identifier(c.expected.issuer)
+    same = c.value(x509.AuthorityKeyIdentifier) == authority_key_identifier(c.expected.issuer)
     return None if same else "not the issuer's subject key identifier"
 
 
 def entries_are_the_planned(c: Candidate) -> str | None:
     """Profile: what the plan revokes is revoked, with its time and reason, and nothing else."""
-    found, planned = revocations(c.crl), c.expected.revoked
-    if len(list(c.crl)) == len(planned) and found == dict(planned):
+    found, planned = revocations(c.made), c.expected.revoked
+    if len(list(c.made)) == len(planned) and found == dict(planned):
         return None
     return "the entries are not exactly those planned"
 
 
 def entries_lie_in_the_past(c: Candidate) -> str | None:
     """RFC 5280 5.3.2: nothing is revoked in the future."""
-    late = [s for s, entry in revocations(c.crl).items() if entry.time > c.crl.last_update_utc]
+    late = [s for s, entry in revocations(c.made).items() if entry.time > c.made.last_update_utc]
     return f"serial {late[0]:x} is revoked after the list begins" if late else None
 
 
 def reasons_say_something(c: Candidate) -> str | None:
     """RFC 5280 5.3.1: no reason is written as none; removeFromCRL is for delta lists."""
     none = {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
-    wrong = [s for s, entry in revocations(c.crl).items() if entry.reason in none]
+    wrong = [s for s, entry in revocations(c.made).items() if entry.reason in none]
     return f"serial {wrong[0]:x} has a reason that says nothing" if wrong else None
 
 
@@ -197,7 +156,7 @@ def nothing_is_forgotten(c: Candidate) -> str | None:
     """RFC 5280 3.3, 5.3.1: what was revoked stays so, since the same time, for the same reason."""
     if c.expected.previous is None:
         return None
-    now, before = revocations(c.crl), revocations(c.expected.previous)
+    now, before = revocations(c.made), revocations(c.expected.previous)
     lost = [f"{serial:x}" for serial, entry in before.items() if now.get(serial) != entry]
     return f"not as on the list before: serial {', '.join(lost)}" if lost else None
 
@@ -212,10 +171,10 @@ def no_other_extension(c: Candidate) -> str | None:
 def signature_verifies(c: Candidate) -> str | None:
     """RFC 5280 6.3.3 (g): with the issuer's key."""
     key = check_public_key(c.expected.issuer.public_key())
-    return None if c.crl.is_signature_valid(key) else "the signature does not verify"
+    return None if c.made.is_signature_valid(key) else "the signature does not verify"
 
 
-RULES: Final[Sequence[Rule]] = (
+RULES: Final[Sequence[Callable[[Candidate], str | None]]] = (
     signature_algorithm_is_the_issuers,
     issuer_is_the_signer,
     issuer_may_sign_lists,
@@ -229,4 +188,10 @@ RULES: Final[Sequence[Rule]] = (
     reasons_say_something,
     nothing_is_forgotten,
     no_other_extension,
+)
+LINT: Final = linting.Lint(
+    what="the revocation list",
+    octets=lambda crl: crl.tbs_certlist_bytes,
+    rules=RULES,
+    signature_verifies=signature_verifies,
 )

@@ -6,100 +6,69 @@ Everything that the plan, or a file it names, gets wrong becomes a problem at th
 all of them are reported together.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from ca.ca_certificate import signing_hash
 from ca.ceremony import ca_lint, crl_lint
+from ca.ceremony.linting import Lint, Signed
 from ca.ceremony.plan import Key, LoadedPlan, Validity
 from ca.keys import PrivateKey, check_public_key
 from meshca.errors import InvalidDocument, IssuanceFault, Problem
 
-Signed = x509.Certificate | x509.CertificateRevocationList
+_S = TypeVar("_S", bound=Signed)
+_W = TypeVar("_W")
+Sign = Callable[[PrivateKey, hashes.SHA256 | hashes.SHA384], _S]
 
 
-class Draft(Protocol):
-    """Something to be signed."""
+@dataclass(frozen=True, slots=True)
+class Draft(Generic[_S, _W]):
+    """Something to be signed: its place in the plan, the file it goes to, what it must say.
 
-    @property
-    def key(self) -> Key:
-        """Its place in the plan."""
-        ...
+    `build` signs it with whichever key it is given.
+    """
 
-    @property
-    def output(self) -> Path:
-        """The file it goes to."""
-        ...
+    key: Key
+    output: Path
+    build: Sign[_S] = field(repr=False)
+    expected: _W
+    lint: Lint[_S, _W] = field(repr=False)
 
     def rehearse(self, stand_in: PrivateKey) -> bytes:
         """Return the octets to be signed, linted; raises IssuanceFault."""
-        ...
+        made = self._sign(stand_in)
+        self.lint.check(made, self.expected)
+        return self.lint.octets(made)
 
-    def sign(self, key: PrivateKey, rehearsed: bytes) -> Signed:
-        """Return what `key` signed, if it is what was rehearsed; raises IssuanceFault."""
-        ...
+    def sign(self, key: PrivateKey, rehearsed: bytes) -> _S:
+        """Return what `key` signed, linted again, if it is what was rehearsed.
 
-
-@dataclass(frozen=True, slots=True)
-class CertificateDraft:
-    """A CA certificate to be."""
-
-    key: Key
-    output: Path
-    builder: x509.CertificateBuilder = field(repr=False)
-    expected: ca_lint.Expectation
-
-    def rehearse(self, stand_in: PrivateKey) -> bytes:
-        """Return the TBSCertificate, linted; raises IssuanceFault."""
-        certificate = self._sign(stand_in)
-        ca_lint.check(certificate, self.expected)
-        return certificate.tbs_certificate_bytes
-
-    def sign(self, key: PrivateKey, rehearsed: bytes) -> x509.Certificate:
-        """Return the certificate, linted again; raises IssuanceFault."""
-        certificate = self._sign(key)
-        if certificate.tbs_certificate_bytes != rehearsed:
+        Raises IssuanceFault.
+        """
+        made = self._sign(key)
+        if self.lint.octets(made) != rehearsed:
             raise IssuanceFault(f"{self.output}: what was signed is not what was linted")
-        ca_lint.check_signed(certificate, self.expected)
-        return certificate
+        self.lint.check_signed(made, self.expected)
+        return made
 
-    def _sign(self, key: PrivateKey) -> x509.Certificate:
-        return self.builder.sign(key, signing_hash(check_public_key(key.public_key())))
-
-
-@dataclass(frozen=True, slots=True)
-class CrlDraft:
-    """A revocation list to be."""
-
-    key: Key
-    output: Path
-    builder: x509.CertificateRevocationListBuilder = field(repr=False)
-    expected: crl_lint.Expectation
-
-    def rehearse(self, stand_in: PrivateKey) -> bytes:
-        """Return the TBSCertList, linted; raises IssuanceFault."""
-        crl = self._sign(stand_in)
-        crl_lint.check(crl, self.expected)
-        return crl.tbs_certlist_bytes
-
-    def sign(self, key: PrivateKey, rehearsed: bytes) -> x509.CertificateRevocationList:
-        """Return the list, linted again; raises IssuanceFault."""
-        crl = self._sign(key)
-        if crl.tbs_certlist_bytes != rehearsed:
-            raise IssuanceFault(f"{self.output}: what was signed is not what was linted")
-        crl_lint.check_signed(crl, self.expected)
-        return crl
-
-    def _sign(self, key: PrivateKey) -> x509.CertificateRevocationList:
-        return self.builder.sign(key, signing_hash(check_public_key(key.public_key())))
+    def _sign(self, key: PrivateKey) -> _S:
+        return self.build(key, signing_hash(check_public_key(key.public_key())))
 
 
-def rehearse_all(loaded: LoadedPlan, drafts: Iterable[Draft], stand_in: PrivateKey) -> list[bytes]:
+CertificateDraft = Draft[x509.Certificate, ca_lint.Expectation]
+CrlDraft = Draft[x509.CertificateRevocationList, crl_lint.Expectation]
+AnyDraft = CertificateDraft | CrlDraft
+
+
+def rehearse_all(
+    loaded: LoadedPlan, drafts: Iterable[AnyDraft], stand_in: PrivateKey
+) -> list[bytes]:
     """Return what each draft will have signed; raises InvalidDocument with every broken rule."""
     rehearsed: list[bytes] = []
     problems: list[Problem] = []

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ceremony.certificates import intermediate_drafts, root_draft
-from ca.ceremony.draft import Draft, Signed, rehearse_all
+from ca.ceremony.draft import AnyDraft, rehearse_all
+from ca.ceremony.linting import Signed
 from ca.ceremony.plan import IntermediatePlan, LoadedPlan, RootPlan
 from ca.ceremony.report import Report, describe_key, describe_signed, make_report
 from ca.ceremony.revocation import crl_draft
@@ -46,7 +47,7 @@ LEAST_PASSPHRASE: Final = 12
 class Rehearsed:
     """What was linted: drafts and their octets; `new_key` for a root, else `issuer`."""
 
-    drafts: Sequence[Draft]
+    drafts: Sequence[AnyDraft]
     octets: Sequence[bytes]
     new_key: PrivateKey | None = field(repr=False)
     issuer: x509.Certificate | None
@@ -93,7 +94,7 @@ def _rehearse(loaded: LoadedPlan, now: datetime) -> Rehearsed:
     if isinstance(plan, RootPlan):
         key = generate_key_of(plan.key_type)
         public = check_public_key(key.public_key())
-        drafts: Sequence[Draft] = [root_draft(loaded, plan, public, now)]
+        drafts: Sequence[AnyDraft] = [root_draft(loaded, plan, public, now)]
         return Rehearsed(drafts, rehearse_all(loaded, drafts, _stand_in(public)), key, None)
     issuer = _issuer(loaded, now)
     if isinstance(plan, IntermediatePlan):

@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.ceremony.draft import CertificateDraft, CrlDraft, Draft, Signed
+from ca.ceremony import ca_lint, crl_lint
+from ca.ceremony.draft import AnyDraft
+from ca.ceremony.linting import Signed
 from ca.ceremony.plan import CrlPlan, LoadedPlan, RootPlan
 from ca.keys import LeafPublicKey, PrivateKey, check_public_key, public_key_sha256
 
@@ -70,19 +72,19 @@ def make_report(
     )
 
 
-def describe_signed(path: Path, made: Signed | None, draft: Draft) -> Result:
+def describe_signed(path: Path, made: Signed | None, draft: AnyDraft) -> Result:
     """Return what a certificate or list says; without `made` it is a rehearsal."""
     digest = "" if made is None else _digest(made.public_bytes(Encoding.PEM))
-    if isinstance(draft, CertificateDraft):
-        facts = _certificate_facts(draft)
+    expected = draft.expected
+    if isinstance(expected, ca_lint.Expectation):
+        facts = _certificate_facts(expected)
         if isinstance(made, x509.Certificate):
             facts["serial"] = f"{made.serial_number:x}"
             facts["fingerprint_sha256"] = made.fingerprint(hashes.SHA256()).hex(":").upper()
-        elif draft.expected.issuer is None:
+        elif expected.issuer is None:
             del facts["public_key_sha256"]  # of a key that was thrown away
         return Result("certificate", path, digest, facts)
-    assert isinstance(draft, CrlDraft)  # noqa: S101  # there are two kinds
-    return Result("revocation list", path, digest, _list_facts(draft))
+    return Result("revocation list", path, digest, _list_facts(expected))
 
 
 def describe_key(path: Path, pem: bytes, key: PrivateKey) -> Result:
@@ -92,8 +94,7 @@ def describe_key(path: Path, pem: bytes, key: PrivateKey) -> Result:
     return Result("private key", path, _digest(pem), facts)
 
 
-def _certificate_facts(draft: CertificateDraft) -> dict[str, str]:
-    expected = draft.expected
+def _certificate_facts(expected: ca_lint.Expectation) -> dict[str, str]:
     issuer = expected.subject if expected.issuer is None else expected.issuer.subject
     return {
         "subject": expected.subject.rfc4514_string(),
@@ -107,8 +108,7 @@ def _certificate_facts(draft: CertificateDraft) -> dict[str, str]:
     }
 
 
-def _list_facts(draft: CrlDraft) -> dict[str, str]:
-    expected = draft.expected
+def _list_facts(expected: crl_lint.Expectation) -> dict[str, str]:
     return {
         "issuer": expected.issuer.subject.rfc4514_string(),
         "number": str(expected.number),

@@ -8,7 +8,7 @@ from cryptography import x509
 
 from ca.ca_certificate import authority_key_identifier
 from ca.ceremony import crl_lint
-from ca.ceremony.draft import CrlDraft, validity_of
+from ca.ceremony.draft import CrlDraft, Draft, validity_of
 from ca.ceremony.plan import CrlPlan, LoadedPlan, Revoked
 from ca.keys import check_public_key
 from ca.upstream.chain import is_issued_by, read_certificates
@@ -28,7 +28,7 @@ def crl_draft(
         revoked=_revocations(loaded, plan.revoked, issuer),
         previous=_previous(loaded, plan.previous, issuer),
     )
-    return CrlDraft((), plan.output, _list_builder(expected), expected)
+    return Draft((), plan.output, _list_builder(expected).sign, expected, crl_lint.LINT)
 
 
 def _revocations(

@@ -235,7 +235,7 @@ CASES = [(rule, case) for rule, cases in BAD.items() for case in cases]
 def broken_rules(certificate: x509.Certificate, expected: Expectation) -> list[str]:
     """Return the names of the rules that lint finds broken."""
     try:
-        ca_lint.check(certificate, expected)
+        ca_lint.LINT.check(certificate, expected)
     except IssuanceFault as fault:
         said = str(fault).removeprefix("lint refused the CA certificate: ")
         return [wrong.partition(": ")[0] for wrong in said.split("; ")]
@@ -246,7 +246,7 @@ def broken_rules(certificate: x509.Certificate, expected: Expectation) -> list[s
 def test_accepts(case: str) -> None:
     certificate, expected = GOOD[case]
     assert broken_rules(certificate, expected) == []
-    ca_lint.check_signed(certificate, expected)
+    ca_lint.LINT.check_signed(certificate, expected)
 
 
 @pytest.mark.parametrize(("rule", "case"), CASES, ids=[f"{r}-{c}" for r, c in CASES])
@@ -274,6 +274,6 @@ def test_every_rule_says_where_it_comes_from() -> None:
 def test_a_signature_of_another_key_is_found(
     certificate: x509.Certificate, expected: Expectation
 ) -> None:
-    ca_lint.check(certificate, expected)
+    ca_lint.LINT.check(certificate, expected)
     with pytest.raises(IssuanceFault, match="signature_verifies: the signature does not verify"):
-        ca_lint.check_signed(certificate, expected)
+        ca_lint.LINT.check_signed(certificate, expected)

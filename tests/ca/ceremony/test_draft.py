@@ -3,7 +3,7 @@
 import pytest
 
 from ca.ceremony.certificates import intermediate_drafts
-from ca.ceremony.draft import Draft
+from ca.ceremony.draft import AnyDraft
 from ca.ceremony.plan import CrlPlan, IntermediatePlan, load_plan
 from ca.ceremony.revocation import crl_draft
 from ca.keys import load_private_key
@@ -12,7 +12,7 @@ from tests.builders import NOW, make_key
 from tests.ca.ceremony.plans import CRL, INTERMEDIATE, PASSPHRASE, Table
 
 
-def drafts(table: Table) -> list[Draft]:
+def drafts(table: Table) -> list[AnyDraft]:
     """Return an intermediate and a list that are yet to be signed."""
     issuer = table.certificate("root.pem")
     certificates = load_plan(table.write(INTERMEDIATE))
