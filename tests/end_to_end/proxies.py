@@ -73,6 +73,16 @@ class Proxy(RunningEnvoy):
                 options["common_http_protocol_options"]["max_requests_per_connection"] = requests
         self.path.write_text(json.dumps(config))
 
+    def trust_only(self, roots: Path) -> None:
+        """Let it know those whom it calls by the roots in a file, for good; before the start."""
+        config = json.loads(self.path.read_text())
+        for cluster in config["static_resources"]["clusters"]:
+            if cluster["name"].startswith("outbound-"):
+                tls = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+                context = tls.pop("combined_validation_context")["default_validation_context"]
+                tls["validation_context"] = {**context, "trusted_ca": {"filename": str(roots)}}
+        self.path.write_text(json.dumps(config))
+
     def handshakes(self) -> int:
         """Return how many TLS handshakes its outbound connections have made."""
         return sum(self.stats("cluster.outbound-.*ssl.handshake$").values())

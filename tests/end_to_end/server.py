@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,7 +45,10 @@ def allow(caller: str, called: str, **operation: list[str]) -> dict[str, Any]:
 
 
 class RunningServer:
-    """One server under `directory`; `settings` and `lifetimes` go into its configuration."""
+    """One server under `directory`; `settings` and `lifetimes` go into its configuration.
+
+    With `root_of` it is below the development root of that server, in the same files.
+    """
 
     def __init__(
         self,
@@ -51,11 +56,13 @@ class RunningServer:
         *,
         trust_domain: str = TRUST_DOMAIN,
         settings: Mapping[str, Any] | None = None,
+        root_of: "RunningServer | None" = None,
         **lifetimes: str,
     ) -> None:
         self.directory = directory
         self.trust_domain = trust_domain
         self.settings = settings or {}
+        self.root_of = root_of
         self.config = directory / "server" / "meshca.yaml"
         self.roots = directory / "server" / "pki" / "root.pem"
         self.log = directory / "server.log"
@@ -65,6 +72,12 @@ class RunningServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self.make()
+        self.start()
+        return self
+
+    def make(self) -> None:
+        """Make its directory and its configuration; nothing runs yet."""
         self.directory.mkdir(exist_ok=True)
         self.meshca("init", str(self.config.parent), "--trust-domain", self.trust_domain)
         config = yaml.safe_load(self.config.read_text())
@@ -75,8 +88,9 @@ class RunningServer:
         config["lifetimes"].update(self.lifetimes)
         config.update(self.settings)
         self.config.write_text(yaml.safe_dump(config, sort_keys=False))
-        self.start()
-        return self
+        if self.root_of is not None:
+            shutil.rmtree(self.roots.parent)
+            self.roots.parent.symlink_to(self.root_of.roots.parent)
 
     def __exit__(self, *raised: object) -> None:
         if self._process is not None:
@@ -99,6 +113,16 @@ class RunningServer:
         status = self._process.wait(30)
         self._process = None
         return status
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let the process do nothing, and answer nobody, while the `with` block runs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def is_ready(self) -> bool:
         """Return whether /readyz says so; fail when the process has ended."""

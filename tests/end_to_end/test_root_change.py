@@ -1,11 +1,6 @@
 """A root is replaced, an intermediate taken over or tainted, under traffic: no request notices."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -16,68 +11,19 @@ from meshca.clock import SystemClock
 from meshca.demo.app import EchoApp
 from meshca.demo.probes import call_without_certificate
 from meshca.demo.traffic import Traffic
+from tests.end_to_end.authorities import (
+    assert_leaves_have_live_chains,
+    assert_nothing_failed,
+    assert_phases_came_in_order,
+    authorities,
+    follow,
+    two_proxies,
+)
 from tests.end_to_end.proxies import Proxy
-from tests.end_to_end.server import RunningServer, allow
+from tests.end_to_end.server import RunningServer
 from tests.real_parts import envoy, wait_until
 
 pytestmark = pytest.mark.end_to_end
-PHASES = ["announce", "propagate", "switch", "reissue", "drain", "remove"]
-
-
-@contextmanager
-def two_proxies(server: RunningServer, app: EchoApp) -> Iterator[tuple[Proxy, Proxy]]:
-    """Run `orders` and its caller `frontend`, which makes a new connection every few requests."""
-    server.apply(allow("frontend", "orders"))
-    orders = Proxy(server, "orders", app_port=app.port)
-    frontend = Proxy(server, "frontend", calls=[orders])
-    frontend.handshake_every(10)
-    with orders, frontend:
-        orders.wait_ready()
-        frontend.wait_ready()
-        yield orders, frontend
-
-
-def assert_nothing_failed(traffic: Traffic, *proxies: Proxy) -> None:
-    """Assert that neither the apps nor the proxies have seen anything go wrong."""
-    assert traffic.failures == []
-    assert traffic.requests > 500
-    for proxy in proxies:
-        assert proxy.handshake_failures() == {}
-        assert sum(proxy.stats("sds.*update_rejected").values()) == 0
-
-
-def authorities(server: RunningServer) -> dict[str, dict[str, Any]]:
-    """Return every authority by its id."""
-    return {a["authority_id"]: a for a in server.query("ca", "show")["authorities"]}
-
-
-def assert_leaves_have_live_chains(server: RunningServer) -> set[str]:
-    """Assert that every live leaf ends before its authority; return whose leaves they are."""
-    leaves = server.query("svid", "list", "--live", "--limit", "1000")["svids"]
-    known = authorities(server)
-    now = SystemClock().now()  # after both answers: an authority ends after its last leaf
-    alive = [leaf for leaf in leaves if now < instant(leaf["not_after"])]
-    assert alive
-    for leaf in alive:
-        authority = known[leaf["authority_id"]]
-        assert authority["stage"] in ("active", "retiring")
-        assert instant(leaf["not_after"]) <= instant(authority["not_after"])
-    return {leaf["authority_id"] for leaf in alive}
-
-
-def instant(text: str) -> datetime:
-    """Return the time that the program printed."""
-    return datetime.fromisoformat(text)
-
-
-def follow(server: RunningServer, *, within_seconds: float) -> list[dict[str, Any]]:
-    """Return what `meshca ca show` said until the old root was gone."""
-    deadline, seen = time.monotonic() + within_seconds, []
-    while True:
-        seen.append(server.query("ca", "show"))
-        if not seen[-1]["under_way"]:
-            return seen
-        assert time.monotonic() < deadline, seen[-1]["phases"]
 
 
 def test_a_root_is_replaced_under_traffic_without_a_failed_request(
@@ -125,19 +71,6 @@ def assert_proxies_come_back(server: RunningServer, orders: Proxy, frontend: Pro
         within_seconds=10,
         what="a call on certificates of the restarted server",
     )
-
-
-def assert_phases_came_in_order(seen: list[list[dict[str, Any]]]) -> None:
-    """Assert that each phase ended, and none before the one that it stands on."""
-    assert all([phase["name"] for phase in phases] == PHASES for phases in seen)
-    left = [{phase["name"]: phase["remaining"] for phase in phases} for phases in seen]
-    assert any(each["drain"] > 0 for each in left)
-    for each in left:
-        assert each["remove"] == 1
-        if each["switch"] == 0:
-            assert each["propagate"] == 0
-        if each["drain"] == 0:
-            assert each["switch"] == each["reissue"] == 0
 
 
 def test_an_intermediate_is_taken_over_under_traffic_without_a_failed_request(

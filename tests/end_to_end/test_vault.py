@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.builders import make_csr
 from tests.ca.vault.world import Prepared, prepare, secret_file
+from tests.end_to_end.authorities import issue
 from tests.end_to_end.server import RunningServer
 from tests.openbao import OpenBao
 from tests.real_parts import wait_until
@@ -35,16 +35,6 @@ def server(
         del upstream["transit_mount"], upstream["key_name"]
     with RunningServer(tmp_path / "mesh", settings={"upstream": upstream}) as running:
         yield running
-
-
-def issue(server: RunningServer) -> "tuple[int, str]":
-    """Ask for an SVID and return the exit status and what was printed."""
-    (server.directory / "token").write_text(server.token("orders"))
-    (server.directory / "csr.pem").write_bytes(make_csr())
-    (server.directory / "bundle.pem").write_text(server.meshca("bundle", "show"))
-    files = ("--csr", "csr.pem", "--token-file", "token", "--trust-bundle", "bundle.pem")
-    done = server.run("svid", "issue", *files)
-    return done.returncode, done.stdout
 
 
 def test_the_mesh_goes_on_while_vault_is_sealed(vault: Prepared, server: RunningServer) -> None:
