@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshca.clock import SystemClock
+from tests.key_usage import key_usage
 
 _LIFETIME = timedelta(days=1)
 
@@ -71,17 +72,9 @@ def _builder(
 
 
 def _usage(*, certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=certificates,
-        crl_sign=certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    if certificates:
+        return key_usage(key_cert_sign=True, crl_sign=True)
+    return key_usage(digital_signature=True)
 
 
 def _write(

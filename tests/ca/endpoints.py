@@ -19,6 +19,7 @@ from ca.federation.store import Relation
 from ca.keys import private_key_pem
 from meshca.clock import SystemClock
 from tests.builders import Pki, make_key, make_pki
+from tests.key_usage import key_usage
 
 PARTNER = "partner.test"
 ENDPOINT_ID = f"spiffe://{PARTNER}/meshca/server"
@@ -40,10 +41,6 @@ def leaf(pki: Pki, *, uri: str = "", dns: str = "", ip: str = "") -> tuple[bytes
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)] if uri else []
     names += [x509.DNSName(dns)] if dns else []
     names += [x509.IPAddress(ip_address(ip))] if ip else []
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-         "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False
-    )  # fmt: skip
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     issuer = pki.intermediate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
@@ -56,7 +53,7 @@ def leaf(pki: Pki, *, uri: str = "", dns: str = "", ip: str = "") -> tuple[bytes
         .not_valid_before(now - timedelta(minutes=1))
         .not_valid_after(now + timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
+        .add_extension(key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(issuer_key, critical=False)
         .sign(pki.intermediate_key, hashes.SHA256())

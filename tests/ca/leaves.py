@@ -16,6 +16,7 @@ from ca import der
 from ca.keys import check_public_key, public_key_der, subject_key_id
 from ca.lint import Expectation
 from tests.builders import NOW, ORDERS, make_key, make_pki, make_profile
+from tests.key_usage import key_usage
 
 PKI = make_pki()
 AUTHORITY = PKI.authority()
@@ -26,19 +27,9 @@ ISSUER = f"{URL}/ca/{AUTHORITY.authority_id}.der"
 BOTH = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def key_usage(**changes: bool) -> x509.KeyUsage:
-    usual = {
-        "digital_signature": True,
-        "content_commitment": False,
-        "key_encipherment": False,
-        "data_encipherment": False,
-        "key_agreement": True,
-        "key_cert_sign": False,
-        "crl_sign": False,
-        "encipher_only": False,
-        "decipher_only": False,
-    }
-    return x509.KeyUsage(**{**usual, **changes})
+def leaf_usage(**changes: bool) -> x509.KeyUsage:
+    """Return the key usage of an EC leaf, but for `changes`."""
+    return key_usage(**{"digital_signature": True, "key_agreement": True, **changes})
 
 
 def san(*names: x509.GeneralName) -> x509.SubjectAlternativeName:
@@ -89,7 +80,7 @@ Extensions = dict[str, tuple[x509.ExtensionType, bool] | None]
 def good_extensions(kind: str = "p256") -> Extensions:
     return {
         "constraints": (x509.BasicConstraints(ca=False, path_length=None), True),
-        "usage": (key_usage(), True),
+        "usage": (leaf_usage(), True),
         "extended": (x509.ExtendedKeyUsage(BOTH), False),
         "ski": (x509.SubjectKeyIdentifier(subject_key_id(certified(kind))), False),
         "san": (san(uri()), True),

@@ -23,7 +23,7 @@ from tests.ca.leaves import (
     crl_points,
     expected,
     extension,
-    key_usage,
+    leaf_usage,
     san,
     uri,
     validity,
@@ -46,7 +46,7 @@ GOOD: dict[str, tuple[bytes, Expectation]] = {
     "RSA": (
         Leaf(
             kind="rsa2048",
-            extensions={"usage": (key_usage(key_agreement=False, key_encipherment=True), True)},
+            extensions={"usage": (leaf_usage(key_agreement=False, key_encipherment=True), True)},
         ).der(),
         expected("rsa2048"),
     ),
@@ -175,27 +175,30 @@ BAD: dict[str, dict[str, tuple[bytes, Expectation]]] = {
     },
     "key_usage_is_for_a_leaf": {
         "absent": (extension(usage=None), expected()),
-        "keyCertSign": (extension(usage=(key_usage(key_cert_sign=True), True)), expected()),
-        "cRLSign": (extension(usage=(key_usage(crl_sign=True), True)), expected()),
+        "keyCertSign": (extension(usage=(leaf_usage(key_cert_sign=True), True)), expected()),
+        "cRLSign": (extension(usage=(leaf_usage(crl_sign=True), True)), expected()),
         "no digitalSignature": (
-            extension(usage=(key_usage(digital_signature=False), True)),
+            extension(usage=(leaf_usage(digital_signature=False), True)),
             expected(),
         ),
         "keyEncipherment for EC": (
-            extension(usage=(key_usage(key_encipherment=True), True)),
+            extension(usage=(leaf_usage(key_encipherment=True), True)),
             expected(),
         ),
         "no keyAgreement for EC": (
-            extension(usage=(key_usage(key_agreement=False), True)),
+            extension(usage=(leaf_usage(key_agreement=False), True)),
             expected(),
         ),
         "keyAgreement for RSA": (Leaf(kind="rsa2048").der(), expected("rsa2048")),
-        "nonRepudiation": (extension(usage=(key_usage(content_commitment=True), True)), expected()),
-        "dataEncipherment": (
-            extension(usage=(key_usage(data_encipherment=True), True)),
+        "nonRepudiation": (
+            extension(usage=(leaf_usage(content_commitment=True), True)),
             expected(),
         ),
-        "decipherOnly": (extension(usage=(key_usage(decipher_only=True), True)), expected()),
+        "dataEncipherment": (
+            extension(usage=(leaf_usage(data_encipherment=True), True)),
+            expected(),
+        ),
+        "decipherOnly": (extension(usage=(leaf_usage(decipher_only=True), True)), expected()),
     },
     "extended_key_usage_is_both_ends": {
         "absent": (extension(extended=None), expected()),
@@ -228,7 +231,7 @@ BAD: dict[str, dict[str, tuple[bytes, Expectation]]] = {
             extension(constraints=(x509.BasicConstraints(ca=False, path_length=None), False)),
             expected(),
         ),
-        "key usage": (extension(usage=(key_usage(), False)), expected()),
+        "key usage": (extension(usage=(leaf_usage(), False)), expected()),
         "extended key usage": (extension(extended=(x509.ExtendedKeyUsage(BOTH), True)), expected()),
         "key identifier": (extension(aki=(aki(), True)), expected()),
     },

@@ -13,7 +13,8 @@ from ca.upstream.bridges import Bridges, check_bridge
 from ca.upstream.chain import up_to_root
 from meshca.errors import AuthorityUnavailable
 from tests.builders import NOW, TRUST_DOMAIN, make_key
-from tests.ca.test_chain import DAY, Ca, Extensions, constraints, identity, key_usage
+from tests.ca.test_chain import DAY, Ca, Extensions, constraints, identity
+from tests.key_usage import key_usage
 
 OLD = Ca("old", 11)
 NEW = Ca("new", 12)
@@ -87,7 +88,7 @@ REFUSED: dict[str, tuple[str, Ca, tuple[Ca, ...]]] = {
     "not a CA": ("may not sign certificates", bridge(constraints=constraints(ca=False)), ROOTS),
     "without keyCertSign": (
         "may not sign certificates",
-        bridge(usage=(key_usage(key_cert_sign=False), True)),
+        bridge(usage=(key_usage(crl_sign=True), True)),
         ROOTS,
     ),
     "another trust domain": (

@@ -17,6 +17,7 @@ from ca.authority import Authority
 from ca.upstream.chain import certificate_of, make_authority, read_certificates
 from meshca.errors import AuthorityUnavailable
 from tests.builders import NOW, TRUST_DOMAIN, make_key, make_pki
+from tests.key_usage import key_usage
 
 DAY = timedelta(days=1)
 Extensions = dict[str, tuple[x509.ExtensionType, bool] | None]
@@ -24,20 +25,6 @@ Extensions = dict[str, tuple[x509.ExtensionType, bool] | None]
 
 def name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def key_usage(*, key_cert_sign: bool = True) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def constraints(*, ca: bool = True, path_length: int | None = None) -> tuple[Any, bool]:
@@ -71,7 +58,7 @@ class Ca:
         public = self.key.public_key()
         extensions: Extensions = {
             "constraints": constraints(),
-            "usage": (key_usage(), True),
+            "usage": (key_usage(key_cert_sign=True, crl_sign=True), True),
             "ski": (x509.SubjectKeyIdentifier.from_public_key(public), False),
             "san": identity(f"spiffe://{TRUST_DOMAIN}"),
             **self.changes,
@@ -208,7 +195,7 @@ REFUSED: dict[str, tuple[str, tuple[Ca, ...], dict[str, Any]]] = {
     ),
     "without keyCertSign": (
         "upper.* may not sign certificates",
-        (Ca("upper", 2, by=ROOT, changes={"usage": (key_usage(key_cert_sign=False), True)}),),
+        (Ca("upper", 2, by=ROOT, changes={"usage": (key_usage(crl_sign=True), True)}),),
         {},
     ),
     "without basic constraints": (

@@ -17,6 +17,7 @@ from ca.authority import Authority
 from ca.keys import subject_key_id
 from ca.tbs import LeafFields
 from tests.builders import KEY_KINDS, NOW, Pki, make_pki, make_request
+from tests.key_usage import key_usage
 
 PKIS = {kind: make_pki(kind) for kind in KEY_KINDS}
 URLS = ("http://ca.example.org/crl/a.crl", "http://ca.example.org/ca/a.der")
@@ -80,17 +81,7 @@ def by_the_library(fields: LeafFields, pki: Pki) -> bytes:
 
 
 def _key_usage(*, is_ec: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=not is_ec,
-        data_encipherment=False,
-        key_agreement=is_ec,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return key_usage(digital_signature=True, key_encipherment=not is_ec, key_agreement=is_ec)
 
 
 @pytest.mark.parametrize(("issuer", "leaf"), list(product(KEY_KINDS, KEY_KINDS)))

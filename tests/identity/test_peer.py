@@ -15,20 +15,12 @@ from identity.caller import Caller
 from identity.peer import verify_peer
 from meshca.errors import KeysUnavailable, ProofRefused
 from tests.fakes import FakeClock
+from tests.key_usage import key_usage
 
 NOW = FakeClock().now()
 HOUR = timedelta(hours=1)
 ORDERS = "spiffe://example.org/ns/shop/sa/orders"
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-
-
-def usage(**bits: bool) -> x509.KeyUsage:
-    """Return a key usage with only these bits."""
-    names = (
-        "digital_signature content_commitment key_encipherment data_encipherment key_agreement "
-        "key_cert_sign crl_sign encipher_only decipher_only"
-    )
-    return x509.KeyUsage(**{name: bits.get(name, False) for name in names.split()})
 
 
 @dataclass
@@ -46,7 +38,7 @@ class Authority:
         issuer = self.issuer or self
         builder = _start(self.name, issuer, self.key.public_key(), NOW - HOUR, self.not_after)
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
-        bits = usage(key_cert_sign=True, crl_sign=True)
+        bits = key_usage(key_cert_sign=True, crl_sign=True)
         self.certificate = builder.add_extension(bits, critical=True).sign(
             issuer.key, hashes.SHA256()
         )
@@ -74,7 +66,7 @@ class _Leaf:
     uris: tuple[str, ...] = (ORDERS,)
     dns: tuple[str, ...] = ()
     ca: bool | None = False
-    usage: x509.KeyUsage | None = field(default_factory=lambda: usage(digital_signature=True))
+    usage: x509.KeyUsage | None = field(default_factory=lambda: key_usage(digital_signature=True))
     purposes: tuple[x509.ObjectIdentifier, ...] = BOTH
     not_before: datetime = NOW - HOUR
     not_after: datetime = NOW + HOUR
@@ -162,7 +154,7 @@ BAD_LEAVES: dict[str, tuple[dict[str, Any], str]] = {
     "with an authority's ID": ({"uris": ("spiffe://example.org",)}, "not_an_svid"),
     "with a trailing slash": ({"uris": (ORDERS + "/",)}, "not_an_svid"),
     "with dots": ({"uris": ("spiffe://example.org/a/../b",)}, "not_an_svid"),
-    "that may not sign": ({"usage": usage(key_agreement=True)}, "not_an_svid"),
+    "that may not sign": ({"usage": key_usage(key_agreement=True)}, "not_an_svid"),
     "of another trust domain": ({"uris": ("spiffe://else.org/x",)}, "foreign_trust_domain"),
     "in capitals": ({"uris": ("spiffe://EXAMPLE.org/x",)}, "not_an_svid"),
 }
@@ -177,7 +169,7 @@ def test_refuses_a_leaf(name: str) -> None:
 
 @pytest.mark.parametrize("bit", ["key_cert_sign", "crl_sign"])
 def test_refuses_a_leaf_that_may_sign_certificates_or_lists(bit: str) -> None:
-    leaf = ROOT.leaf(usage=usage(digital_signature=True, **{bit: True}))
+    leaf = ROOT.leaf(usage=key_usage(digital_signature=True, **{bit: True}))
 
     assert refused(leaf) in {"untrusted", "not_an_svid"}
 

@@ -20,6 +20,7 @@ from tests.ca.ceremony.plans import (
     Table,
     table_with_root,
 )
+from tests.key_usage import key_usage
 from tests.real_parts import require
 
 CONSTRAINED = ROOT + "name_constraints: true\n"
@@ -71,7 +72,6 @@ def leaf(table: Table, trust_domain: str = TRUST_DOMAIN) -> x509.Certificate:
     issuer = table.certificate("chain.pem")
     ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     uri = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}/ns/shop/sa/orders")
-    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     return (
         x509.CertificateBuilder()
         .serial_number(x509.random_serial_number())
@@ -81,7 +81,7 @@ def leaf(table: Table, trust_domain: str = TRUST_DOMAIN) -> x509.Certificate:
         .not_valid_after(NOW + timedelta(days=1))
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([uri]), critical=True)
         .add_extension(

@@ -25,6 +25,7 @@ from ca.ca_certificate import make_root
 from ca.keys import PrivateKey, check_public_key
 from meshca.clock import SystemClock
 from tests.builders import TRUST_DOMAIN, make_key
+from tests.key_usage import key_usage
 
 SIGN = "sign-intermediate"
 TOKEN = "a-token-of-the-fake"
@@ -143,17 +144,7 @@ def certify(
     key = make_key("p256", 902).public_key() if another_key else key
     if names is None:
         names = [x509.UniformResourceIdentifier(f"spiffe://{TRUST_DOMAIN}")]
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    usage = key_usage(key_cert_sign=key_cert_sign, crl_sign=crl_sign)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate")])
     if root is not None:

@@ -14,14 +14,11 @@ from cryptography import x509
 from structlog.testing import capture_logs
 
 from ca.upstream.provision import Provision, Upstream
-from ca.upstream.vault.build import build_vault
 from ca.upstream.vault.errors import VaultFault
 from ca.upstream.vault.patience import Patience
-from tests.builders import TRUST_DOMAIN
 from tests.ca.vault.balancer import balancer
 from tests.ca.vault.cluster import SEALED, UNINITIALIZED, Cluster, Node, running_cluster
 from tests.ca.vault.world import (
-    WEEK,
     Prepared,
     World,
     prepare,
@@ -73,14 +70,7 @@ def patient(world: World, cluster: Cluster) -> Upstream:
         cluster.wait_for_leader()
         world.wait(seconds)
 
-    return build_vault(
-        world.settings,
-        trust_domain=TRUST_DOMAIN,
-        lifetime=WEEK,
-        clock=world.clock,
-        metrics=world.metrics,
-        patience=Patience(clock=world.clock, wait=wait),
-    )
+    return world.upstream(patience=Patience(clock=world.clock, wait=wait))
 
 
 def condition(world: World) -> str:

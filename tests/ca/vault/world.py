@@ -121,8 +121,7 @@ class World:
             lifetime=WEEK,
             clock=self.clock,
             metrics=self.metrics,
-            patience=self.patience,
-            **changes,
+            **{"patience": self.patience, **changes},
         )
 
     def hasty(self, seconds: float = 0.3) -> VaultUpstream:
