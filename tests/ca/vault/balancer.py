@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import ClassVar
 
 import orjson
 import urllib3
 
-from tests.ca.vault.fake import SIGN, serving
+from tests.ca.vault.fake import SIGN
+from tests.ca.vault.serving import Handler, serving
 
 
 @dataclass
@@ -50,33 +51,21 @@ def balancer(targets: Sequence[str]) -> Iterator[Balancer]:
     running.pool.clear()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     balancer: ClassVar[Balancer]
 
-    def do_GET(self) -> None:
-        self._forward()
-
-    def do_POST(self) -> None:
-        self._forward()
-
-    def do_LIST(self) -> None:
-        self._forward()
-
-    def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    def answer(self, body: bytes) -> None:
+        """Pass a request on, and its answer back."""
         if self.path.endswith(SIGN):
             self.balancer.csrs.append(orjson.loads(body)["csr"])
         token = self.headers.get("X-Vault-Token", "")
-        answer = self.balancer.ask(self.command, self.path, body, token)
+        given = self.balancer.ask(self.command, self.path, body, token)
         lose = self.balancer.before_answer
-        if lose and answer and answer.status == 200 and self.path.endswith(SIGN):
+        if lose and given and given.status == 200 and self.path.endswith(SIGN):
             self.balancer.before_answer = None
             lose()
             return
-        self.send_response(answer.status if answer else 502)
+        self.send_response(given.status if given else 502)
         self.end_headers()
-        if answer:
-            self.wfile.write(answer.data)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        if given:
+            self.wfile.write(given.data)

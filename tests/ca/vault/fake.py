@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from ca.ca_certificate import make_root
 from ca.keys import PrivateKey, check_public_key
 from meshca.clock import SystemClock
 from tests.builders import TRUST_DOMAIN, make_key
+from tests.ca.vault.serving import Handler, serving
 from tests.key_usage import key_usage
 
 SIGN = "sign-intermediate"
@@ -200,34 +201,12 @@ def fake_vault(**values: Any) -> Iterator[FakeVault]:
                 fake.hold.set()
 
 
-@contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[int]:
-    """Serve until the `with` ends, and yield the port."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
     fake: ClassVar[FakeVault]
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_LIST(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    def answer(self, raw: bytes) -> None:
+        """Answer as the fake does, or with a fault."""
         body = json.loads(raw) if raw else None
         self.fake.seen.append((self.command, self.path, body))
         if self.fake.hold is not None:
@@ -256,6 +235,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
