@@ -19,6 +19,8 @@ KINDS: Final = (
     "authority_change",
     "root_change",
     "federation_change",
+    "revocation",
+    "ban",
     "gap",
 )
 """What an entry can be about; queries name these, and an unknown one is an error."""

@@ -40,17 +40,22 @@ changes = sa.Table(
 log = get_logger("database")
 
 
-def announce(connection: sa.Connection, kind: str) -> None:
-    """Let everybody hear of a change of `kind`, once the transaction of `connection` commits."""
+def announce(connection: sa.Connection, kind: str) -> int:
+    """Let everybody hear of a change of `kind`, once the transaction of `connection` commits.
+
+    Return the number of the change. Whoever announces the same kind waits until then, so that
+    numbers are committed in their order.
+    """
     statement = (
         "INSERT INTO changes (kind, number) VALUES (:kind, 1)"
-        " ON CONFLICT (kind) DO UPDATE SET number = changes.number + 1"
+        " ON CONFLICT (kind) DO UPDATE SET number = changes.number + 1 RETURNING number"
     )
-    connection.execute(sa.text(statement), {"kind": kind})
+    number = connection.execute(sa.text(statement), {"kind": kind}).scalar_one()
     if connection.dialect.name == "postgresql":
         connection.execute(
             sa.text("SELECT pg_notify(:channel, :kind)"), {"channel": CHANNEL, "kind": kind}
         )
+    return int(number)
 
 
 @dataclass(slots=True)

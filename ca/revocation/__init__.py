@@ -1,0 +1,1 @@
+"""Revoking certificates, and banning who must not get another one."""
