@@ -81,7 +81,7 @@ class DiskRoot(OfFiles):
 
     def provide(self, now: datetime) -> Provision:
         """Return a fresh authority; raises AuthorityUnavailable, naming the file."""
-        roots = read_certificates(self.root)
+        roots = self.roots(now)  # with the bridges: what it signs first may need one
         root_key = load_private_key(self.root_key, _passphrase(self.passphrase_file))
         root = certificate_of(root_key, roots)
         if root is None:

@@ -276,6 +276,16 @@ def test_another_development_root_is_crossed_by_the_one_before(tmp_path: Path) -
     assert crossed.root == old
 
 
+def test_who_is_only_asked_for_an_authority_sees_the_bridge_to_its_root(tmp_path: Path) -> None:
+    upstream = development(tmp_path)
+    upstream.provide(NOW)
+
+    new = self_signed.add_root(tmp_path, trust_domain=TRUST_DOMAIN, now=NOW)
+
+    assert upstream.provide(NOW).authority.root == new
+    assert [bridge.subject for bridge in upstream.bridges()] == [new.subject]
+
+
 def test_a_development_root_without_room_crosses_nothing(tmp_path: Path) -> None:
     upstream = development(tmp_path)
     shallow = Ca("root", 1, changes={"constraints": constraints(path_length=1)})

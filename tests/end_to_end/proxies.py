@@ -1,8 +1,11 @@
 """Workloads of the end-to-end tests: a directory with a token, a bootstrap, and a real Envoy."""
 
 import json
+from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
+
+from cryptography import x509
 
 from tests.end_to_end.server import RunningServer, spiffe_id
 from tests.envoy import RunningEnvoy
@@ -82,6 +85,12 @@ class Proxy(RunningEnvoy):
                 context = tls.pop("combined_validation_context")["default_validation_context"]
                 tls["validation_context"] = {**context, "trusted_ca": {"filename": str(roots)}}
         self.path.write_text(json.dumps(config))
+
+    def chain(self) -> list[x509.Certificate]:
+        """Return what it shows of itself: its certificate, and what stands above."""
+        secrets = [each["secret"] for each in self.config_dump()]
+        (own,) = [secret["tls_certificate"] for secret in secrets if "tls_certificate" in secret]
+        return x509.load_pem_x509_certificates(b64decode(own["certificate_chain"]["inline_bytes"]))
 
     def handshakes(self) -> int:
         """Return how many TLS handshakes its outbound connections have made."""

@@ -91,6 +91,11 @@ def test_a_root_is_replaced_at_every_replica_without_a_failed_request(mesh: Mesh
         with b.held():
             a.meshca("ca", "rotate-root", "--reason", "a test")
             assert_waits_for_replica(a, "b", mesh.orders)
+        wait_until(
+            lambda: len(mesh.orders.chain()) == 3,
+            within_seconds=10,
+            what="the other replica signs under the new root, and shows its bridge",
+        )
         seen = follow(a, within_seconds=60)
         keep_going(traffic)
     assert_nothing_failed(traffic, mesh.frontend, mesh.orders)
