@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from ca.upstream.provision import Provision, Upstream
@@ -19,6 +21,7 @@ from ca.upstream.vault.patience import Patience
 from tests.ca.vault.balancer import balancer
 from tests.ca.vault.cluster import SEALED, UNINITIALIZED, Cluster, Node, running_cluster
 from tests.ca.vault.world import (
+    ALL,
     Prepared,
     World,
     prepare,
@@ -42,7 +45,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def prepared(running: Cluster) -> Prepared:
     """The cluster after the set-up script."""
-    return prepare(running.leader, AUTH="approle")
+    return prepare(running.leader, AUTH="approle", **ALL)
 
 
 @pytest.fixture
@@ -112,7 +115,8 @@ def test_a_standby_serves_us_by_forwarding(
     wrapped = Prepared(cluster.leader, prepared.upstream).wrapped_secret_id()
     secret_file(secrets / "vault-secret-id", wrapped)
     standby = cluster.standbys[0]
-    values = {**prepared.upstream, "address": standby.address}
+    auth = prepared.upstream["auth"]
+    values = {"kind": "vault", "address": standby.address, "auth": auth}
     world = World(settings(values, secrets))
     upstream = world.upstream()
 
@@ -191,6 +195,24 @@ def test_a_leader_that_dies_before_it_answers_leaves_one_authority_in_use(
     ours = provision.authority.certificate
     assert ours in (unanswered, used)
     assert unanswered.public_key() == used.public_key() == ours.public_key()
+
+
+def test_a_standby_signs_with_a_key_in_transit_also_without_the_leader(
+    cluster: Cluster, prepared: Prepared, token: Path
+) -> None:
+    leader, standby = cluster.leader, cluster.standbys[0]
+    auth = {"method": "token", "token_file": "token"}
+    values = {**prepared.upstream, "address": standby.address, "auth": auth}
+    world = World(settings(values, token.parent))
+    authority = world.upstream().provide(world.now()).authority
+    leader.stop()
+
+    signature = authority.signer.sign(b"an SVID")
+
+    key = authority.certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(signature, b"an SVID", ec.ECDSA(hashes.SHA256()))
+    assert world.waited == []
 
 
 def test_without_a_quorum_nothing_is_signed_and_the_roots_are_still_known(
