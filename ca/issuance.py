@@ -5,6 +5,7 @@ every byte before the authority's key is touched; the record and its audit entry
 a signature exists, so that kill -9 at any moment loses no issued certificate (invariant 2).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,13 +29,17 @@ log = get_logger("ca")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuance:
-    """Issues SVIDs to attested callers."""
+    """Issues SVIDs to attested callers.
+
+    `check_caller` raises Refused for whoever must not have one, however well attested: a ban.
+    """
 
     authorities: Authorities
     profile: Profile
     writer: GroupWriter
     clock: Clock
     metrics: Metrics
+    check_caller: Callable[[Caller], None] = lambda _caller: None
     signing: SigningThreads = field(default_factory=SigningThreads)
 
     async def issue(
@@ -59,9 +64,10 @@ class Issuance:
         self, caller: Caller, request: IssuanceRequest, dns_names: tuple[str, ...]
     ) -> Svid:
         now = self.clock.now()
-        # 1. The caller: attested by a door, and its proof still good.
+        # 1. The caller: attested by a door, its proof still good, and not banned.
         if caller.expires_at <= now:
             raise ProofRefused("expired", f"the proof of {caller.spiffe_id} has expired")
+        self.check_caller(caller)
         # 2. The request: a public key whose possession was proven, and nothing else.
         # 3. Prepare the certificate under the active authority, and 4. lint it, without any key.
         prepared = issuer.prepare(
@@ -75,8 +81,9 @@ class Issuance:
         # 5. Record the intent together with its audit entry, durably.
         await self.writer.submit(prepared.intent, _entry(prepared.intent, "done", now))
         try:
-            # 6. Sign, unless the authority was tainted meanwhile; a key that is not in this process
-            # may take its time, in a thread.
+            # 6. Sign, unless the caller was banned or the authority tainted meanwhile; a key that
+            # is not in this process may take its time, in a thread.
+            self.check_caller(caller)
             self.authorities.check_signing(prepared.authority)
             signed = (
                 issuer.sign(prepared)

@@ -28,11 +28,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A proven identity, what proved it, and until when that proof is good."""
+    """A proven identity, what proved it, and until when that proof is good.
+
+    `certificate_serial` (hex) is that of the certificate that is the proof, if one is.
+    """
 
     spiffe_id: SpiffeId
     evidence: Evidence
     expires_at: datetime
+    certificate_serial: str = ""
 
     @property
     def holder(self) -> str:

@@ -106,6 +106,7 @@ async def serve(service: Service) -> int:
     await service.intermediates.load()
     await service.journal.record()
     await service.federation.load()
+    await service.revocation.load()
     stopping = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
@@ -137,6 +138,7 @@ async def _doors(
             "intermediates": service.intermediates.run,
             "taints": service.intermediates.run_bars,
             "changes": service.feed.run,
+            "revocation": service.revocation.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
             "bundle": service.journal.run,

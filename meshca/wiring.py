@@ -26,6 +26,8 @@ from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
+from ca.revocation.state import RevocationState
+from ca.revocation.store import REVOCATION_SINKS, REVOCATIONS_CHANGED, Revocations
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
@@ -82,6 +84,7 @@ class Service:
     federation: Federation
     publisher: Publisher
     feed: ChangeFeed
+    revocation: RevocationState
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -93,6 +96,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             Signed: SignedSink(),
             AppliedSet: AppliedSetSink(),
             **AUTHORITY_SINKS,
+            **REVOCATION_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
             Entry: EntrySink(),
@@ -101,12 +105,14 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         metrics,
     )
     authorities = Authorities(settings.trust_domain)
+    revocation = RevocationState(revocations=Revocations(engine), clock=clock)
     issuance = Issuance(
         authorities=authorities,
         profile=_profile(settings),
         writer=writer,
         clock=clock,
         metrics=metrics,
+        check_caller=revocation.check_caller,
     )
     leaves = Leaves(issuance=issuance, authorities=authorities, clock=clock, metrics=metrics)
     refusals = RefusalRecorder(writer, clock, metrics)
@@ -137,6 +143,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     feed = ChangeFeed(engine)
     for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
         feed.subscribe(kind, intermediates.heed)
+    feed.subscribe(REVOCATIONS_CHANGED, revocation.heed)
+    revocation.subscribe(lambda: cut_off(revocation, ledger, leaves))
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
     bundles.federation.subscribe(ledger.wake_all)
@@ -148,6 +156,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             refusals=refusals,
             clock=clock,
             trust_domain=settings.trust_domain,
+            check_caller=revocation.check_caller,
+            check_serial=revocation.check_serial,
         ),
         leaves=leaves,
         shared=shared,
@@ -181,7 +191,24 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         federation=bundles.federation,
         publisher=bundles.publisher,
         feed=feed,
+        revocation=revocation,
     )
+
+
+def cut_off(revocation: RevocationState, ledger: Ledger, leaves: Leaves) -> None:
+    """End the streams of whoever is banned or came with a revoked certificate; replace the latter.
+
+    A workload whose certificate was revoked, and that is not banned, gets another one at once.
+    """
+    revoked = revocation.live()
+
+    def is_refused(caller: Caller) -> bool:
+        return caller.certificate_serial in revoked or revocation.ban_of(caller) is not None
+
+    ended = ledger.end_where(is_refused)
+    replaced = leaves.renew_revoked(revoked)
+    if ended or replaced:
+        log.warning("cut_off", streams=ended, replaced=replaced)
 
 
 def _bundle_version(shared: Shared, trust_domain: str) -> BundleVersion:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -96,6 +96,16 @@ class Leaves:
     def renew_now(self, spiffe_id: str) -> int:
         """Let every credential of `spiffe_id` be renewed at once; return how many there are."""
         return self._renew_soon(lambda held: str(held.caller.spiffe_id) == spiffe_id)
+
+    def renew_revoked(self, revoked: Container[str]) -> int:
+        """Let every credential whose serial (hex) is in `revoked` be replaced; return how many."""
+        return self._renew_soon(
+            lambda held: (
+                held.credential is not None
+                and held.due_since is None
+                and held.credential.svid.serial in revoked
+            )
+        )
 
     def renew_under(self, authority_id: str) -> int:
         """Let every credential that `authority_id` signed be replaced, the oldest first.

@@ -5,15 +5,17 @@ and what was claimed. The caller learns only that it was refused.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Final, Protocol
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from audit.entry import Entry
 from ca.authority import Authorities
-from ca.store import Inventory
+from ca.store import Intent, Inventory
 from identity.caller import Caller
 from identity.peer import verify_peer
 from meshca.clock import Clock
@@ -50,7 +52,11 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """Attests callers and records refusals."""
+    """Attests callers and records refusals.
+
+    `check_caller` raises Refused for whoever is banned, `check_serial` for a certificate (serial in
+    hex) that is revoked.
+    """
 
     authenticator: Authenticator
     authorities: Authorities
@@ -58,6 +64,8 @@ class Admission:
     refusals: Recorder
     clock: Clock
     trust_domain: str
+    check_caller: Callable[[Caller], None] = lambda _caller: None
+    check_serial: Callable[[str], None] = lambda _serial: None
 
     async def admit(self, door: str, metadata: Mapping[str, str], peer: Peer) -> Caller:
         """Return the attested caller of `door`.
@@ -66,12 +74,21 @@ class Admission:
         in `authorization`. Raises Refused (recorded) or Unavailable.
         """
         try:
-            if peer.certificates:
-                return await self._known_peer(peer.certificates)
-            return await self.authenticator.authenticate(_bearer(metadata))
+            caller = await self._attested(metadata, peer)
         except Refused as error:
             self.refuse(door, error, peer)
             raise
+        try:
+            self.check_caller(caller)
+        except Refused as error:
+            self.refuse(door, error, peer, caller)
+            raise
+        return caller
+
+    async def _attested(self, metadata: Mapping[str, str], peer: Peer) -> Caller:
+        if peer.certificates:
+            return await self._known_peer(peer.certificates)
+        return await self.authenticator.authenticate(_bearer(metadata))
 
     async def _known_peer(self, certificates: Sequence[x509.Certificate]) -> Caller:
         """Return the caller of an SVID of ours, with the evidence it was first issued on."""
@@ -82,14 +99,16 @@ class Admission:
             now=self.clock.now(),
         )
         serial = f"{certificates[0].serial_number:x}"
+        self.check_serial(serial)
         try:
             record = await asyncio.to_thread(self.inventory.get, serial)
         except NotFound as error:
             raise ProofRefused(
                 "not_issued_here", f"{caller.spiffe_id} shows serial {serial}, which is not ours"
             ) from error
+        _check_recorded(record.intent, caller, certificates[0])
         evidence = replace(record.intent.evidence, method=caller.evidence.method)
-        return replace(caller, evidence=evidence)
+        return replace(caller, evidence=evidence, certificate_serial=serial)
 
     def refuse(self, door: str, error: Refused, peer: Peer, caller: Caller | None = None) -> None:
         """Record a refusal with its reason, what was claimed, and who is attested, if anyone."""
@@ -118,6 +137,17 @@ class Admission:
             )
         )
         log.warning("refused", door=door, reason=error.reason, peer=peer.address, **claimed)
+
+
+def _check_recorded(intent: Intent, caller: Caller, leaf: x509.Certificate) -> None:
+    """Refuse a certificate that is not the recorded one, whoever signed it: a stolen CA could."""
+    key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if intent.spiffe_id != str(caller.spiffe_id) or intent.key_sha256 != sha256(key).hexdigest():
+        raise ProofRefused(
+            "not_issued_here",
+            f"{caller.spiffe_id} shows serial {intent.serial}, which was issued to "
+            f"{intent.spiffe_id} for another key or identity",
+        )
 
 
 def _bearer(metadata: Mapping[str, str]) -> str:

@@ -6,11 +6,12 @@ also bounds them: streams in all, and streams of one holder.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from identity.caller import Caller
 from meshca.errors import Overloaded
 from meshca.logs import clip
 from rotation.proxies import ProxyState
@@ -78,6 +79,16 @@ class Ledger:
             for session in sessions:
                 if session.ends_at <= now:
                     session.end()
+
+    def end_where(self, refuses: Callable[[Caller], bool]) -> int:
+        """End the sessions of the callers that `refuses` says; return how many."""
+        ended = 0
+        for sessions in self._sessions.values():
+            for session in sessions:
+                if refuses(session.caller):
+                    session.end()
+                    ended += 1
+        return ended
 
     def end_all(self) -> None:
         """End every session: the server drains."""

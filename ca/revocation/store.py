@@ -6,7 +6,7 @@ revision, the number of its kind in the table `changes`, given in the transactio
 knows everything up to a revision reads what came after. Rows are never deleted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -19,7 +19,7 @@ from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
 from ca.store import certificates
 from meshca.change_feed import announce
-from meshca.database import bulk_insert, metadata, reading
+from meshca.database import Sink, bulk_insert, metadata, reading
 from meshca.errors import Conflict, NotFound
 
 REVOCATIONS_CHANGED: Final = "revocations"
@@ -251,7 +251,7 @@ class LiftedSink:
                 raise Conflict(f"ban {record.ban} does not hold any more")
 
 
-REVOCATION_SINKS: Final = {
+REVOCATION_SINKS: Final[Mapping[type, Sink]] = {
     Decision: DecisionSink(),
     Revoked: RevokedSink(),
     Released: ReleasedSink(),

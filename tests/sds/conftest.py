@@ -15,6 +15,8 @@ from authz.policy import PolicySet
 from ca.authority import Authorities
 from ca.issuance import Issuance
 from ca.profile import Profile
+from ca.revocation.state import RevocationState
+from ca.revocation.store import Revocations
 from ca.store import Inventory
 from ca.upstream import self_signed
 from identity.caller import Caller, Evidence
@@ -90,6 +92,7 @@ class Mesh:
     doors: Doors
     writer: GroupWriter
     policies: PolicySet
+    revocation: RevocationState
 
 
 def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
@@ -107,14 +110,20 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
     authorities = Authorities(TRUST_DOMAIN)
     authorities.activate(provision.authority, provision.roots)
     profile = Profile(TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60))
+    revocation = RevocationState(revocations=Revocations(engine), clock=clock)
     issuance = Issuance(
-        authorities=authorities, profile=profile, writer=writer, clock=clock, metrics=metrics
+        authorities=authorities,
+        profile=profile,
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+        check_caller=revocation.check_caller,
     )
     leaves = Leaves(issuance=issuance, authorities=authorities, clock=clock, metrics=metrics)
     ledger, tokens, refusals = Ledger(), Tokens(clock), Refusals()
     mesh = Mesh(
         directory, clock, metrics, authorities, leaves, ledger, tokens, refusals,
-        None, writer, make_policies(),  # type: ignore[arg-type]  # the doors follow at once
+        None, writer, make_policies(), revocation,  # type: ignore[arg-type]  # the doors follow at once
     )  # fmt: skip
     authorities.subscribe(ledger.wake_all)
     mesh.doors = Doors(
@@ -125,6 +134,8 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
             refusals=refusals,
             clock=clock,
             trust_domain=TRUST_DOMAIN,
+            check_caller=revocation.check_caller,
+            check_serial=revocation.check_serial,
         ),
         leaves=leaves,
         shared=Shared(lambda: mesh.policies, lambda: authorities.bundle),
