@@ -1,7 +1,7 @@
 """Having the issuer revoke what is revoked here: an authority of ours whose key was stolen.
 
-It is asked once nothing under the authority is alive, so that a relying party that looks at the
-issuer's list loses nobody. An issuer that does not answer, or refuses, is asked again and again;
+It is asked as soon as nothing under the authority is alive, so that a relying party that looks at
+the issuer's list loses nobody. An issuer that does not answer, or refuses, is asked every minute;
 one that cannot revoke (files) is not, and then `meshca root` does it. What became of it is kept and
 audited. Only the leader asks.
 """
@@ -21,7 +21,7 @@ from rotation.stages import Stage
 from rotation.standings import AtIssuer, Row, Standings
 from rotation.steps import ITSELF, authority_entry
 
-ASK_EVERY: Final = timedelta(minutes=1)
+ASK_AGAIN: Final = timedelta(minutes=1)
 REVOKED: Final = "revoked"
 IMPOSSIBLE: Final = "the upstream cannot: sign a list that has it (`meshca root ceremony`)"
 ENDED: Final = "not needed: its certificate has ended"
@@ -39,27 +39,27 @@ class IssuerRevocation:
     clock: Clock
     metrics: Metrics
     problems: dict[str, str] = field(default_factory=dict)
-    _asked_at: datetime | None = None
+    _failed_at: dict[str, datetime] = field(default_factory=dict)
 
     async def look(self) -> None:
-        """Tell the issuer of every authority that is revoked and not settled, now and then."""
+        """Tell the issuer of every authority that is revoked and not settled."""
         now = self.clock.now()
-        if self._asked_at is not None and abs(now - self._asked_at) < ASK_EVERY:
-            return
-        self._asked_at = now
         for row in await asyncio.to_thread(self.standings.unsettled):
-            await self._settle(row, now)
+            failed_at = self._failed_at.get(row.standing.authority_id)
+            if failed_at is None or abs(now - failed_at) >= ASK_AGAIN:
+                await self._settle(row, now)
 
     async def _settle(self, row: Row, now: datetime) -> None:
         name = row.standing.authority_id
         try:
             outcome = await self._ask(row, now)
         except AuthorityUnavailable as error:
-            self.problems[name] = str(error)
+            self.problems[name], self._failed_at[name] = str(error), now
             self.metrics.rotation_failures.inc()
             log.error("not_revoked_at_issuer", authority=name, error=str(error))
             return
         self.problems.pop(name, None)
+        self._failed_at.pop(name, None)
         entry = authority_entry(name, Stage.REVOKED, outcome, now, ITSELF)
         details = {**entry.details, "at_issuer": outcome}
         await self.writer.submit(AtIssuer(name, outcome), replace(entry, details=details))

@@ -101,6 +101,29 @@ def test_what_cannot_be_revoked_is_settled_too(
     asyncio.run(scene())
 
 
+def test_an_issuer_is_told_in_the_first_look_and_after_a_failure_a_minute_later(
+    mesh: Mesh, issuer: Issuer
+) -> None:
+    async def scene() -> None:
+        async with running(mesh):
+            intermediates = intermediates_of(mesh, upstream=issuer)
+            await intermediates.load()
+            await later(mesh, intermediates, 1)
+            for is_away, told in ((False, 1), (True, 1)):
+                issuer.is_away = is_away
+                stolen = intermediates.signing()
+                await AuthorityOperations(intermediates).taint(stolen, **WHO)
+                await later(mesh, intermediates, 1)
+                assert len(issuer.told) == told
+            issuer.is_away = False
+            await later(mesh, intermediates, 58)
+            assert len(issuer.told) == 1
+            await later(mesh, intermediates, 2)
+            assert len(issuer.told) == 2
+
+    asyncio.run(scene())
+
+
 def test_an_issuer_that_is_away_is_asked_again_and_holds_nothing_up(
     mesh: Mesh, issuer: Issuer
 ) -> None:
