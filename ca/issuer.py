@@ -192,7 +192,7 @@ def _fields(
     validity: tuple[datetime, datetime],
     dns_names: tuple[str, ...],
 ) -> tbs.LeafFields:
-    crl_url, issuer_url = profile.urls_of(authority.authority_id)
+    urls = profile.urls_of(authority.authority_id)
     return tbs.LeafFields(
         serial=secrets.randbits(SERIAL_BITS),
         signature_algorithm=authority.signature_algorithm,
@@ -205,6 +205,7 @@ def _fields(
         authority_key_id=authority.subject_key_id,
         uri=str(caller.spiffe_id),
         dns_names=dns_names,
-        crl_url=crl_url,
-        issuer_url=issuer_url,
+        crl_url=urls.crl,
+        ocsp_url=urls.ocsp,
+        issuer_url=urls.issuer,
     )

@@ -53,6 +53,8 @@ _RSA_USAGE: Final = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
+_OCSP: Final = AuthorityInformationAccessOID.OCSP
+_CA_ISSUERS: Final = AuthorityInformationAccessOID.CA_ISSUERS
 _BOTH_ENDS: Final = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 _CRITICAL: Final = {x509.BasicConstraints, x509.KeyUsage, x509.SubjectAlternativeName}
 _KNOWN: Final = _CRITICAL | {
@@ -262,11 +264,18 @@ def criticality_is_right(c: Candidate) -> str | None:
 
 
 def urls_are_those_that_answer(c: Candidate) -> str | None:
-    """RFC 5280 4.2.1.13, 4.2.2.1: CRL and issuer URLs if a public listener answers, else none."""
-    crl, issuer = c.expected.profile.urls_of(c.expected.authority.authority_id)
-    if _crl_url(c) != crl:
-        return f"the CRL distribution point is not {crl}"
-    return None if _issuer_url(c) == issuer else f"the CA issuers URL is not {issuer}"
+    """RFC 5280 4.2.1.13, 4.2.2.1: CRL, OCSP and issuer if a public listener answers, else none."""
+    urls = c.expected.profile.urls_of(c.expected.authority.authority_id)
+    if _crl_url(c) != urls.crl:
+        return f"the CRL distribution point is not {urls.crl}"
+    wanted = [
+        (method, x509.UniformResourceIdentifier(url))
+        for method, url in ((_OCSP, urls.ocsp), (_CA_ISSUERS, urls.issuer))
+        if url is not None
+    ]
+    access = _value(c, x509.AuthorityInformationAccess) or ()
+    same = [(each.access_method, each.access_location) for each in access] == wanted
+    return None if same else f"the access URLs are not {urls.ocsp} and {urls.issuer}, in that order"
 
 
 def _crl_url(c: Candidate) -> str | None:
@@ -276,15 +285,6 @@ def _crl_url(c: Candidate) -> str | None:
     names = points[0].full_name or []
     plain = len(points) == 1 and len(names) == 1 and not points[0].reasons
     return str(names[0].value) if plain and not points[0].crl_issuer else "several, or in parts"
-
-
-def _issuer_url(c: Candidate) -> str | None:
-    access = _value(c, x509.AuthorityInformationAccess)
-    if access is None:
-        return None
-    methods = {description.access_method for description in access}
-    plain = len(access) == 1 and methods == {AuthorityInformationAccessOID.CA_ISSUERS}
-    return str(access[0].access_location.value) if plain else "several, or another method"
 
 
 def no_other_extension(c: Candidate) -> str | None:

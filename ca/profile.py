@@ -2,6 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final, NamedTuple
+
+
+class Urls(NamedTuple):
+    """Where a leaf says that its issuer is published; None where nothing answers."""
+
+    crl: str | None
+    ocsp: str | None
+    issuer: str | None
+
+
+_NONE: Final = Urls(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +21,7 @@ class Profile:
     """How SVIDs are made: lifetimes, backdating, and URLs when a public listener answers them.
 
     `lifetime` is the default, `maximum_lifetime` the most that a caller may ask for. `public_url`
-    is None while nothing answers: then no certificate names a CRL or issuer URL.
+    is None while nothing answers: then no certificate names a CRL, OCSP or issuer URL.
     """
 
     trust_domain: str
@@ -24,9 +36,9 @@ class Profile:
         if self.backdate < timedelta(0):
             raise ValueError("backdate is negative")
 
-    def urls_of(self, authority_id: str) -> tuple[str | None, str | None]:
-        """Return where the CRL and the certificate of an authority are published, or None twice."""
+    def urls_of(self, authority_id: str) -> Urls:
+        """Return where the CRL, the OCSP responder and the certificate of an authority are."""
         if self.public_url is None:
-            return None, None
+            return _NONE
         url = self.public_url
-        return f"{url}/crl/{authority_id}.crl", f"{url}/ca/{authority_id}.der"
+        return Urls(f"{url}/crl/{authority_id}.crl", f"{url}/ocsp", f"{url}/ca/{authority_id}.der")

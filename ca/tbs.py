@@ -28,6 +28,7 @@ _AUTHORITY_KEY_ID = bytes.fromhex("0603551d23")
 _SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("0603551d11")
 _CRL_DISTRIBUTION_POINTS = bytes.fromhex("0603551d1f")
 _AUTHORITY_INFORMATION_ACCESS = bytes.fromhex("06082b06010505070101")
+_OCSP = bytes.fromhex("06082b06010505073001")
 _CA_ISSUERS = bytes.fromhex("06082b06010505073002")
 _URI, _DNS = 0x86, 0x82
 
@@ -47,6 +48,7 @@ class LeafFields(NamedTuple):
     uri: str
     dns_names: tuple[str, ...] = ()
     crl_url: str | None = None
+    ocsp_url: str | None = None
     issuer_url: str | None = None
 
 
@@ -58,7 +60,9 @@ def encode(fields: LeafFields) -> bytes:
         _SUBJECT_KEY_ID,
         fields.subject_key_id,
         _alternative_names(fields.uri, fields.dns_names),
-        _issuer_extensions(fields.authority_key_id, fields.crl_url, fields.issuer_url),
+        _issuer_extensions(
+            fields.authority_key_id, fields.crl_url, fields.ocsp_url, fields.issuer_url
+        ),
     )
     return der.encode(
         0x30,
@@ -90,15 +94,20 @@ def _alternative_names(uri: str, dns_names: tuple[str, ...]) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _issuer_extensions(key_id: bytes, crl_url: str | None, issuer_url: str | None) -> bytes:
+def _issuer_extensions(
+    key_id: bytes, crl_url: str | None, ocsp_url: str | None, issuer_url: str | None
+) -> bytes:
     """Return the extensions that every leaf of one authority shares."""
     parts = [_extension(_AUTHORITY_KEY_ID, der.encode(0x30, der.encode(0x80, key_id)))]
     if crl_url is not None:
         name = der.encode(_URI, crl_url.encode("ascii"))
         point = der.encode(0x30, der.encode(0xA0, der.encode(0xA0, name)))
         parts.append(_extension(_CRL_DISTRIBUTION_POINTS, der.encode(0x30, point)))
-    if issuer_url is not None:
-        name = der.encode(_URI, issuer_url.encode("ascii"))
-        description = der.encode(0x30, _CA_ISSUERS, name)
-        parts.append(_extension(_AUTHORITY_INFORMATION_ACCESS, der.encode(0x30, description)))
+    access = [
+        der.encode(0x30, method, der.encode(_URI, url.encode("ascii")))
+        for method, url in ((_OCSP, ocsp_url), (_CA_ISSUERS, issuer_url))
+        if url is not None
+    ]
+    if access:
+        parts.append(_extension(_AUTHORITY_INFORMATION_ACCESS, der.encode(0x30, *access)))
     return b"".join(parts)

@@ -23,6 +23,7 @@ AUTHORITY = PKI.authority()
 SERIAL = 0x8F00_0000_0000_0000_0000_0000_0000_0001
 URL = "http://ca.example.org"
 CRL = f"{URL}/crl/{AUTHORITY.authority_id}.crl"
+OCSP = f"{URL}/ocsp"
 ISSUER = f"{URL}/ca/{AUTHORITY.authority_id}.der"
 BOTH = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
@@ -52,9 +53,15 @@ def crl_points(*urls: str, **point: Any) -> x509.CRLDistributionPoints:
 
 
 def access(
-    *urls: str, method: x509.ObjectIdentifier = AuthorityInformationAccessOID.CA_ISSUERS
+    *locations: x509.GeneralName, ocsp: str | None = OCSP, issuer: str | None = ISSUER
 ) -> x509.AuthorityInformationAccess:
-    return x509.AuthorityInformationAccess([x509.AccessDescription(method, uri(u)) for u in urls])
+    """Return the OCSP responder and the CA issuers, and `locations` as more of these."""
+    known = AuthorityInformationAccessOID
+    said: list[tuple[x509.ObjectIdentifier, x509.GeneralName]] = []
+    said += [(known.OCSP, uri(ocsp))] if ocsp else []
+    said += [(known.CA_ISSUERS, uri(issuer))] if issuer else []
+    said += [(known.CA_ISSUERS, location) for location in locations]
+    return x509.AuthorityInformationAccess([x509.AccessDescription(*each) for each in said])
 
 
 def certified(kind: str = "p256") -> bytes:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cryptography import x509
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ca import der
 from ca.keys import public_key_der
@@ -16,6 +16,7 @@ from tests.ca.leaves import (
     BOTH,
     CRL,
     ISSUER,
+    OCSP,
     URL,
     Leaf,
     access,
@@ -57,7 +58,7 @@ GOOD: dict[str, tuple[bytes, Expectation]] = {
         NAMED,
     ),
     "URLs that answer": (
-        extension(crl=(crl_points(CRL), False), access=(access(ISSUER), False)),
+        extension(crl=(crl_points(CRL), False), access=(access(), False)),
         PUBLIC,
     ),
     "as long as its chain and the profile allow": (
@@ -238,17 +239,21 @@ BAD: dict[str, dict[str, tuple[bytes, Expectation]]] = {
     "urls_are_those_that_answer": {
         "a CRL that nobody publishes": (extension(crl=(crl_points(CRL), False)), expected()),
         "an issuer that nobody publishes": (
-            extension(access=(access(ISSUER), False)),
+            extension(access=(access(ocsp=None), False)),
             expected(),
         ),
-        "no CRL": (extension(access=(access(ISSUER), False)), PUBLIC),
-        "no issuer": (extension(crl=(crl_points(CRL), False)), PUBLIC),
+        "a responder that nobody runs": (
+            extension(access=(access(issuer=None), False)),
+            expected(),
+        ),
+        "no CRL": (extension(access=(access(), False)), PUBLIC),
+        "no access": (extension(crl=(crl_points(CRL), False)), PUBLIC),
         "another CRL": (
-            extension(crl=(crl_points(f"{URL}/x"), False), access=(access(ISSUER), False)),
+            extension(crl=(crl_points(f"{URL}/x"), False), access=(access(), False)),
             PUBLIC,
         ),
         "two CRLs": (
-            extension(crl=(crl_points(CRL, CRL), False), access=(access(ISSUER), False)),
+            extension(crl=(crl_points(CRL, CRL), False), access=(access(), False)),
             PUBLIC,
         ),
         "a CRL for some reasons only": (
@@ -257,24 +262,30 @@ BAD: dict[str, dict[str, tuple[bytes, Expectation]]] = {
                     crl_points(CRL, reasons=frozenset([x509.ReasonFlags.key_compromise])),
                     False,
                 ),
-                access=(access(ISSUER), False),
+                access=(access(), False),
             ),
             PUBLIC,
         ),
         "somebody else's CRL": (
             extension(
                 crl=(crl_points(CRL, crl_issuer=[x509.DirectoryName(OTHER_NAME)]), False),
-                access=(access(ISSUER), False),
+                access=(access(), False),
             ),
             PUBLIC,
         ),
-        "OCSP in place of the issuer": (
-            extension(
-                crl=(crl_points(CRL), False),
-                access=(access(ISSUER, method=AuthorityInformationAccessOID.OCSP), False),
-            ),
-            PUBLIC,
-        ),
+        **{
+            name: (extension(crl=(crl_points(CRL), False), access=(said, False)), PUBLIC)
+            for name, said in {
+                "no OCSP": access(ocsp=None),
+                "no issuer": access(issuer=None),
+                "another OCSP": access(ocsp=f"{URL}/x"),
+                "another issuer": access(issuer=f"{URL}/x"),
+                "one for the other": access(ocsp=ISSUER, issuer=OCSP),
+                "two issuers": access(uri(ISSUER)),
+                "an issuer that is no URL": access(x509.DNSName(ISSUER), issuer=None),
+                "the issuer first": x509.AuthorityInformationAccess([*access()][::-1]),
+            }.items()
+        },
     },
     "no_other_extension": {
         "an unknown one": (extension(other=(UNKNOWN, False)), expected()),

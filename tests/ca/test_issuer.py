@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from ca import issuer
 from ca.authority import Authority, Signer
@@ -134,8 +135,11 @@ def test_urls_name_the_authority() -> None:
     (name,) = points[0].full_name or []
     assert name.value == f"http://ca:8081/crl/{authority.authority_id}.crl"
     access = svid.chain[0].extensions.get_extension_for_class(x509.AuthorityInformationAccess)
-    (description,) = access.value
-    assert description.access_location.value == f"http://ca:8081/ca/{authority.authority_id}.der"
+    responder, issuer = access.value
+    assert responder.access_method == AuthorityInformationAccessOID.OCSP
+    assert responder.access_location.value == "http://ca:8081/ocsp"
+    assert issuer.access_method == AuthorityInformationAccessOID.CA_ISSUERS
+    assert issuer.access_location.value == f"http://ca:8081/ca/{authority.authority_id}.der"
 
 
 @pytest.mark.parametrize("name", ["spiffe://example.com/ns/shop/sa/orders", "spiffe://example.org"])

@@ -212,6 +212,6 @@ def test_openssl_prints_the_leaf(tmp_path: Path) -> None:
         "X509v3 Extended Key Usage: TLS Web Server Authentication, TLS Web Client Authentication",
         "Alternative Name: critical URI:spiffe://example.org/ns/shop/sa/orders",
         "CRL Distribution Points: Full Name: URI:http://ca.example.org/crl/",
-        "CA Issuers - URI:http://ca.example.org/ca/",
+        "OCSP - URI:http://ca.example.org/ocsp CA Issuers - URI:http://ca.example.org/ca/",
     ):
         assert said in text

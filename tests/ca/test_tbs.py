@@ -20,7 +20,7 @@ from tests.builders import KEY_KINDS, NOW, Pki, make_pki, make_request
 from tests.key_usage import key_usage
 
 PKIS = {kind: make_pki(kind) for kind in KEY_KINDS}
-URLS = ("http://ca.example.org/crl/a.crl", "http://ca.example.org/ca/a.der")
+CRL, OCSP, ISSUER = (f"http://ca.example.org/{p}" for p in ("crl/a.crl", "ocsp", "ca/a.der"))
 SERIAL = 0x8F00_0000_0000_0000_0000_0000_0000_0001
 
 
@@ -69,10 +69,16 @@ def by_the_library(fields: LeafFields, pki: Pki) -> bytes:
         crl = x509.UniformResourceIdentifier(fields.crl_url)
         point = x509.DistributionPoint([crl], None, None, None)
         builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
-    if fields.issuer_url is not None:
-        url = x509.UniformResourceIdentifier(fields.issuer_url)
-        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, url)
-        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+    access = [
+        x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+        for method, url in (
+            (AuthorityInformationAccessOID.OCSP, fields.ocsp_url),
+            (AuthorityInformationAccessOID.CA_ISSUERS, fields.issuer_url),
+        )
+        if url is not None
+    ]
+    if access:
+        builder = builder.add_extension(x509.AuthorityInformationAccess(access), critical=False)
     wide = isinstance(pki.intermediate_key, ec.EllipticCurvePrivateKey) and (
         pki.intermediate_key.curve.name == "secp384r1"
     )
@@ -93,14 +99,19 @@ def test_writes_what_the_library_writes_for_every_pair_of_keys(issuer: str, leaf
 
 @pytest.mark.parametrize("dns_names", [(), ("localhost",), ("a.example.org", "*.b.example.org")])
 @pytest.mark.parametrize(
-    ("crl_url", "issuer_url"), [(None, None), URLS, (URLS[0], None), (None, URLS[1])]
+    ("crl_url", "ocsp_url", "issuer_url"),
+    list(product((None, CRL), (None, OCSP), (None, ISSUER))),
 )
 def test_writes_what_the_library_writes_with_names_and_urls(
-    dns_names: tuple[str, ...], crl_url: str | None, issuer_url: str | None
+    dns_names: tuple[str, ...], crl_url: str | None, ocsp_url: str | None, issuer_url: str | None
 ) -> None:
     pki = PKIS["p256"]
     fields = make_fields(
-        pki.authority(), dns_names=dns_names, crl_url=crl_url, issuer_url=issuer_url
+        pki.authority(),
+        dns_names=dns_names,
+        crl_url=crl_url,
+        ocsp_url=ocsp_url,
+        issuer_url=issuer_url,
     )
     assert tbs.encode(fields) == by_the_library(fields, pki)
 
