@@ -4,11 +4,14 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import islice
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from identity.caller import Evidence
-from meshca.database import bulk_insert, chunks, metadata
+from meshca.database import bulk_insert, chunks, metadata, reading
 from meshca.errors import NotFound
 
 INTENT = "intent"
@@ -133,7 +136,10 @@ def _row(intent: Intent) -> tuple[str | int | bytes | None, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which certificates to list; None or False means "any"."""
+    """Which certificates to list; None means "any".
+
+    `serial` in hex without leading zeros, `fingerprint` the SHA-256 of the DER in hex.
+    """
 
     spiffe_id: str | None = None
     cluster: str | None = None
@@ -141,6 +147,9 @@ class Filter:
     service_account: str | None = None
     pod_uid: str | None = None
     node: str | None = None
+    token_id: str | None = None
+    serial: str | None = None
+    fingerprint: str | None = None
     authority_id: str | None = None
     live_at: datetime | None = None
 
@@ -154,11 +163,11 @@ class Inventory:
     def get(self, serial: str) -> Record:
         """Return the certificate with `serial` (hex, case and colons ignored).
 
-        Raises NotFound.
+        Raises NotFound, and StoreUnavailable.
         """
         wanted = serial.replace(":", "").lower().lstrip("0")
         query = sa.select(certificates).where(certificates.c.serial == wanted)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"no certificate with serial {wanted} was issued here")
@@ -167,19 +176,48 @@ class Inventory:
     def list(
         self, wanted: Filter, *, limit: int = 100, before_id: int | None = None
     ) -> list[Record]:
-        """Return at most `limit` certificates, the newest first."""
-        query = sa.select(certificates).order_by(certificates.c.id.desc()).limit(limit)
-        for name in ("spiffe_id", "cluster", "namespace", "service_account", "pod_uid", "node"):
-            if (value := getattr(wanted, name)) is not None:
-                query = query.where(certificates.c[name] == value)
-        if wanted.authority_id is not None:
-            query = query.where(certificates.c.authority_id == wanted.authority_id)
-        if wanted.live_at is not None:
-            query = query.where(certificates.c.not_after > int(wanted.live_at.timestamp()))
+        """Return at most `limit` certificates, the newest first; raises StoreUnavailable."""
+        query = _query(wanted).order_by(certificates.c.id.desc())
         if before_id is not None:
             query = query.where(certificates.c.id < before_id)
-        with self.engine.connect() as connection:
-            return [_record(row) for row in connection.execute(query)]
+        if wanted.fingerprint is None:
+            query = query.limit(limit)
+        options = {"yield_per": _AT_ONCE}
+        with (
+            reading(self.engine) as connection,
+            connection.execute(query, execution_options=options) as rows,
+        ):
+            found = (_record(row) for row in rows if _has(row.certificate, wanted.fingerprint))
+            return list(islice(found, limit))
+
+
+_COLUMNS: Final = (
+    "spiffe_id",
+    "cluster",
+    "namespace",
+    "service_account",
+    "pod_uid",
+    "node",
+    "token_id",
+    "serial",
+    "authority_id",
+)
+_AT_ONCE: Final = 1_000
+
+
+def _query(wanted: Filter) -> sa.Select[Any]:
+    query = sa.select(certificates)
+    for name in _COLUMNS:
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(certificates.c[name] == value)
+    if wanted.live_at is not None:
+        query = query.where(certificates.c.not_after > int(wanted.live_at.timestamp()))
+    return query
+
+
+def _has(der: bytes | None, fingerprint: str | None) -> bool:
+    """Return whether it is the one wanted: a fingerprint is not a column, so each is looked at."""
+    return fingerprint is None or (der is not None and sha256(der).hexdigest() == fingerprint)
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> Record:

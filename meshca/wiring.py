@@ -26,8 +26,9 @@ from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
+from ca.revocation.sinks import REVOCATION_SINKS
 from ca.revocation.state import RevocationState
-from ca.revocation.store import REVOCATION_SINKS, REVOCATIONS_CHANGED, Revocations
+from ca.revocation.store import REVOCATIONS_CHANGED, Revocations
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
@@ -165,7 +166,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         istio=IstioCertificates(
             issuance=issuance,
             authorities=authorities,
-            told=lambda caller: intermediates.trust.propagation.told(caller.holder),
+            told=lambda caller: intermediates.gates.propagation.told(caller.holder),
         ),
         clock=clock,
         metrics=metrics,

@@ -19,7 +19,7 @@ from audit.log import EntrySink
 from authz.store import AppliedSet, AppliedSetSink
 from ca.bundle_journal import NewBundle, NewBundleSink
 from ca.federation.store import FEDERATION_SINKS
-from ca.revocation.store import REVOCATION_SINKS
+from ca.revocation.sinks import REVOCATION_SINKS
 from ca.store import Intent, IntentSink, Signed, SignedSink
 from meshca.database import GroupWriter, Sink, migrate, open_engine
 from meshca.metrics import Metrics

@@ -2,15 +2,17 @@
 
     select -> confirm -> decision (open) and ban -> batches of what is hit -> decision closed
 
-A decision that was interrupted is finished by `resume`, at the next start. All of it may be asked
-twice: what is revoked stays as it was.
+With a ban it is selected again once the ban is in force, so that whoever is banned keeps nothing
+that was issued meanwhile. A decision that was interrupted is finished by `resume`, at the next
+start or within a minute or two. What is revoked stays as it was, however often it is asked for;
+only from a hold it can become something else.
 """
 
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
 from audit.entry import Entry
@@ -31,13 +33,15 @@ from ca.revocation.store import (
 from ca.store import Inventory
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import Conflict, NotFound, RequestRefused
+from meshca.errors import Conflict, MeshcaError, NotFound, RequestRefused
 from meshca.logs import get_logger
 from meshca.spiffe_id import SpiffeId
 
 BATCH: Final = 500
 AUDITED_ONE_BY_ONE: Final = 1_000
 """More than so many in one decision share audit entries, by thirty-two."""
+INTERRUPTED_AFTER: Final = timedelta(minutes=1)
+"""A decision that is open for so long is one that whoever took it did not finish."""
 _SHARED_ENTRY: Final = 32
 
 log = get_logger("ca")
@@ -70,10 +74,12 @@ class RevocationOperations:
     writer: GroupWriter
     clock: Clock
     confirm_above: int
+    _at_work: set[str] = field(default_factory=set)
 
-    async def rehearse(self, selector: Selector) -> Outcome:
-        """Return what `selector` would hit now; raises RequestRefused and NotFound."""
-        return Outcome("", await self._select(selector))
+    async def rehearse(self, selector: Selector, reason: Reason) -> Outcome:
+        """Return what `selector` would hit now; raises as `revoke` does, but for the number."""
+        await self._check(selector, reason)
+        return Outcome("", await self._select(selector, reason))
 
     async def revoke(
         self,
@@ -88,30 +94,59 @@ class RevocationOperations:
         """Revoke every certificate that `selector` hits, and ban whom it selects if asked.
 
         Raises RequestRefused for what cannot be meant, NotFound for a serial that was never issued,
-        Conflict for one that has ended, and when more are hit than may be without `confirmed`.
+        Conflict for one that has ended or is revoked already, and when more are hit than may be
+        without `confirmed`. StoreUnavailable part of the way: `resume` does the rest.
         """
         now = self.clock.now()
+        await self._check(selector, reason)
         banned = None if ban is None else self._make_ban(selector, ban, actor, why, now)
-        hit = await self._select(selector)
+        await self.writer.submit()  # what this process has just signed is on record
+        last = await asyncio.to_thread(self.revocations.last_certificate)
+        hit: Sequence[Revocation] = await self._select(selector, reason)
         self._check_number(len(hit), confirmed)
         if not hit and banned is None:
             return Outcome("", ())
         name = f"{microseconds(now):x}-{secrets.token_hex(4)}"
-        decision = Decision(name, now, actor, why, reason, selector, len(hit))
-        records: list[object] = [decision]
-        if banned is not None:
-            records += [banned, _ban_entry(banned, "banned", actor, why, now)]
-        await self.writer.submit(*records)
-        if banned is not None:
-            await self.state.load()
-        await self._write(decision, hit)
+        last_certificate = last if banned is None else None
+        decision = Decision(
+            name, now, actor, why, reason, selector, len(hit), last_certificate=last_certificate
+        )
+        self._at_work.add(name)
+        try:
+            hit = await self._carry_out(decision, hit, banned)
+        finally:
+            self._at_work.discard(name)
         log.warning("revoked", decision=name, certificates=len(hit), reason=reason.name, by=actor)
         return Outcome(name, hit, banned)
 
-    async def resume(self) -> None:
+    async def ban(self, selector: Selector, asked: BanRequest, *, actor: str, why: str) -> Ban:
+        """Ban whom `selector` selects from new certificates, and leave what they have.
+
+        Raises RequestRefused for what cannot be meant.
+        """
+        now = self.clock.now()
+        self._check_ours(selector)
+        banned = self._make_ban(selector, asked, actor, why, now)
+        await self.writer.submit(banned, _ban_entry(banned, "banned", actor, why, now))
+        await self.state.load()
+        return banned
+
+    async def run(self) -> None:
+        """Finish interrupted decisions now and then, until cancelled."""
+        while True:
+            try:
+                await self.resume(older_than=INTERRUPTED_AFTER)
+            except MeshcaError as error:
+                log.warning("revocation_not_resumed", error=str(error))
+            await asyncio.sleep(INTERRUPTED_AFTER.total_seconds())
+
+    async def resume(self, *, older_than: timedelta = timedelta(0)) -> None:
         """Finish the decisions that were interrupted; raises StoreUnavailable."""
+        until = self.clock.now() - older_than
         for decision in await asyncio.to_thread(self.revocations.open_decisions):
-            hit = await self._select(decision.selector, is_new=False)
+            if decision.decision in self._at_work or decision.at > until:
+                continue
+            hit = await self._select(decision.selector, decision.reason, decision)
             await self._write(decision, hit)
             log.warning("revocation_resumed", decision=decision.decision, certificates=len(hit))
 
@@ -134,32 +169,51 @@ class RevocationOperations:
         if ban not in known:
             raise NotFound(f"there is no ban {ban[:64]}; see `meshca svid bans`")
         now = self.clock.now()
+        until = known[ban].until
+        if until is not None and until <= now:
+            raise Conflict(f"ban {ban} ended at {until.isoformat()}")
         entry = _ban_entry(known[ban], "lifted", actor, why, now)
         await self.writer.submit(Lifted(ban, now), entry)
         await self.state.load()
 
-    async def _select(self, selector: Selector, *, is_new: bool = True) -> list[Revocation]:
-        now = self.clock.now()
-        if selector.spiffe_id:
-            self._check_ours(selector.spiffe_id)
-        if selector.serial and is_new:
-            await asyncio.to_thread(self._check_serial, selector.serial, now)
-        return await asyncio.to_thread(lambda: list(self.revocations.select(selector, now=now)))
+    async def _check(self, selector: Selector, reason: Reason) -> None:
+        self._check_ours(selector)
+        if selector.serial:
+            now = self.clock.now()
+            await asyncio.to_thread(self._check_serial, selector.serial, reason, now)
 
-    def _check_ours(self, text: str) -> None:
-        other = SpiffeId.parse(text).trust_domain
-        if other != self.trust_domain:
+    async def _select(
+        self, selector: Selector, reason: Reason, decided: Decision | None = None
+    ) -> list[Revocation]:
+        now, select = self.clock.now(), self.revocations.select
+        return await asyncio.to_thread(
+            lambda: list(select(selector, now=now, reason=reason, decided=decided))
+        )
+
+    def _check_ours(self, selector: Selector) -> None:
+        text = selector.spiffe_id
+        if text and (other := SpiffeId.parse(text).trust_domain) != self.trust_domain:
             raise RequestRefused(
                 "selector",
                 f"{text} is of trust domain {other}: its certificates are revoked there, not by "
                 f"{self.trust_domain}",
             )
 
-    def _check_serial(self, serial: str, now: datetime) -> None:
+    def _check_serial(self, serial: str, reason: Reason, now: datetime) -> None:
         record = self.inventory.get(serial)
         if record.intent.not_after <= now:
             ended = record.intent.not_after.isoformat()
             raise Conflict(f"serial {serial} ended at {ended}: there is nothing left to revoke")
+        try:
+            found = self.revocations.get(serial)
+        except NotFound:
+            return
+        is_hold = found.reason is Reason.certificateHold
+        if found.released_at is None and not (is_hold and reason is not Reason.certificateHold):
+            raise Conflict(
+                f"serial {serial} is revoked already: {found.reason.name}, since "
+                f"{found.revoked_at.isoformat()}, decision {found.decision}"
+            )
 
     def _check_number(self, count: int, confirmed: int | None) -> None:
         if confirmed is not None and confirmed != count:
@@ -175,22 +229,39 @@ class RevocationOperations:
     ) -> Ban:
         if asked.until is not None and asked.until <= now:
             raise RequestRefused("ban", f"a ban until {asked.until.isoformat()} has ended already")
+        until = asked.until
+        if until is not None and until.microsecond:  # whole seconds are kept: never one too few
+            until = until.replace(microsecond=0) + timedelta(seconds=1)
         name = secrets.token_hex(8)
-        return Ban(name, selector.of_callers(), why, actor, now, asked.until)
+        return Ban(name, selector.of_callers(), why, actor, now.replace(microsecond=0), until)
+
+    async def _carry_out(
+        self, decision: Decision, hit: Sequence[Revocation], ban: Ban | None
+    ) -> Sequence[Revocation]:
+        """Write a new decision and all that it hits; return that."""
+        if ban is None:
+            await self.writer.submit(decision)
+        else:
+            entry = _ban_entry(ban, "banned", decision.actor, decision.why, decision.at)
+            await self.writer.submit(decision, ban, entry)
+            await self.state.load()
+            await self.writer.submit()  # what was on its way when the ban came is on record
+            hit = await self._select(decision.selector, decision.reason)
+        await self._write(decision, hit)
+        return hit
 
     async def _write(self, decision: Decision, hit: Sequence[Revocation]) -> None:
         now = self.clock.now().replace(microsecond=0)
-        whole = [_of_decision(each, decision, now) for each in hit]
-        one_by_one = len(whole) <= AUDITED_ONE_BY_ONE
-        for start in range(0, len(whole), BATCH):
-            batch = whole[start : start + BATCH]
+        one_by_one = len(hit) <= AUDITED_ONE_BY_ONE
+        for start in range(0, len(hit), BATCH):
+            batch = [_of_decision(each, decision, now) for each in hit[start : start + BATCH]]
             entries = (
                 [_entry(r, "revoked", decision.actor, decision.why, now) for r in batch]
                 if one_by_one
                 else _shared_entries(batch, decision, now)
             )
             await self.writer.submit(Revoked(batch), *entries)
-        await self.writer.submit(Closed(decision.decision, len(whole)))
+        await self.writer.submit(Closed(decision.decision))
         await self.state.load()
 
 

@@ -82,6 +82,8 @@ def parse_selector(values: Mapping[str, str]) -> Selector:
             raise RequestRefused("selector", f"unknown field {name[:64]!r}")
         if len(value) > MAXIMUM_TEXT:
             raise RequestRefused("selector", f"{name} is longer than {MAXIMUM_TEXT} characters")
+        if not value.isprintable():
+            raise RequestRefused("selector", f"{name} has characters that cannot be printed")
     if not said:
         raise RequestRefused("selector", "say which: nothing was selected, and that is not all")
     for name in OF_ONE_CERTIFICATE:

@@ -1,12 +1,13 @@
 """The tables of revocations and bans: what was decided, by whom and why, and what it hit.
 
 A decision is written first, open, with what it selects; then what it hit, in batches; then it is
-closed. So one that was interrupted is known, and is finished at the next start. Each change has a
+closed. So one that was interrupted is known, and is finished at the next start: with what had been
+issued when it was decided, and not with what was issued since. Each change has a
 revision, the number of its kind in the table `changes`, given in the transaction of the change: who
 knows everything up to a revision reads what came after. Rows are never deleted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,9 +19,8 @@ import sqlalchemy as sa
 from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
 from ca.store import certificates
-from meshca.change_feed import announce
-from meshca.database import Sink, bulk_insert, metadata, reading
-from meshca.errors import Conflict, NotFound
+from meshca.database import metadata, reading
+from meshca.errors import NotFound
 
 REVOCATIONS_CHANGED: Final = "revocations"
 
@@ -35,6 +35,7 @@ decisions = sa.Table(
     sa.Column("selector", sa.Text, nullable=False),
     sa.Column("count", sa.Integer, nullable=False),
     sa.Column("is_open", sa.Boolean, nullable=False),
+    sa.Column("last_certificate", sa.BigInteger, nullable=True),
 )
 revocations = sa.Table(
     "revocations",
@@ -68,6 +69,8 @@ class Decision:
     """Somebody decided to revoke what `selector` selects; `decision` is its name.
 
     `is_open`: not everything that it hits is written down yet. `count` is how many it hit.
+    `last_certificate`: it hits certificates up to this one of the inventory (`id` in ca/store.py);
+    None, as for a decision with a ban: those that are valid from before it was made.
     """
 
     decision: str
@@ -78,6 +81,7 @@ class Decision:
     selector: Selector
     count: int = 0
     is_open: bool = True
+    last_certificate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,124 +145,9 @@ class Lifted:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Everything that a decision hit is written down: `count` certificates."""
+    """Everything that a decision hit is written down."""
 
     decision: str
-    count: int
-
-
-class DecisionSink:
-    """Writes decisions."""
-
-    def write(self, connection: sa.Connection, records: Sequence[Decision]) -> None:
-        """Insert one row each."""
-        for record in records:
-            values = {
-                "decision": record.decision,
-                "decided_at_us": microseconds(record.at),
-                "actor": record.actor,
-                "why": record.why,
-                "reason": record.reason.value,
-                "selector": _text(record.selector),
-                "count": record.count,
-                "is_open": record.is_open,
-            }
-            connection.execute(sa.insert(decisions).values(values))
-
-
-class RevokedSink:
-    """Writes what is revoked; what was revoked before stays as it was."""
-
-    def write(self, connection: sa.Connection, records: Sequence[Revoked]) -> None:
-        """Insert the rows that are not there, under a revision of their own."""
-        revision = announce(connection, REVOCATIONS_CHANGED)
-        for record in records:
-            serials = [r.serial for r in record.batch]
-            held = _existing(connection, serials)
-            fresh = [r for r in record.batch if r.serial not in held]
-            bulk_insert(connection, revocations, [_row(r, revision) for r in fresh])
-            for r in record.batch:
-                if held.get(r.serial) is not None:  # it was released: it is revoked again
-                    values = {"decision": r.decision, "reason": r.reason.value, "released_at": None}
-                    values |= {"revoked_at": seconds(r.revoked_at), "revision": revision}
-                    where = revocations.c.serial == r.serial
-                    connection.execute(sa.update(revocations).where(where).values(values))
-
-
-class ReleasedSink:
-    """Ends holds."""
-
-    def write(self, connection: sa.Connection, records: Sequence[Released]) -> None:
-        """Update one row each; raises Conflict when it is not a hold that is in force."""
-        revision = announce(connection, REVOCATIONS_CHANGED)
-        for record in records:
-            update = (
-                sa.update(revocations)
-                .where(revocations.c.serial == record.serial)
-                .where(revocations.c.reason == Reason.certificateHold.value)
-                .where(revocations.c.released_at.is_(None))
-                .values(released_at=seconds(record.at), revision=revision)
-            )
-            if connection.execute(update).rowcount != 1:
-                raise Conflict(f"serial {record.serial} is not on hold")
-
-
-class ClosedSink:
-    """Closes decisions."""
-
-    def write(self, connection: sa.Connection, records: Sequence[Closed]) -> None:
-        """Update one row each."""
-        for record in records:
-            connection.execute(
-                sa.update(decisions)
-                .where(decisions.c.decision == record.decision)
-                .values(is_open=False, count=record.count)
-            )
-
-
-class BanSink:
-    """Writes bans."""
-
-    def write(self, connection: sa.Connection, records: Sequence[Ban]) -> None:
-        """Insert one row each."""
-        announce(connection, REVOCATIONS_CHANGED)
-        for record in records:
-            values = {
-                "ban": record.ban,
-                "selector": _text(record.selector),
-                "why": record.why,
-                "actor": record.actor,
-                "since": seconds(record.since),
-                "until": None if record.until is None else seconds(record.until),
-                "lifted_at": None,
-            }
-            connection.execute(sa.insert(bans).values(values))
-
-
-class LiftedSink:
-    """Ends bans."""
-
-    def write(self, connection: sa.Connection, records: Sequence[Lifted]) -> None:
-        """Update one row each; raises Conflict when it does not hold any more."""
-        announce(connection, REVOCATIONS_CHANGED)
-        for record in records:
-            update = (
-                sa.update(bans)
-                .where(bans.c.ban == record.ban, bans.c.lifted_at.is_(None))
-                .values(lifted_at=seconds(record.at))
-            )
-            if connection.execute(update).rowcount != 1:
-                raise Conflict(f"ban {record.ban} does not hold any more")
-
-
-REVOCATION_SINKS: Final[Mapping[type, Sink]] = {
-    Decision: DecisionSink(),
-    Revoked: RevokedSink(),
-    Released: ReleasedSink(),
-    Closed: ClosedSink(),
-    Ban: BanSink(),
-    Lifted: LiftedSink(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,18 +156,29 @@ class Revocations:
 
     engine: sa.Engine
 
-    def select(self, selector: Selector, *, now: datetime) -> Iterator[Revocation]:
-        """Yield what `selector` would hit now: unexpired, not revoked yet; with no decision."""
-        c = certificates.c
-        revoked = sa.select(revocations.c.serial).where(
-            revocations.c.serial == c.serial, revocations.c.released_at.is_(None)
-        )
-        query = sa.select(certificates).where(c.not_after > seconds(now), ~revoked.exists())
-        for name, value in selector.given().items():
-            if name != "fingerprint":
-                query = query.where(c[name] == value)
+    def last_certificate(self) -> int:
+        """Return the `id` of the newest certificate of the inventory; 0 when there is none."""
         with reading(self.engine) as connection:
-            for row in connection.execute(query.order_by(c.id)):
+            newest = connection.execute(sa.select(sa.func.max(certificates.c.id))).scalar_one()
+        return int(newest or 0)
+
+    def select(
+        self, selector: Selector, *, now: datetime, reason: Reason, decided: Decision | None = None
+    ) -> Iterator[Revocation]:
+        """Yield what `selector` would hit now: unexpired, not revoked yet; with no decision.
+
+        What is on hold can be revoked for any other `reason`. `decided` leaves out what was issued
+        after that decision.
+        """
+        query = _selection(selector, now, reason)
+        if decided is not None:
+            query = query.where(_issued_before(decided))
+        options = {"yield_per": _AT_ONCE}
+        with (
+            reading(self.engine) as connection,
+            connection.execute(query, execution_options=options) as rows,
+        ):
+            for row in rows:
                 der = row.certificate
                 fingerprint = "" if der is None else sha256(der).hexdigest()
                 if selector.fingerprint and fingerprint != selector.fingerprint:
@@ -290,7 +190,7 @@ class Revocations:
                     spiffe_id=row.spiffe_id,
                     fingerprint=fingerprint,
                     not_after=instant(row.not_after),
-                    reason=Reason.unspecified,
+                    reason=reason,
                     revoked_at=now,
                 )
 
@@ -362,32 +262,26 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE: Final = 500
 
 
-def _existing(connection: sa.Connection, serials: Sequence[str]) -> dict[str, int | None]:
-    """Return when each of `serials` that is in the table was released."""
-    found: dict[str, int | None] = {}
-    for start in range(0, len(serials), _AT_ONCE):
-        some = serials[start : start + _AT_ONCE]
-        query = sa.select(revocations.c.serial, revocations.c.released_at).where(
-            revocations.c.serial.in_(some)
-        )
-        for serial, released_at in connection.execute(query):
-            found[serial] = released_at
-    return found
-
-
-def _row(r: Revocation, revision: int) -> tuple[str | int | None, ...]:
-    return (
-        r.serial,
-        r.decision,
-        r.authority_id,
-        r.spiffe_id,
-        r.fingerprint,
-        seconds(r.not_after),
-        r.reason.value,
-        seconds(r.revoked_at),
-        None,
-        revision,
+def _selection(selector: Selector, now: datetime, reason: Reason) -> sa.Select[Any]:
+    c, r = certificates.c, revocations.c
+    standing = sa.select(r.serial).where(r.serial == c.serial, r.released_at.is_(None))
+    if reason is not Reason.certificateHold:
+        standing = standing.where(r.reason != Reason.certificateHold.value)
+    query = (
+        sa.select(c.serial, c.authority_id, c.spiffe_id, c.not_after, c.certificate)
+        .where(c.not_after > seconds(now), ~standing.exists())
+        .order_by(c.id)
     )
+    for name, value in selector.given().items():
+        if name != "fingerprint":  # not a column: it is compared row by row
+            query = query.where(c[name] == value)
+    return query
+
+
+def _issued_before(decided: Decision) -> sa.ColumnElement[bool]:
+    if decided.last_certificate is not None:
+        return certificates.c.id <= decided.last_certificate
+    return certificates.c.not_before <= seconds(decided.at)
 
 
 def _revocation(row: sa.Row[Any]) -> Revocation:
@@ -417,6 +311,7 @@ def _decision(row: sa.Row[Any]) -> Decision:
         Selector(**orjson.loads(r["selector"])),
         r["count"],
         r["is_open"],
+        r["last_certificate"],
     )
 
 
@@ -431,7 +326,3 @@ def _ban(row: sa.Row[Any]) -> Ban:
         None if r["until"] is None else instant(r["until"]),
         None if r["lifted_at"] is None else instant(r["lifted_at"]),
     )
-
-
-def _text(selector: Selector) -> str:
-    return orjson.dumps(selector.given(), option=orjson.OPT_SORT_KEYS).decode()

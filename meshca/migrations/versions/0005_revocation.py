@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("selector", sa.Text, nullable=False),
         sa.Column("count", sa.Integer, nullable=False),
         sa.Column("is_open", sa.Boolean, nullable=False),
+        sa.Column("last_certificate", sa.BigInteger, nullable=True),
     )
     op.create_table(
         "revocations",
