@@ -71,6 +71,7 @@ _KNOWN: Final = (
     _Known(500, "requested usage", "misconfigured", Reaction.CONFIGURE),
     _Known(500, "could not load backend configuration", "misconfigured", Reaction.CONFIGURE),
     _Known(500, "encryption key version", "misconfigured", Reaction.CONFIGURE),
+    _Known(500, "higher than the latest key version", "standby", Reaction.RETRY),
     _Known(500, "", "may_have_happened", Reaction.RETRY),
     _Known(501, "", "not_initialized", Reaction.LATER),
     _Known(502, "", "may_have_happened", Reaction.RETRY),

@@ -16,12 +16,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from ca.upstream.provision import Provision, Upstream
+from ca.upstream.vault.build import build_vault
 from ca.upstream.vault.errors import VaultFault
 from ca.upstream.vault.patience import Patience
+from ca.upstream.vault.transit import TransitSigner
+from meshca.clock import SystemClock
+from tests.builders import TRUST_DOMAIN
 from tests.ca.vault.balancer import balancer
 from tests.ca.vault.cluster import SEALED, UNINITIALIZED, Cluster, Node, running_cluster
 from tests.ca.vault.world import (
     ALL,
+    WEEK,
     Prepared,
     World,
     prepare,
@@ -74,6 +79,14 @@ def patient(world: World, cluster: Cluster) -> Upstream:
         world.wait(seconds)
 
     return world.upstream(patience=Patience(clock=world.clock, wait=wait))
+
+
+def waiting(world: World) -> Upstream:
+    """Return an upstream that really waits, as the server's does."""
+    clock = SystemClock()
+    return build_vault(
+        world.settings, trust_domain=TRUST_DOMAIN, lifetime=WEEK, clock=clock, metrics=world.metrics
+    )
 
 
 def condition(world: World) -> str:
@@ -197,22 +210,39 @@ def test_a_leader_that_dies_before_it_answers_leaves_one_authority_in_use(
     assert unanswered.public_key() == used.public_key() == ours.public_key()
 
 
-def test_a_standby_signs_with_a_key_in_transit_also_without_the_leader(
-    cluster: Cluster, prepared: Prepared, token: Path
-) -> None:
-    leader, standby = cluster.leader, cluster.standbys[0]
+@pytest.fixture
+def transit(cluster: Cluster, prepared: Prepared, token: Path) -> World:
+    """A world whose upstream has a key in Transit, and a standby as its address."""
     auth = {"method": "token", "token_file": "token"}
-    values = {**prepared.upstream, "address": standby.address, "auth": auth}
-    world = World(settings(values, token.parent))
-    authority = world.upstream().provide(world.now()).authority
-    leader.stop()
+    values = {**prepared.upstream, "address": cluster.standbys[0].address, "auth": auth}
+    return World(settings(values, token.parent))
+
+
+def test_a_standby_signs_with_a_key_in_transit_also_without_the_leader(
+    cluster: Cluster, transit: World
+) -> None:
+    authority = waiting(transit).provide(transit.now()).authority
+    cluster.leader.stop()
 
     signature = authority.signer.sign(b"an SVID")
 
     key = authority.certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     key.verify(signature, b"an SVID", ec.ECDSA(hashes.SHA256()))
-    assert world.waited == []
+
+
+def test_a_standby_that_is_behind_gives_no_two_intermediates_one_key(
+    cluster: Cluster, transit: World
+) -> None:
+    upstream, versions = waiting(transit), []
+    for _ in range(5):
+        signer = upstream.provide(transit.now()).authority.signer
+        assert isinstance(signer, TransitSigner)
+        latest = cluster.leader.call("GET", "transit/keys/meshca")["data"]["latest_version"]
+        versions.append((signer.version, latest))
+
+    assert [version for version, _ in versions] == [latest for _, latest in versions]
+    assert len(set(versions)) == 5
 
 
 def test_without_a_quorum_nothing_is_signed_and_the_roots_are_still_known(

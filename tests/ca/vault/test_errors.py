@@ -52,6 +52,12 @@ ROWS = [
         CONFIGURE,
     ),
     (500, "less than the minimum encryption key version", "misconfigured", CONFIGURE),
+    (
+        500,
+        "requested version for signing is higher than the latest key version",
+        "standby",
+        RETRY,
+    ),
     (500, "a text that nobody has seen yet", "may_have_happened", RETRY),
     (501, "", "not_initialized", LATER),
     (503, "Vault is sealed", "sealed", LATER),
