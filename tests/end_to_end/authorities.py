@@ -36,7 +36,7 @@ def two_proxies(
 
 def assert_nothing_failed(traffic: Traffic, *proxies: Proxy) -> None:
     """Assert that neither the apps nor the proxies have seen anything go wrong."""
-    assert traffic.failures == []
+    assert traffic.failures == [], traffic.failures
     assert traffic.requests > 500
     for proxy in proxies:
         assert proxy.handshake_failures() == {}

@@ -88,9 +88,10 @@ def test_both_who_knows_only_the_old_root_and_only_the_new_one_accept_a_bridged_
                 within_seconds=30,
                 what="the old root is out of the bundle",
             )
+            server.meshca("svid", "renew", orders.spiffe_id)
             wait_until(
                 lambda: len(handshake(orders.inbound, new).chain) == 2,
-                within_seconds=15,
+                within_seconds=10,
                 what="the proxy has a certificate without a bridge",
             )
             assert (accepts(reports), accepts(billing)) == (False, True)
