@@ -23,6 +23,12 @@ OWN_BUNDLE = "ROOTCA"
 EVERY_BUNDLE = "ALL"
 HTTP_AUTHORIZATION = "authz"
 TCP_AUTHORIZATION = "tcp-authz"
+HTTP_REVOKED = "revoked"
+TCP_REVOKED = "tcp-revoked"
+PEER_KEY = "meshca.peer_certificate"
+"""The filter state in which the peer's certificate is noted, for the filters of the revoked."""
+PEER_PREFIX = "sha256:"
+"""What the note begins with; the certificate's SHA-256 (hex) follows, or `-` without TLS."""
 TOKEN_SECRET = "sa-token"  # noqa: S105  # the name of a secret, not one
 BUNDLE_SECRET = "trust-bundle"  # noqa: S105  # the name of a secret, not one
 

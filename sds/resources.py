@@ -3,16 +3,14 @@
 A version is a function of the bytes, equal on every replica, so that a proxy that reconnects with
 `initial_resource_versions` is sent only what changed. Validation contexts carry trust anchors and
 CRLs only, never SAN matchers: Envoy OR-s pushed matchers with the static ones (invariant 5).
-
-With one trust domain, contexts name its roots for Envoy's default validator. That one lets any root
-speak for any trust domain, so as soon as there are two, every context is for Envoy's SPIFFE
-validator, which takes the roots of the peer's own trust domain and no others.
+Which of Envoy's validators a context is for, and with which lists: sds/contexts.py.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
@@ -58,9 +56,10 @@ def _pack_certificate(name: str, credential: Credential) -> AnyMessage:
     return AnyMessage(type_url=SECRET_TYPE, value=secret.SerializeToString())
 
 
-def validation_context(name: str, bundle: TrustBundle) -> Resource:
-    """Return the validation context secret of `bundle` under `name`.
+def validation_context(name: str, bundle: TrustBundle, lists: bytes = b"") -> Resource:
+    """Return the context of `bundle` under `name` for Envoy's default validator.
 
+    `lists` are the revocation lists (PEM) of every leaf issuer; only leaves are looked up in them.
     Raises IssuanceFault rather than return an empty one, which would turn mutual TLS off.
     """
     anchors = bundle.pem()
@@ -68,20 +67,29 @@ def validation_context(name: str, bundle: TrustBundle) -> Resource:
         raise IssuanceFault("an empty validation context was about to be pushed")
     secret = Secret(name=name)
     secret.validation_context.trusted_ca.inline_bytes = anchors
+    if lists:
+        secret.validation_context.crl.inline_bytes = lists
+        secret.validation_context.only_verify_leaf_cert_crl = True
     return _shared(name, SECRET_TYPE, secret)
 
 
-def spiffe_validation_context(name: str, bundles: Mapping[str, TrustBundle]) -> Resource:
+def spiffe_validation_context(
+    name: str,
+    bundles: Mapping[str, TrustBundle],
+    lists: Mapping[str, bytes] = MappingProxyType({}),
+) -> Resource:
     """Return the validation context under `name` that trusts each domain's roots for itself only.
 
-    `bundles` are keyed by trust domain. Raises IssuanceFault rather than return an empty one.
+    `bundles` are keyed by trust domain, and so are `lists`: revocation lists (PEM), of every CA in
+    every chain of that domain. Raises IssuanceFault rather than return an empty one.
     """
     if not bundles:
         raise IssuanceFault("an empty validation context was about to be pushed")
     config = SPIFFECertValidatorConfig()
     for trust_domain in sorted(bundles):
         domain = config.trust_domains.add(name=trust_domain)
-        domain.trust_bundle.inline_bytes = bundles[trust_domain].pem()
+        anchors = bundles[trust_domain].pem()
+        domain.trust_bundle.inline_bytes = anchors + lists.get(trust_domain, b"")
     secret = Secret(name=name)
     validator = secret.validation_context.custom_validator_config
     validator.name = SPIFFE_VALIDATOR

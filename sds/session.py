@@ -28,6 +28,7 @@ from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import clip, get_logger
 from rotation.leaves import Holding, Leaves
+from sds.contexts import Validator, find_validator
 from sds.meters import Meters
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource
 from sds.snapshot import Shared, Subject, View, everything, resolve, subject_of
@@ -63,6 +64,7 @@ class Session(Generic[_Request, _Response]):
         "_shared",
         "_subscriptions",
         "_types",
+        "_validator",
         "_waiter",
         "caller",
         "connected_at",
@@ -105,6 +107,7 @@ class Session(Generic[_Request, _Response]):
         self._done = False
         self._logged = 0
         self._met = False
+        self._validator: Validator | None = None
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -156,7 +159,7 @@ class Session(Generic[_Request, _Response]):
 
     def _next(self, subscription: Subscription) -> _Response | None:
         credential = self._holding.credential if self._holding is not None else None
-        view = View(self.caller.spiffe_id, self.workload, credential, self._shared)
+        view = View(self.caller.spiffe_id, self.workload, credential, self._shared, self._validator)
         resources = self._select(
             subscription, lambda name: resolve(view, subscription.type_url, name)
         )
@@ -177,15 +180,19 @@ class Session(Generic[_Request, _Response]):
         return self._subscriptions[type_url]
 
     def _meet(self, node: Node) -> None:
-        """Take the hints of a stream's first node: an id to show, labels that select policies.
+        """Take the hints of a stream's first node: an id, labels, and its validator of choice.
 
-        Labels only ever select which policies a proxy enforces on itself. They are read once: who
-        could change them with each request could make us compile without end.
+        Labels only ever select which policies a proxy enforces on itself, the validator whom it
+        believes. They are read once: who could change them with each request could make us compile
+        without end.
         """
         if self._met:
             return
         self._met = True
         self.node_id = clip(node.id, 128)
+        validator = node.metadata.fields.get("validator")
+        if validator is not None:
+            self._validator = find_validator(validator.string_value)
         labels = node.metadata.fields.get("labels")
         if labels is not None:
             fields = list(labels.struct_value.fields.items())[:MAXIMUM_LABELS]

@@ -2,12 +2,13 @@
 
 Secret names (SPIRE's and Envoy's conventions): `default` and the caller's own SPIFFE ID are its
 certificate; `ROOTCA` and `spiffe://<trust domain>` are the trust bundle, `ALL` is every trust
-domain's side by side, `spiffe://<other trust domain>` that one's, once it is federated. Extension
-names: `authz` is the HTTP filter's policy, `tcp-authz` the network filter's. Any other name is
-nobody's: it gets no answer, whoever asks.
+domain's side by side, `spiffe://<other trust domain>` that one's, once it is federated; a bundle's
+name may end in the validator it is for, `@spiffe` or `@default` (sds/contexts.py). Extension names:
+`authz` is the HTTP filter's policy, `tcp-authz` the network filter's; `revoked` and `tcp-revoked`
+refuse who is revoked (sds/revoked.py). Any other name is nobody's: it gets no answer, whoever asks.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -16,27 +17,29 @@ from authz.compile import http_rbac, network_rbac
 from authz.engine import compile_workload
 from authz.policy import PolicySet, Workload
 from ca.bundle import NO_FEDERATION, Federated, TrustBundle
+from ca.revocation.view import NOTHING_REVOKED, RevocationView
+from meshca.clock import Clock, SystemClock
 from meshca.spiffe_id import SpiffeId
 from rotation.credential import Credential
-from sds.resources import (
-    EXTENSION_TYPE,
-    NOBODY,
-    SECRET_TYPE,
-    Resource,
-    certificate,
-    extension,
-    spiffe_validation_context,
-    validation_context,
+from sds.contexts import (
+    EVERY_BUNDLE_NAME,
+    OWN_BUNDLE_NAME,
+    Validator,
+    complain_of_lists,
+    is_bundle_name,
+    make_context,
+    validator_of,
 )
+from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource, certificate, extension
+from sds.revoked import http_revoked, network_revoked
 
 CERTIFICATE_NAME: Final = "default"
-OWN_BUNDLE_NAME: Final = "ROOTCA"
-EVERY_BUNDLE_NAME: Final = "ALL"
 BUNDLE_NAMES: Final = (OWN_BUNDLE_NAME, EVERY_BUNDLE_NAME)
 HTTP_POLICY_NAME: Final = "authz"
 NETWORK_POLICY_NAME: Final = "tcp-authz"
+HTTP_REVOKED_NAME: Final = "revoked"
+NETWORK_REVOKED_NAME: Final = "tcp-revoked"
 MAXIMUM_CACHED_WORKLOADS: Final = 4096
-_SCHEME: Final = "spiffe://"
 
 
 class Subject(Enum):
@@ -46,48 +49,57 @@ class Subject(Enum):
     BUNDLE = "bundle"
     HTTP_POLICY = "http policy"
     NETWORK_POLICY = "network policy"
+    HTTP_REVOKED = "revoked, http"
+    NETWORK_REVOKED = "revoked, network"
+
+
+_EXTENSIONS: Final = {
+    HTTP_POLICY_NAME: Subject.HTTP_POLICY,
+    NETWORK_POLICY_NAME: Subject.NETWORK_POLICY,
+    HTTP_REVOKED_NAME: Subject.HTTP_REVOKED,
+    NETWORK_REVOKED_NAME: Subject.NETWORK_REVOKED,
+}
 
 
 def subject_of(
-    type_url: str, name: str, caller: SpiffeId, federated: Container[str] = NO_FEDERATION
+    type_url: str, name: str, caller: SpiffeId, federated: Federated = NO_FEDERATION
 ) -> Subject | None:
     """Return what `name` stands for when `caller` asks, or None when it is nobody's.
 
     `federated` are the trust domains beside the caller's own whose names mean something.
     """
+    if type_url == EXTENSION_TYPE:
+        return _EXTENSIONS.get(name)
     if type_url == SECRET_TYPE:
         if name in (CERTIFICATE_NAME, str(caller)):
             return Subject.CERTIFICATE
-        if name in BUNDLE_NAMES or name == f"spiffe://{caller.trust_domain}":
+        if is_bundle_name(name, caller.trust_domain, federated):
             return Subject.BUNDLE
-        if name.startswith(_SCHEME) and name.removeprefix(_SCHEME) in federated:
-            return Subject.BUNDLE
-    elif type_url == EXTENSION_TYPE:
-        if name == HTTP_POLICY_NAME:
-            return Subject.HTTP_POLICY
-        if name == NETWORK_POLICY_NAME:
-            return Subject.NETWORK_POLICY
     return None
 
 
 def everything(type_url: str) -> tuple[str, ...]:
     """Return the names that an empty list asks for: all the caller is entitled to."""
     if type_url == SECRET_TYPE:
-        return (CERTIFICATE_NAME, "ROOTCA")
-    return (HTTP_POLICY_NAME, NETWORK_POLICY_NAME) if type_url == EXTENSION_TYPE else ()
+        return (CERTIFICATE_NAME, OWN_BUNDLE_NAME)
+    return tuple(_EXTENSIONS) if type_url == EXTENSION_TYPE else ()
 
 
 @dataclass(slots=True)
 class Shared:
-    """The resources that many proxies share, made once for each bundle and each policy set."""
+    """The resources that many proxies share, made once for each state that they are made of."""
 
     policies: Callable[[], PolicySet]
     bundle: Callable[[], TrustBundle]
     federated: Callable[[], Federated] = lambda: NO_FEDERATION
+    revocation: Callable[[], RevocationView] = lambda: NOTHING_REVOKED
+    clock: Clock = field(default_factory=SystemClock)
     _set: PolicySet | None = None
     _compiled: dict[tuple[Subject, Workload], Resource] = field(default_factory=dict)
-    _trusted: tuple[TrustBundle, Federated] | None = None
-    _contexts: dict[str, Resource] = field(default_factory=dict)
+    _trusted: tuple[TrustBundle, Federated, RevocationView] | None = None
+    _contexts: dict[tuple[str, Validator], Resource] = field(default_factory=dict)
+    _cut_off: RevocationView | None = None
+    _revoked: dict[Subject, Resource] = field(default_factory=dict)
 
     def policy(self, subject: Subject, workload: Workload) -> Resource:
         """Return the policy resource of `workload`; compiled once a set."""
@@ -99,28 +111,53 @@ class Shared:
             self._compiled[key] = _compile(current, subject, workload)
         return self._compiled[key]
 
-    def context(self, name: str) -> Resource:
-        """Return the trust bundles under `name`, which `subject_of` has accepted."""
-        own, federated = self.bundle(), self.federated()
-        known = self._trusted
-        if known is None or own is not known[0] or federated is not known[1]:
-            self._trusted, self._contexts = (own, federated), {}
-        if name not in self._contexts:
-            self._contexts[name] = _context(name, own, federated)
-        return self._contexts[name]
+    def context(self, name: str, chosen: Validator | None = None) -> Resource:
+        """Return the trust bundles under `name`, which `subject_of` has accepted.
+
+        `chosen` is the flavour of names that do not say one.
+        """
+        own, federated, view = self.bundle(), self.federated(), self.revocation()
+        known, now = self._trusted, (own, federated, view)
+        if known is None or any(a is not b for a, b in zip(known, now, strict=True)):
+            self._trusted, self._contexts = now, {}
+            complain_of_lists(view, self.clock.now())
+        key = (name, validator_of(name, chosen, own, federated))
+        if key not in self._contexts:
+            self._contexts[key] = make_context(*key, own, federated, view)
+        return self._contexts[key]
+
+    def revoked(self, subject: Subject) -> Resource:
+        """Return the filter that refuses who is revoked, the same for every proxy."""
+        view = self.revocation()
+        if view is not self._cut_off:
+            self._cut_off, self._revoked = view, {}
+        if subject not in self._revoked:
+            self._revoked[subject] = (
+                extension(HTTP_REVOKED_NAME, http_revoked(view))
+                if subject is Subject.HTTP_REVOKED
+                else extension(NETWORK_REVOKED_NAME, network_revoked(view))
+            )
+        return self._revoked[subject]
 
 
-def _context(name: str, own: TrustBundle, federated: Federated) -> Resource:
-    """Return the validation context `name`; a name of a domain without roots trusts nobody."""
-    domain = name.removeprefix(_SCHEME)
-    if domain in federated.without_roots:
-        return spiffe_validation_context(name, {NOBODY: own})
-    if not federated.bundles:
-        return validation_context(name, own)
-    if name == EVERY_BUNDLE_NAME:
-        return spiffe_validation_context(name, {**federated.bundles, own.trust_domain: own})
-    bundle = federated.bundles.get(domain, own)
-    return spiffe_validation_context(name, {bundle.trust_domain: bundle})
+def current_bundle_versions(shared: Shared, name: str) -> frozenset[str]:
+    """Return each version that holds the trust bundle and the lists of now under `name`.
+
+    There are several, as a proxy may have chosen a validator; none when `name` is not our own
+    bundle's.
+    """
+    own = shared.bundle().trust_domain
+    if not is_bundle_name(name, own, NO_FEDERATION):
+        return frozenset()
+    return frozenset(shared.context(name, chosen).version for chosen in (None, *Validator))
+
+
+def current_revoked_version(shared: Shared, name: str) -> str | None:
+    """Return the version that refuses everybody revoked now; None if `name` is another's."""
+    subject = _EXTENSIONS.get(name)
+    if subject not in (Subject.HTTP_REVOKED, Subject.NETWORK_REVOKED):
+        return None
+    return shared.revoked(subject).version
 
 
 def _compile(policies: PolicySet, subject: Subject, workload: Workload) -> Resource:
@@ -138,6 +175,7 @@ class View:
     workload: Workload
     credential: Credential | None
     shared: Shared
+    validator: Validator | None = None
 
 
 def resolve(view: View, type_url: str, name: str) -> Resource | None:
@@ -151,5 +189,7 @@ def resolve(view: View, type_url: str, name: str) -> Resource | None:
     if subject is Subject.CERTIFICATE:
         return None if view.credential is None else certificate(name, view.credential)
     if subject is Subject.BUNDLE:
-        return view.shared.context(name)
+        return view.shared.context(name, view.validator)
+    if subject in (Subject.HTTP_REVOKED, Subject.NETWORK_REVOKED):
+        return view.shared.revoked(subject)
     return view.shared.policy(subject, view.workload)
