@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from admin import authorities, changes, errors, federation, reads
+from admin import authorities, changes, errors, federation, reads, revocations
 from admin.peer import OnlyAdmitted
 from admin.state import AdminState
 from meshca.logs import get_logger
@@ -27,6 +27,7 @@ def create_app(state: AdminState) -> ASGIApp:
     app.include_router(changes.create_router(state), prefix="/v1")
     app.include_router(authorities.create_router(state), prefix="/v1")
     app.include_router(federation.create_router(state), prefix="/v1")
+    app.include_router(revocations.create_router(state), prefix="/v1")
     return errors.LastResort(OnlyAdmitted(errors.LimitedBody(app), state.admitted_uids))
 
 

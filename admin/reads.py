@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from admin import views
+from admin.revocation_views import revoked_json
 from admin.state import AdminState
 from audit import query as audit
+from ca.revocation.listing import Listing
+from ca.revocation.selector import parse_selector
 from ca.store import Filter
 from meshca.errors import AuthorityUnavailable, EvidenceBroken
 
@@ -34,6 +37,9 @@ class SvidQuery(_Strict):
     service_account: str | None = None
     pod_uid: str | None = None
     node: str | None = None
+    token_id: str | None = None
+    serial: str | None = None
+    fingerprint: str | None = None
     authority_id: str | None = None
     live: bool = False
     limit: int = Field(default=100, ge=1, le=MAXIMUM_LIMIT)
@@ -84,7 +90,12 @@ def create_router(state: AdminState) -> APIRouter:
     @router.get("/svids/{serial}")
     def svid(serial: str) -> Any:
         record = state.inventory.get(serial)
-        return {**views.svid_json(record), "pem": views.certificate_pem(record.certificate)}
+        revoked = Listing(state.engine).among([record.intent.serial]).get(record.intent.serial)
+        return {
+            **views.svid_json(record),
+            "revoked": revoked_json(revoked),
+            "pem": views.certificate_pem(record.certificate),
+        }
 
     @router.get("/bundle")
     async def bundle(query: Annotated[BundleQuery, Query()]) -> Response:
@@ -156,15 +167,27 @@ def _svids(state: AdminState, query: SvidQuery) -> views.Json:
         service_account=query.service_account,
         pod_uid=query.pod_uid,
         node=query.node,
+        token_id=query.token_id,
+        serial=_hex("serial", query.serial),
+        fingerprint=_hex("fingerprint", query.fingerprint),
         authority_id=query.authority_id,
         live_at=state.clock.now() if query.live else None,
     )
     records = state.inventory.list(wanted, limit=query.limit, before_id=query.cursor)
+    revoked = Listing(state.engine).among(record.intent.serial for record in records)
     is_full = len(records) == query.limit
     return {
-        "svids": [views.svid_json(record) for record in records],
+        "svids": [
+            {**views.svid_json(r), "revoked": revoked_json(revoked.get(r.intent.serial))}
+            for r in records
+        ],
         "next": records[-1].id if is_full else None,
     }
+
+
+def _hex(name: str, text: str | None) -> str | None:
+    """Return a serial or a fingerprint as it is kept; raises RequestRefused for anything else."""
+    return None if text is None else parse_selector({name: text}).given()[name]
 
 
 def _entries(state: AdminState, query: EntryQuery) -> views.Json:

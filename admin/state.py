@@ -1,6 +1,6 @@
 """What the admin door stands on: handed over by wiring, never looked up."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,8 @@ from authz.state import PolicyState
 from ca.authority import Authorities
 from ca.bundle import TrustBundle
 from ca.federation.federation import Federation
+from ca.revocation.operations import RevocationOperations
+from ca.revocation.view import Crl
 from ca.store import Inventory
 from meshca.clock import Clock
 from meshca.database import GroupWriter
@@ -25,6 +27,7 @@ class AdminState:
 
     `bundle` is our trust bundle as it is published. `renew` renews every credential of a SPIFFE ID
     now and returns how many there are; `ready` returns what keeps the service from its work.
+    `lists` returns the revocation list in force of each authority.
     `admitted_uids` are the users whose processes may use the socket.
     """
 
@@ -45,4 +48,6 @@ class AdminState:
     federation: Federation
     renew: Callable[[str], Awaitable[int]]
     operations: AuthorityOperations
+    revocations: RevocationOperations
+    lists: Callable[[], Mapping[str, Crl]]
     ready: Callable[[], Awaitable[list[str]]]

@@ -107,6 +107,7 @@ async def serve(service: Service) -> int:
     await service.journal.record()
     await service.federation.load()
     await service.revocation.load()
+    await service.revoking.resume()
     stopping = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
@@ -139,6 +140,7 @@ async def _doors(
             "taints": service.intermediates.run_bars,
             "changes": service.feed.run,
             "revocation": service.revocation.run,
+            "interrupted": service.revoking.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
             "bundle": service.journal.run,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from meshca.durations import format_duration
+from meshca.settings_revocation import RevocationConfig
 from meshca.settings_vault import KeysUnderTransit, Vault, VaultTransit
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 from meshca.strict import Duration, File, Strict, read_mapping, validate
@@ -300,6 +301,7 @@ class Settings(Strict):
     policy: PolicyConfig = PolicyConfig()
     bundle_endpoint: BundleEndpoint | None = None
     publish: list[Publication] = Field(default=[])
+    revocation: RevocationConfig = RevocationConfig()
 
     @field_validator("database")
     @classmethod

@@ -26,6 +26,7 @@ from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
+from ca.revocation.operations import RevocationOperations
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.revocation.state import RevocationState
 from ca.revocation.store import REVOCATIONS_CHANGED, Revocations
@@ -86,6 +87,7 @@ class Service:
     publisher: Publisher
     feed: ChangeFeed
     revocation: RevocationState
+    revoking: RevocationOperations
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -193,6 +195,15 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         publisher=bundles.publisher,
         feed=feed,
         revocation=revocation,
+        revoking=RevocationOperations(
+            trust_domain=settings.trust_domain,
+            revocations=revocation.revocations,
+            inventory=Inventory(engine),
+            state=revocation,
+            writer=writer,
+            clock=clock,
+            confirm_above=settings.revocation.confirm_above,
+        ),
     )
 
 
@@ -311,5 +322,7 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         loader=service.policies,
         renew=renew,
         operations=AuthorityOperations(service.intermediates),
+        revocations=service.revoking,
+        lists=dict,
         ready=ready,
     )

@@ -76,9 +76,13 @@ class RevocationOperations:
     confirm_above: int
     _at_work: set[str] = field(default_factory=set)
 
-    async def rehearse(self, selector: Selector, reason: Reason) -> Outcome:
+    async def rehearse(
+        self, selector: Selector, reason: Reason, *, ban: BanRequest | None = None
+    ) -> Outcome:
         """Return what `selector` would hit now; raises as `revoke` does, but for the number."""
         await self._check(selector, reason)
+        if ban is not None:
+            self._make_ban(selector, ban, "", "", self.clock.now())
         return Outcome("", await self._select(selector, reason))
 
     async def revoke(

@@ -203,7 +203,7 @@ class Revocations:
             .order_by(c.revision, c.serial)
         )
         with reading(self.engine) as connection:
-            return [_revocation(row) for row in connection.execute(query)]
+            return [read_revocation(row) for row in connection.execute(query)]
 
     def get(self, serial: str) -> Revocation:
         """Return what is known of a revoked certificate; raises NotFound."""
@@ -213,7 +213,7 @@ class Revocations:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"serial {wanted} is not revoked")
-        return _revocation(row)
+        return read_revocation(row)
 
     def decision(self, name: str) -> Decision:
         """Return one decision; raises NotFound."""
@@ -284,7 +284,8 @@ def _issued_before(decided: Decision) -> sa.ColumnElement[bool]:
     return certificates.c.not_before <= seconds(decided.at)
 
 
-def _revocation(row: sa.Row[Any]) -> Revocation:
+def read_revocation(row: sa.Row[Any]) -> Revocation:
+    """Return the revocation in a row of its table."""
     r = row._mapping
     return Revocation(
         r["serial"],

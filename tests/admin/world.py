@@ -23,6 +23,10 @@ from ca.authority import Authorities
 from ca.federation.federation import Federation
 from ca.issuance import Issuance
 from ca.profile import Profile
+from ca.revocation.operations import RevocationOperations
+from ca.revocation.state import RevocationState
+from ca.revocation.store import Revocations
+from ca.revocation.view import Crl
 from ca.store import Intent, Inventory, Signed
 from ca.upstream import self_signed
 from identity.caller import Evidence
@@ -80,6 +84,7 @@ class World:
     endpoints: FakeEndpoints
     renewed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    lists: dict[str, Crl] = field(default_factory=dict)
 
     async def get(self, path: str, **params: str) -> Any:
         """Return the JSON at `path`, which must answer."""
@@ -110,6 +115,22 @@ async def intermediates(
     )
     await made.load()
     return made
+
+
+def revocation_operations(
+    engine: sa.Engine, writer: GroupWriter, clock: FakeClock
+) -> RevocationOperations:
+    """Return what revokes; more than two certificates must be confirmed."""
+    revocations = Revocations(engine)
+    return RevocationOperations(
+        trust_domain=TRUST_DOMAIN,
+        revocations=revocations,
+        inventory=Inventory(engine),
+        state=RevocationState(revocations=revocations, clock=clock),
+        writer=writer,
+        clock=clock,
+        confirm_above=2,
+    )
 
 
 def loader(
@@ -156,6 +177,8 @@ async def running(
             log=Log(engine),
             authorities=kept.authorities,
             operations=AuthorityOperations(kept),
+            revocations=revocation_operations(engine, writer, clock),
+            lists=lambda: world.lists,
             proxies=proxies,
             policies=policies,
             loader=loader(engine, clock, policies, policy_directory),
