@@ -18,9 +18,11 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from admin import errors
+from admin import ocsp as ocsp_door
 from ca.authority import Authorities, Authority
 from ca.bundle import REFRESH_HINT_SECONDS, TrustBundle
 from ca.crl import empty_crl
+from ca.ocsp.responder import Responder
 from meshca.clock import Clock
 from meshca.errors import NotFound
 
@@ -69,11 +71,12 @@ def create_public_app(
     bundle: Callable[[], TrustBundle],
     clock: Clock,
     issuer_of: Callable[[str], x509.Certificate],
+    ocsp: Responder | None = None,
 ) -> errors.LastResort:
     """Return the app of the public door; `bundle` is our bundle as it is published.
 
     `issuer_of` returns the certificate of any authority there ever was, by id; it may block, and
-    raises NotFound.
+    raises NotFound. With `ocsp` the door answers OCSP requests too.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     lists = RevocationLists(authorities, clock)
@@ -100,6 +103,8 @@ def create_public_app(
         der = lists.get(authority_id)
         return Response(der, media_type="application/pkix-crl", headers=_CACHE)
 
+    if ocsp is not None:
+        app.include_router(ocsp_door.create_router(ocsp))
     return errors.LastResort(app)
 
 

@@ -39,6 +39,13 @@ class Metrics:
     federation_stale: Gauge = field(init=False)
     bundle_publication_failures: Counter = field(init=False)
     bundle_publication_behind: Gauge = field(init=False)
+    ocsp_answers: Counter = field(init=False)
+    ocsp_signer_failures: Counter = field(init=False)
+    crl_entries: Gauge = field(init=False)
+    crl_oldest: Gauge = field(init=False)
+    crl_soonest_end: Gauge = field(init=False)
+    crl_failures: Counter = field(init=False)
+    crl_behind: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
@@ -162,6 +169,52 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "meshca_bundle_publication_behind",
             "Places in a cluster that do not hold our bundle as it is now.",
             ["cluster", "kind"],
+            registry=r,
+        ),
+        "crl_entries": Gauge(
+            "meshca_crl_entries",
+            "Certificates on the revocation lists in force, by whose lists: issuer is who signs "
+            "leaves.",
+            ["kind"],
+            registry=r,
+        ),
+        "crl_oldest": Gauge(
+            "meshca_crl_oldest_timestamp_seconds",
+            "Unix time at which the oldest revocation list in force was signed; 0 without any.",
+            ["kind"],
+            registry=r,
+        ),
+        "crl_soonest_end": Gauge(
+            "meshca_crl_soonest_next_update_timestamp_seconds",
+            "Unix time of the first nextUpdate of the revocation lists in force; 0 without any. "
+            "The list of an authority ends with it.",
+            ["kind"],
+            registry=r,
+        ),
+        "crl_failures": Counter(
+            "meshca_crl_failures",
+            "Revocation lists that could not be made: step sign or store. They are tried again.",
+            ["kind", "step"],
+            registry=r,
+        ),
+        "crl_behind": Gauge(
+            "meshca_crl_behind",
+            "Authorities whose list does not say what is revoked: cause failed (it is tried "
+            "again), or unheld (nobody has the key).",
+            ["kind", "cause"],
+            registry=r,
+        ),
+        "ocsp_answers": Counter(
+            "meshca_ocsp_answers",
+            "What was said over OCSP, a certificate or a failure each: good, revoked, unknown, "
+            "malformed, unauthorized, try_later.",
+            ["status"],
+            registry=r,
+        ),
+        "ocsp_signer_failures": Counter(
+            "meshca_ocsp_signer_failures",
+            "OCSP signers that were to be certified and were not, and will be tried again; the one "
+            "before goes on to its end.",
             registry=r,
         ),
         "upstream_failures": Counter(
