@@ -27,8 +27,11 @@ NODE_CLUSTER = "meshca"
 def bootstrap_config(bootstrap: Bootstrap) -> Config:
     """Return the bootstrap as the plain values of Envoy's `config.bootstrap.v3.Bootstrap`."""
     node: Config = {"id": bootstrap.node_id, "cluster": NODE_CLUSTER}
-    if bootstrap.labels:
-        node["metadata"] = {"labels": dict(bootstrap.labels)}
+    metadata: Config = {"labels": dict(bootstrap.labels)} if bootstrap.labels else {}
+    if bootstrap.validator is not None:
+        metadata["validator"] = bootstrap.validator
+    if metadata:
+        node["metadata"] = metadata
     config: Config = {"node": node}
     if bootstrap.admin_port is not None:
         admin = {"address": "127.0.0.1", "port_value": bootstrap.admin_port}

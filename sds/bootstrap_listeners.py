@@ -1,20 +1,23 @@
 """The listeners and clusters of a bootstrap: inbound, outbound, and the way to the mesh CA."""
 
+from sds.bootstrap_filters import (
+    http_authorization,
+    http_revoked,
+    note_of_peer,
+    tcp_authorization,
+    tcp_revoked,
+)
+from sds.bootstrap_lifetimes import http_lifetime, tcp_lifetime
 from sds.bootstrap_tls import (
     SERVER_CLUSTER,
     Config,
     downstream_tls,
-    http_authorization,
     server_tls,
-    tcp_authorization,
     token_injector,
     typed,
     upstream_tls,
 )
 from sds.bootstrap_values import Bootstrap, Endpoint, Inbound, Outbound
-
-CONNECTION_LIFETIME = "600s"
-"""Open connections survive revocation and rotation; this bounds for how long."""
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECTION_FIELDS = {
@@ -66,10 +69,10 @@ def _inbound(bootstrap: Bootstrap, inbound: Inbound) -> Config:
         path_with_escaped_slashes_action="UNESCAPE_AND_REDIRECT",
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
-        common_http_protocol_options={"max_connection_duration": CONNECTION_LIFETIME},
+        common_http_protocol_options=http_lifetime(bootstrap.connection_lifetime),
         access_log=[_refusal_log()],
         route_config=_route_everything_to("app"),
-        http_filters=[http_authorization(), _router()],
+        http_filters=[http_revoked(), http_authorization(), _router()],
     )
     return _mutual_tls_listener("inbound", bootstrap, inbound, [_network_filter(connections)])
 
@@ -80,9 +83,10 @@ def _inbound_tcp(bootstrap: Bootstrap, tcp: Inbound) -> Config:
         "filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=name,
         cluster=name,
-        max_downstream_connection_duration=CONNECTION_LIFETIME,
+        **tcp_lifetime(bootstrap.connection_lifetime),
     )
     filters: list[Config] = [
+        tcp_revoked(),
         tcp_authorization(),
         {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy},
     ]
@@ -97,7 +101,10 @@ def _mutual_tls_listener(
         "address": _address(inbound.listen),
         "access_log": [_stdout_log(_CONNECTION_FIELDS)],
         "filter_chains": [
-            {"transport_socket": downstream_tls(bootstrap), "filters": filters},
+            {
+                "transport_socket": downstream_tls(bootstrap),
+                "filters": [note_of_peer(), *filters],
+            },
         ],
     }
 
@@ -120,9 +127,7 @@ def _outbound(outbound: Outbound) -> Config:
 def _upstream(bootstrap: Bootstrap, outbound: Outbound) -> Config:
     return {
         **_cluster(_outbound_name(outbound), outbound.to),
-        **_same_protocol(
-            common_http_protocol_options={"max_connection_duration": CONNECTION_LIFETIME}
-        ),
+        **_same_protocol(common_http_protocol_options=http_lifetime(bootstrap.connection_lifetime)),
         "transport_socket": upstream_tls(bootstrap, outbound.peer),
     }
 

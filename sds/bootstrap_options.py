@@ -7,17 +7,29 @@ file: paths are only anchored.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+from meshca.durations import parse_duration
 from meshca.errors import InvalidDocument, Problem
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
-from sds.bootstrap_values import Bootstrap, Endpoint, Inbound, Outbound, is_ip_address
+from sds.bootstrap_values import (
+    CONNECTION_LIFETIME,
+    VALIDATORS,
+    Bootstrap,
+    Endpoint,
+    Inbound,
+    Outbound,
+    is_ip_address,
+)
 
 DEFAULT_OUTPUT = Path("envoy.json")
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # a sidecar's peers come from anywhere
 _MAXIMUM_NAME = 253
+_SHORTEST_LIFETIME = timedelta(seconds=1)
+_LONGEST_LIFETIME = timedelta(days=1)
 _ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})")
 _DNS_NAME = re.compile(
     r"[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?"
@@ -52,6 +64,8 @@ class BootstrapOptions:
     outbound: Sequence[str] = ()
     federate: Sequence[str] = ()
     admin: str | None = None
+    connection_lifetime: str | None = None
+    validator: str | None = None
     node_id: str | None = None
     labels: Sequence[str] = ()
 
@@ -72,6 +86,8 @@ def parse_options(options: BootstrapOptions, *, directory: Path) -> Bootstrap:
     inbound_tcp = reader.each("--inbound-tcp", options.inbound_tcp, _parse_inbound_tcp)
     outbound = reader.each("--outbound", options.outbound, _parse_outbound)
     admin_port = reader.one("--admin", options.admin, _parse_port)
+    lifetime = reader.one("--connection-lifetime", options.connection_lifetime, _parse_lifetime)
+    validator = reader.one("--validator", options.validator, _parse_validator)
     node_id = reader.one("--node-id", options.node_id, _parse_node_id)
     reader.check_combination()
     reader.check_ports([*_listened(listener, inbound_tcp, outbound, admin_port)])
@@ -89,6 +105,8 @@ def parse_options(options: BootstrapOptions, *, directory: Path) -> Bootstrap:
         inbound_tcp=tuple(inbound_tcp),
         outbound=tuple(outbound),
         admin_port=admin_port,
+        connection_lifetime=lifetime or CONNECTION_LIFETIME,
+        validator=validator,
         node_id=node_id or "envoy",
         labels=MappingProxyType(labels),
     )
@@ -183,6 +201,19 @@ def _parse_host(text: str) -> str:
 def _parse_node_id(text: str) -> str:
     if not 1 <= len(text) <= 253 or not text.isprintable():
         raise ValueError("must be 1 to 253 printable characters")
+    return text
+
+
+def _parse_lifetime(text: str) -> timedelta:
+    lifetime = parse_duration(text)
+    if not _SHORTEST_LIFETIME <= lifetime <= _LONGEST_LIFETIME:
+        raise ValueError(f"{text!r} is not between 1s and 1d: it bounds what a revocation leaves")
+    return lifetime
+
+
+def _parse_validator(text: str) -> str:
+    if text not in VALIDATORS:
+        raise ValueError(f"{text!r} is neither {' nor '.join(VALIDATORS)}")
     return text
 
 

@@ -1,4 +1,4 @@
-"""The parts of a bootstrap that name the server's resources: TLS contexts and filters.
+"""The parts of a bootstrap about TLS: who we are, whom we believe, and the way to the mesh CA.
 
 Rules, each measured against the real Envoy:
 - Secrets come from one SDS source each, not from ADS: a static cluster with ADS secrets crashes
@@ -9,7 +9,6 @@ Rules, each measured against the real Envoy:
 - Who talks to other trust domains asks for `ALL`, which has an answer even before they are
   federated: a name without one would keep the whole proxy from starting.
 - No session resumption in either direction: a resumed session is not verified again.
-- A filter that has no policy yet denies: the default is RBAC with empty rules.
 """
 
 from meshca.spiffe_id import SpiffeId
@@ -21,20 +20,10 @@ SERVER_CLUSTER = "meshca"
 CERTIFICATE = "default"
 OWN_BUNDLE = "ROOTCA"
 EVERY_BUNDLE = "ALL"
-HTTP_AUTHORIZATION = "authz"
-TCP_AUTHORIZATION = "tcp-authz"
-HTTP_REVOKED = "revoked"
-TCP_REVOKED = "tcp-revoked"
-PEER_KEY = "meshca.peer_certificate"
-"""The filter state in which the peer's certificate is noted, for the filters of the revoked."""
-PEER_PREFIX = "sha256:"
-"""What the note begins with; the certificate's SHA-256 (hex) follows, or `-` without TLS."""
 TOKEN_SECRET = "sa-token"  # noqa: S105  # the name of a secret, not one
 BUNDLE_SECRET = "trust-bundle"  # noqa: S105  # the name of a secret, not one
 
 _TYPE = "type.googleapis.com/envoy.extensions."
-_HTTP_RBAC = _TYPE + "filters.http.rbac.v3.RBAC"
-_NETWORK_RBAC = _TYPE + "filters.network.rbac.v3.RBAC"
 SECRET_TYPE = _TYPE + "transport_sockets.tls.v3.Secret"
 _TLS_1_3: Config = {
     "tls_minimum_protocol_version": "TLSv1_3",
@@ -162,27 +151,4 @@ def _from_file(path: str, watched: str) -> Config:
     return {
         "resource_api_version": "V3",
         "path_config_source": {"path": path, "watched_directory": {"path": watched}},
-    }
-
-
-def http_authorization() -> Config:
-    """Return the HTTP filter whose rules the server pushes under the name `authz`."""
-    return _discovered(HTTP_AUTHORIZATION, _HTTP_RBAC, {"@type": _HTTP_RBAC, "rules": {}})
-
-
-def tcp_authorization() -> Config:
-    """Return the network filter whose rules the server pushes under the name `tcp-authz`."""
-    deny: Config = {"@type": _NETWORK_RBAC, "stat_prefix": "tcp_", "rules": {}}
-    return _discovered(TCP_AUTHORIZATION, _NETWORK_RBAC, deny)
-
-
-def _discovered(name: str, type_url: str, default: Config) -> Config:
-    return {
-        "name": name,
-        "config_discovery": {
-            "config_source": from_server(),
-            "type_urls": [type_url],
-            "apply_default_config_without_warming": True,
-            "default_config": default,
-        },
     }

@@ -3,10 +3,15 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from meshca.spiffe_id import SpiffeId
+
+CONNECTION_LIFETIME: Final = timedelta(minutes=10)
+VALIDATORS: Final = ("default", "spiffe")
 
 
 def is_ip_address(host: str) -> bool:
@@ -55,6 +60,8 @@ class Bootstrap:
     `path` is where Envoy reads the bootstrap from; its two companion files stand beside it.
     Node fields (`node_id`, `labels`) are hints: the server decides from the token alone.
     Callers may be of `trust_domain` or of one of `federated`, which are other trust domains.
+    `validator` is the flavour of pushed validation contexts (sds/contexts.py); None leaves it to
+    the server.
     """
 
     path: Path
@@ -68,6 +75,8 @@ class Bootstrap:
     inbound_tcp: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
     admin_port: int | None = None
+    connection_lifetime: timedelta = CONNECTION_LIFETIME
+    validator: str | None = None
     node_id: str = "envoy"
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 

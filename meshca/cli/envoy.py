@@ -59,6 +59,21 @@ def bootstrap(
     admin: Annotated[
         str | None, typer.Option(metavar="PORT", help="Envoy's own admin page, on 127.0.0.1.")
     ] = None,
+    connection_lifetime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Connections live no longer, which bounds what a revocation cannot cut. "
+            "[default: 10m]",
+        ),
+    ] = None,
+    validator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="default|spiffe",
+            help="Which of Envoy's validators to use. [default: spiffe once we federate]",
+        ),
+    ] = None,
     node_id: Annotated[str | None, typer.Option(help="How Envoy calls itself.")] = None,
     label: Annotated[
         list[str] | None,
@@ -105,6 +120,8 @@ def bootstrap(
         outbound=outbound or [],
         federate=federate or [],
         admin=admin,
+        connection_lifetime=connection_lifetime,
+        validator=validator,
         node_id=node_id,
         labels=label or [],
     )

@@ -11,8 +11,8 @@ from tests.end_to_end.server import RunningServer, spiffe_id
 from tests.envoy import RunningEnvoy
 from tests.real_parts import free_port
 
-SUBSCRIPTIONS = 3
-"""Streams of a proxy with an inbound port: certificate, roots, policy."""
+SUBSCRIPTIONS = 4
+"""Streams of a proxy with an inbound port: certificate, roots, the revoked, policy."""
 
 
 class Proxy(RunningEnvoy):

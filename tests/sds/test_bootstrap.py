@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshca.errors import InvalidDocument
 from sds.bootstrap import bootstrap_config, get_trust_domain, render, render_files
+from sds.bootstrap_filters import PEER_KEY
 from sds.bootstrap_options import BootstrapOptions, parse_options
 from sds.bootstrap_values import Bootstrap
 from tests.fakes import FakeClock
@@ -119,6 +120,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "--federate: trust domain 'spiffe://partner.test' has characters other than a-z, 0-9, dot, "
         "dash and underscore",
     ),
+    "a lifetime that bounds nothing": (
+        {"connection_lifetime": "2d"},
+        "--connection-lifetime: '2d' is not between 1s and 1d: it bounds what a revocation leaves",
+    ),
+    "a lifetime of no time": (
+        {"connection_lifetime": "0s"},
+        "--connection-lifetime: '0s' is not between 1s and 1d: it bounds what a revocation leaves",
+    ),
+    "a validator that is none": (
+        {"validator": "SPIFFE"},
+        "--validator: 'SPIFFE' is neither default nor spiffe",
+    ),
     "empty node id": ({"node_id": ""}, "--node-id: must be 1 to 253 printable characters"),
 }
 
@@ -215,10 +228,50 @@ def test_a_peer_of_another_domain_is_called_by_every_bundle_and_its_one_identity
     assert peers_and_bundles(partners) == ([theirs], "ALL")
 
 
-def test_denies_until_a_policy_comes() -> None:
+def test_denies_until_it_is_told_who_is_revoked_and_a_policy_comes() -> None:
     bootstrap = parse(inbound_tcp=["15007=127.0.0.1:5432"])
 
-    assert [each["rules"] for each in typed_configs(bootstrap, "rbac.v3.RBAC")] == [{}, {}]
+    assert [each["rules"] for each in typed_configs(bootstrap, "rbac.v3.RBAC")] == [{}] * 4
+
+
+def test_revocation_stands_before_policy_and_knows_the_peer() -> None:
+    config: Any = bootstrap_config(parse(inbound_tcp=["15007=127.0.0.1:5432"]))
+    http, tcp = (
+        listener["filter_chains"][0]["filters"]
+        for listener in config["static_resources"]["listeners"]
+    )
+    names = [each["name"] for each in http[1]["typed_config"]["http_filters"]]
+
+    assert names == ["revoked", "authz", "envoy.filters.http.router"]
+    assert [each["name"] for each in tcp[1:3]] == ["tcp-revoked", "tcp-authz"]
+    for chain in (http, tcp):
+        note = chain[0]["typed_config"]["on_downstream_tls_handshake"]
+        assert [each["object_key"] for each in note] == [PEER_KEY]
+
+
+def test_every_connection_ends_within_the_lifetime() -> None:
+    bootstrap = parse(
+        connection_lifetime="1h",
+        inbound_tcp=["15007=127.0.0.1:5432"],
+        outbound=[f"15001=o:1={ORDERS}"],
+    )
+    (tcp,) = typed_configs(bootstrap, "TcpProxy")
+    limits = [
+        (each["max_connection_duration"], each["max_stream_duration"])
+        for each in walk(bootstrap_config(bootstrap))
+        if "max_connection_duration" in each
+    ]
+    longest = float(tcp["max_downstream_connection_duration"].removesuffix("s"))
+    jitter = tcp["max_downstream_connection_duration_jitter_percentage"]["value"]
+
+    assert 3599 < longest * (1 + jitter / 100) <= 3600
+    assert limits == [(f"{longest:g}s", "3600s")] * 2
+
+
+def test_the_validator_of_choice_is_said_in_the_node() -> None:
+    node: Any = bootstrap_config(parse(validator="spiffe", labels=["app=web"]))["node"]
+
+    assert node["metadata"] == {"labels": {"app": "web"}, "validator": "spiffe"}
 
 
 def test_never_listens_without_its_secrets() -> None:
@@ -228,7 +281,7 @@ def test_never_listens_without_its_secrets() -> None:
         if "api_config_source" in each
     ]
 
-    assert len(sources) == 5  # certificate and roots in and out, and the policy
+    assert len(sources) == 6  # certificate and roots in and out, the revoked, and the policy
     assert {each["initial_fetch_timeout"] for each in sources} == {"0s"}
     assert {each["api_config_source"]["api_type"] for each in sources} == {"DELTA_GRPC"}
 
@@ -342,6 +395,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "outbound": [f"15001=orders.shop.svc:15006={ORDERS}"],
         "admin": "9901",
         "node_id": "no",
+        "connection_lifetime": "1h",
+        "validator": "spiffe",
         "labels": ["app=yes", "version=1"],
     },
 }
