@@ -19,6 +19,7 @@ from audit.log import EntrySink
 from authz.store import AppliedSet, AppliedSetSink
 from ca.bundle_journal import NewBundle, NewBundleSink
 from ca.federation.store import FEDERATION_SINKS
+from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.store import Intent, IntentSink, Signed, SignedSink
 from meshca.database import GroupWriter, Sink, migrate, open_engine
@@ -35,6 +36,7 @@ SINKS: Mapping[type, Sink] = {
     **FEDERATION_SINKS,
     **AUTHORITY_SINKS,
     **REVOCATION_SINKS,
+    **CRL_SINKS,
     Entry: EntrySink(),
 }
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ca.authority import Authority, Signer
@@ -75,6 +75,7 @@ def by_the_library(fields: CrlFields, entries: Sequence[Entry], pki: Pki) -> byt
     return builder.sign(key, digest).tbs_certlist_bytes
 
 
+@settings(deadline=None)
 @given(ENTRIES, NUMBERS)
 def test_writes_what_the_library_writes(entries: list[Entry], number: int) -> None:
     pki = PKIS["p256"]
@@ -91,6 +92,7 @@ def test_writes_what_the_library_writes_for_every_key_and_reason(kind: str, reas
     assert encode(fields, entries) == by_the_library(fields, entries, pki)
 
 
+@settings(deadline=None)
 @given(TIMES, TIMES)
 def test_writes_the_librarys_times(this_update: datetime, after: datetime) -> None:
     pki, (begin, end) = PKIS["p256"], sorted((this_update, after))
