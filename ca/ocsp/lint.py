@@ -184,7 +184,7 @@ RULES: Final[Sequence[Callable[[Candidate], str | None]]] = (
     criticality_is_right,
     no_other_extension,
 )
-LINT: Final = linting.Lint[x509.Certificate, Expectation](
+LINT: Final[linting.Lint[x509.Certificate, Expectation]] = linting.Lint(
     what="the certificate of an OCSP signer",
     octets=lambda certificate: certificate.tbs_certificate_bytes,
     rules=RULES,

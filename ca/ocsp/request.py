@@ -80,7 +80,7 @@ def issuer_ids(issuer: x509.Certificate) -> tuple[IssuerId, IssuerId]:
 def _parse(octets: bytes) -> list[ocsp.OCSPRequest]:
     try:
         return [ocsp.load_der_ocsp_request(octets)]
-    except NotImplementedError:  # several certificates
+    except NotImplementedError:  # several certificates, or none
         return [ocsp.load_der_ocsp_request(each) for each in _taken_apart(octets)]
 
 
@@ -89,8 +89,8 @@ def _taken_apart(octets: bytes) -> list[bytes]:
     parts = der.items(der.items(octets)[0])
     at = next(number for number, part in enumerate(parts) if part[0] == _SEQUENCE)
     singles = der.items(parts[at])
-    if len(singles) > MAXIMUM_SINGLES:
-        raise ValueError(f"it asks for more than {MAXIMUM_SINGLES} certificates")
+    if not 1 <= len(singles) <= MAXIMUM_SINGLES:
+        raise ValueError(f"it asks for {len(singles)} certificates")
     return [_with_list(parts, at, single) for single in singles]
 
 

@@ -125,8 +125,6 @@ class Responder:
 
         Raises NotFound when there is no such issuer here, or they have several.
         """
-        if not singles:
-            raise RequestRefused("malformed", "the request asks for nothing")
         slot = self.signers.find(singles[0])
         if any(self.signers.find(cert_id) is not slot for cert_id in singles[1:]):
             raise NotFound("the certificates have several issuers")
