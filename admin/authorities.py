@@ -51,7 +51,7 @@ class Replacement(Why):
 class WaivedWorkload(Why):
     """Whom a root shall wait for no more."""
 
-    spiffe_id: str = Field(max_length=2048)
+    spiffe_id: str = Field(min_length=1, max_length=2048)
     pod: str = Field(default="", max_length=253)
 
 

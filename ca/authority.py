@@ -141,11 +141,10 @@ class Authorities:
     def trust(self, roots: tuple[x509.Certificate, ...], *, sequence: int = 1) -> None:
         """Let the bundle hold `roots` from now on; tell subscribers if it did not.
 
-        Raises ValueError when the active authority's root is not among them: nothing that is
-        signed could be verified.
+        An active authority whose root is not among them signs no more: nobody could verify it.
         """
         if self._active is not None and self._active.root not in roots:
-            raise ValueError("the bundle must hold the root of the active authority")
+            self._active = None
         if self._replace_bundle(roots, sequence):
             self._tell()
 
@@ -173,6 +172,15 @@ class Authorities:
         """Let `authority_id` sign nothing ever again, not even what is being issued now."""
         self._barred.add(authority_id)
         self.stop(authority_id)
+
+    @property
+    def barred(self) -> frozenset[str]:
+        """Return the authorities that may sign nothing any more."""
+        return frozenset(self._barred)
+
+    def held(self) -> list[Authority]:
+        """Return the authorities whose key is here: they sign leaves, or only lists."""
+        return list(self._known.values())
 
     def is_barred(self, authority_id: str) -> bool:
         """Return whether `authority_id` may sign nothing any more."""

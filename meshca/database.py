@@ -124,6 +124,8 @@ def migrate(engine: sa.Engine) -> None:
             engine.connect().execution_options(meshca_writes=True) as connection,
             connection.begin(),
         ):
+            if engine.dialect.name == "postgresql":  # replicas may start together
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1835365223)")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except (sa.exc.SQLAlchemyError, CommandError) as error:

@@ -31,6 +31,16 @@ _NOTICE_A_DEAD_PEER: Final = (
     "SET tcp_keepalives_count = 3",
 )
 
+_NO_LONGER: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": "-c statement_timeout=10000",
+}
+"""What bounds a call when the server, or the way to it, is gone without a word."""
+
 
 class NameLocks(Protocol):
     """Who may call itself by a name; every method may block, and is safe in any thread."""
@@ -172,8 +182,9 @@ class AdvisoryLocks:
             ) from error
 
     def _open(self) -> sa.Connection:
-        session = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        session.detach()  # the pool must neither count it nor give it to others
+        """Return a session of our own: the pool must neither count it nor give it to others."""
+        alone = sa.create_engine(self.engine.url, poolclass=sa.NullPool, connect_args=_NO_LONGER)
+        session = alone.connect().execution_options(isolation_level="AUTOCOMMIT")
         for statement in _NOTICE_A_DEAD_PEER:
             session.exec_driver_sql(statement)
         return session

@@ -103,11 +103,11 @@ async def serve(service: Service) -> int:
     Raises MeshcaError when it does not start.
     """
     await asyncio.to_thread(service.policies.start)
+    await service.revocation.load()
     await service.intermediates.load()
     await service.journal.record()
     await service.federation.load()
-    await service.revocation.load()
-    await service.revoking.resume()
+    await service.revocation.operations.resume()
     stopping = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
@@ -139,8 +139,10 @@ async def _doors(
             "intermediates": service.intermediates.run,
             "taints": service.intermediates.run_bars,
             "changes": service.feed.run,
-            "revocation": service.revocation.run,
-            "interrupted": service.revoking.run,
+            "revocation": service.revocation.state.run,
+            "lists": service.revocation.lists.run,
+            "ocsp": service.revocation.signers.run,
+            "interrupted": service.revocation.operations.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
             "bundle": service.journal.run,
@@ -166,6 +168,7 @@ async def _doors(
                 service.journal.current,
                 service.clock,
                 lambda name: service.intermediates.standings.get(name).chain[0],
+                service.revocation.responder,
             )
             await stack.enter_async_context(
                 serve_tcp(public_app, settings.listen.public, key="listen.public")

@@ -26,10 +26,9 @@ from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
-from ca.revocation.operations import RevocationOperations
+from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.revocation.state import RevocationState
-from ca.revocation.store import REVOCATIONS_CHANGED, Revocations
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
 from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
@@ -43,11 +42,11 @@ from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
+from meshca.wiring_revocation import RevocationParts, build_revocation
 from rotation.build import AUTHORITY_SINKS, build_intermediates
 from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
 from rotation.operations import AuthorityOperations
-from rotation.propagation import BundleVersion
 from rotation.replicas import REPLICAS_CHANGED
 from rotation.standings import AUTHORITIES_CHANGED
 from sds.admission import Admission
@@ -56,7 +55,7 @@ from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
 from sds.meters import meters_by_type
 from sds.server_identity import ServerIdentity
-from sds.snapshot import BUNDLE_NAMES, Shared
+from sds.snapshot import Shared, current_bundle_versions
 
 SERVER_PATH: Final = "/meshca/server"
 
@@ -86,8 +85,7 @@ class Service:
     federation: Federation
     publisher: Publisher
     feed: ChangeFeed
-    revocation: RevocationState
-    revoking: RevocationOperations
+    revocation: RevocationParts
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -100,6 +98,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             AppliedSet: AppliedSetSink(),
             **AUTHORITY_SINKS,
             **REVOCATION_SINKS,
+            **CRL_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
             Entry: EntrySink(),
@@ -108,14 +107,23 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         metrics,
     )
     authorities = Authorities(settings.trust_domain)
-    revocation = RevocationState(revocations=Revocations(engine), clock=clock)
+    feed = ChangeFeed(engine)
+    revocation = build_revocation(
+        settings,
+        authorities=authorities,
+        engine=engine,
+        writer=writer,
+        feed=feed,
+        clock=clock,
+        metrics=metrics,
+    )
     issuance = Issuance(
         authorities=authorities,
         profile=_profile(settings),
         writer=writer,
         clock=clock,
         metrics=metrics,
-        check_caller=revocation.check_caller,
+        check_caller=revocation.state.check_caller,
     )
     leaves = Leaves(issuance=issuance, authorities=authorities, clock=clock, metrics=metrics)
     refusals = RefusalRecorder(writer, clock, metrics)
@@ -128,7 +136,12 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         settings, authorities, engine=engine, writer=writer, clock=clock, metrics=metrics
     )
     federated = bundles.federation.current
-    shared = Shared(lambda: policies.state.current, lambda: authorities.bundle, federated)
+    shared = Shared(
+        lambda: policies.state.current,
+        lambda: authorities.bundle,
+        federated,
+        revocation.views.current,
+    )
     intermediates = build_intermediates(
         build_upstream(settings, clock, metrics),
         at_rest=build_key_at_rest(settings, clock, metrics),
@@ -136,18 +149,18 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         authorities=authorities,
         leaves=leaves,
         proxies=ledger,
-        bundle_version=_bundle_version(shared, settings.trust_domain),
+        bundle_version=lambda name: current_bundle_versions(shared, name),
         writer=writer,
         clock=clock,
         metrics=metrics,
         replica=settings.replica,
         locks=open_name_locks(engine),
+        views=revocation.views,
     )
-    feed = ChangeFeed(engine)
     for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
         feed.subscribe(kind, intermediates.heed)
-    feed.subscribe(REVOCATIONS_CHANGED, revocation.heed)
-    revocation.subscribe(lambda: cut_off(revocation, ledger, leaves))
+    revocation.state.subscribe(lambda: cut_off(revocation.state, ledger, leaves))
+    revocation.views.subscribe(ledger.wake_all)
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
     bundles.federation.subscribe(ledger.wake_all)
@@ -159,8 +172,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             refusals=refusals,
             clock=clock,
             trust_domain=settings.trust_domain,
-            check_caller=revocation.check_caller,
-            check_serial=revocation.check_serial,
+            check_caller=revocation.state.check_caller,
+            check_serial=revocation.state.check_serial,
         ),
         leaves=leaves,
         shared=shared,
@@ -195,15 +208,6 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         publisher=bundles.publisher,
         feed=feed,
         revocation=revocation,
-        revoking=RevocationOperations(
-            trust_domain=settings.trust_domain,
-            revocations=revocation.revocations,
-            inventory=Inventory(engine),
-            state=revocation,
-            writer=writer,
-            clock=clock,
-            confirm_above=settings.revocation.confirm_above,
-        ),
     )
 
 
@@ -221,11 +225,6 @@ def cut_off(revocation: RevocationState, ledger: Ledger, leaves: Leaves) -> None
     replaced = leaves.renew_revoked(revoked)
     if ended or replaced:
         log.warning("cut_off", streams=ended, replaced=replaced)
-
-
-def _bundle_version(shared: Shared, trust_domain: str) -> BundleVersion:
-    names = frozenset((*BUNDLE_NAMES, f"spiffe://{trust_domain}"))
-    return lambda name: shared.context(name).version if name in names else None
 
 
 def _policies(
@@ -322,7 +321,7 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         loader=service.policies,
         renew=renew,
         operations=AuthorityOperations(service.intermediates),
-        revocations=service.revoking,
-        lists=dict,
+        revocations=service.revocation.operations,
+        lists=service.revocation.lists.current,
         ready=ready,
     )

@@ -46,7 +46,7 @@ class AuthorityWatch:
         if now < self._warn_at(active) and remaining > URGENT:
             return
         is_news = self._warned_of != active.authority_id
-        if not is_news and self._warned_at is not None and now - self._warned_at < WARN_EVERY:
+        if not is_news and self._warned_at is not None and abs(now - self._warned_at) < WARN_EVERY:
             return
         self._warned_at, self._warned_of = now, active.authority_id
         say = log.error if remaining <= URGENT else log.warning

@@ -1,6 +1,7 @@
 """Joining the parts that keep authorities supplied, and the sinks that write their tables."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,6 +15,8 @@ from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
+from rotation.fact_finding import RESCUE_PATIENCE, FactFinding
+from rotation.gates import Gates
 from rotation.intermediates import Intermediates
 from rotation.issuer_revocation import IssuerRevocation
 from rotation.leaves import Leaves
@@ -22,6 +25,7 @@ from rotation.preparation import Preparation
 from rotation.propagation import BundleVersion, Propagation
 from rotation.proxies import Proxies
 from rotation.replicas import Confirmed, ConfirmedSink, Gone, GoneSink, Replicas, Seen, SeenSink
+from rotation.revocation_views import RevocationViews
 from rotation.roots import (
     NewRoot,
     NewRootSink,
@@ -73,19 +77,27 @@ def build_intermediates(
     metrics: Metrics,
     replica: str,
     locks: NameLocks,
+    views: RevocationViews,
+    patience: timedelta = RESCUE_PATIENCE,
 ) -> Intermediates:
     """Return what keeps `authorities` supplied by `upstream`; nothing is loaded yet."""
     standings = Standings(engine)
     members = Membership(
         name=replica, locks=locks, replicas=Replicas(engine), writer=writer, clock=clock
     )
+    gates = Gates(
+        proxies=proxies,
+        propagation=Propagation(bundle_version),
+        members=members,
+        standings=standings,
+        writer=writer,
+        clock=clock,
+    )
     trust = Trust(
         roots=Roots(engine),
         standings=standings,
         authorities=authorities,
-        proxies=proxies,
-        propagation=Propagation(bundle_version),
-        members=members,
+        gates=gates,
         writer=writer,
         clock=clock,
     )
@@ -105,11 +117,26 @@ def build_intermediates(
         steps=steps,
         custody=custody,
         members=members,
+        lists=views.lists,
         writer=writer,
         clock=clock,
     )
     return Intermediates(
         preparation=preparation,
+        gates=gates,
+        views=views,
+        known=FactFinding(
+            upstream=upstream,
+            authorities=authorities,
+            trust=trust,
+            gates=gates,
+            lists=views.lists,
+            custody=custody,
+            preparation=preparation,
+            standings=standings,
+            clock=clock,
+            patience=patience,
+        ),
         steps=steps,
         at_issuer=at_issuer,
         upstream=upstream,

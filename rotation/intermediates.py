@@ -11,11 +11,12 @@ Keys live in memory, unless there is a `KeyAtRest` to wrap them for the table.
 
 import asyncio
 import contextlib
+import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from cryptography import x509
@@ -31,15 +32,16 @@ from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
+from rotation.fact_finding import FactFinding
+from rotation.gates import Gates
 from rotation.issuer_revocation import IssuerRevocation
 from rotation.leaves import Leaves
 from rotation.membership import Membership
 from rotation.preparation import Preparation
 from rotation.replicas import Report, Waiting
+from rotation.revocation_views import RevocationViews
 from rotation.schedule import retry_delay
 from rotation.stages import (
-    ENDED,
-    Facts,
     Stage,
     abandoned_step,
     next_step,
@@ -50,8 +52,13 @@ from rotation.steps import Steps
 from rotation.trust import Trust
 
 TICK_SECONDS: Final = 5.0
-ROOTS_EVERY: Final = timedelta(seconds=30)
+HURRY_SECONDS: Final = 0.1
+"""How often it looks while nothing signs."""
+AFTER_REPLACEMENT: Final = timedelta(seconds=15)
+"""How long a tainted authority's list is pushed at least: until its leaves are not shown."""
+ROOTS_EVERY_SECONDS: Final = 30.0
 _MOST_STEPS: Final = 64
+_LOOKS_AT_START: Final = 100
 
 log = get_logger("rotation")
 
@@ -74,12 +81,15 @@ class Intermediates:
     custody: Custody
     watch: AuthorityWatch
     members: Membership
+    gates: Gates
+    views: RevocationViews
+    known: FactFinding
     draw: random.Random = field(default_factory=random.SystemRandom)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
-    _not_before: datetime | None = None
+    _not_before: float = -math.inf
     _error: MeshcaError | None = None
-    _asked_roots_at: datetime | None = None
+    _asked_roots_at: float = -math.inf
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _tainted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,19 +100,29 @@ class Intermediates:
         name.
         """
         await self.members.join()
-        async with self.lock:
-            await self._keep_name()
+        async with self.stepping():
             await self._bar_tainted()
             await self.trust.load()
+            self.views.refresh()
             roots = {root.root_sha256: root.certificate for root in self.trust.known}
             await asyncio.to_thread(self.custody.recover, await self.rows(), roots)
             if not self.upstream.can_renew:
                 await self.preparation.prepare("loaded at start")
             await self.settle()
+            await self._wait_for_proxies()
             if self.signing() not in self.custody.held and self._error is not None:
                 raise self._error
         self.authorities.active(self.clock.now())
         self.watch.look(self.clock.now())
+
+    async def _wait_for_proxies(self) -> None:
+        """Let those of other replicas have what verifies our first authority: a few seconds."""
+        for _ in range(_LOOKS_AT_START):
+            if self.signing() or self._error is not None:
+                return
+            await asyncio.sleep(HURRY_SECONDS)
+            await self.step_roots()
+            await self.settle()
 
     async def run(self) -> None:
         """Take the steps that are due, watch the upstream, measure; until cancelled."""
@@ -110,7 +130,7 @@ class Intermediates:
             self._changed.clear()
             await self.tick()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(TICK_SECONDS if self.signing() else HURRY_SECONDS):
                     await self._changed.wait()
 
     def heed(self) -> None:
@@ -139,41 +159,64 @@ class Intermediates:
 
     async def tick(self) -> None:
         """Do what is due now."""
-        now = self.clock.now()
-        if self._not_before is None or now >= self._not_before:
+        if self.clock.monotonic() >= self._not_before:
             try:
-                async with self.lock:
-                    await self._keep_name()
-                    await self._ask_for_roots(now)
+                async with self.stepping():
+                    await self._ask_for_roots()
                     await self.step_roots()
                     await self.advance()
                     if self.trust.retiring:
                         await self.step_roots()  # what has just ended may have been the last
-                self._failures, self._not_before, self._error = 0, None, None
+                if self.members.is_leader:
+                    await self.at_issuer.look()
+                self._failures, self._not_before, self._error = 0, -math.inf, None
             except Conflict as error:  # another replica was faster
-                log.info("looking_again", why=str(error))
-                self._changed.set()
+                log.info("looking_again", why=str(error))  # its change makes us look again
             except MeshcaError as error:
-                self._failed(now, error)
-        self.watch.look(now)
+                self._failed(error)
+        self.watch.look(self.clock.now())
 
-    async def _keep_name(self) -> None:
-        """Sign nothing when another process has our name: the authorities under it are its own."""
-        try:
-            await self.members.keep_name()
-        except AuthorityUnavailable:
-            self.authorities.stop(self.signing())
-            raise
+    @contextlib.asynccontextmanager
+    async def stepping(self) -> AsyncIterator[None]:
+        """Hold everybody else off while steps are taken, and have our name.
+
+        Raises AuthorityUnavailable when another process has it, and signs nothing then: the
+        authorities under that name are its own. Raises StoreUnavailable.
+        """
+        async with self.lock:
+            try:
+                await self.members.keep_name()
+            except AuthorityUnavailable:
+                self.authorities.stop(self.signing())
+                raise
+            yield
 
     async def step_roots(self) -> None:
         """Measure and report how far roots are; if we lead, take the steps that are due."""
-        waiting = await self.trust.observe()
+        await self.trust.load()
+        rows = await asyncio.to_thread(self.standings.of, with_ended=False)
+        listed = self.views.lists.current().keys()
+        published = [r.standing for r in rows if r.standing.stage is Stage.PUBLISHED]
+        names = [s.authority_id for s in published if s.authority_id in listed]
+        waiting = await self.gates.observe([*self.trust.announced, *names])
         await self.members.report(self._report(waiting))
+        self.views.leave_out(self._left_out(rows))
         if self.members.is_leader:
             await self.members.forget_gone()
             await self.trust.step()
             await self._end_abandoned()
-            await self.at_issuer.look()
+
+    def _left_out(self, rows: Sequence[Row]) -> frozenset[str]:
+        """Return the tainted authorities of which no connected workload has a leaf any more."""
+        held = {c.svid.authority_id for c in self.leaves.credentials()}
+        held |= {name for other in self.members.others for name in other.report.leaves}
+        long_ago = self.clock.now() - AFTER_REPLACEMENT
+        being_replaced = {
+            s.authority_id
+            for s in (row.standing for row in rows)
+            if s.stage is Stage.TAINTED and (s.authority_id in held or s.since > long_ago)
+        }
+        return self.authorities.barred - being_replaced
 
     def _report(self, waiting: Mapping[str, Waiting]) -> Report:
         held = Counter(c.svid.authority_id for c in self.leaves.credentials())
@@ -189,39 +232,16 @@ class Intermediates:
             if not rows:
                 return
             kept = frozenset(r.standing.authority_id for r in rows if r.key is not None)
-            facts = replace(await self.facts(rows), held=kept)
+            facts = replace(await self.known.facts(rows), held=kept)
             step = abandoned_step([r.standing for r in rows], facts, self.clock.now())
             if step is None:
                 return
             await self.steps.take(step, rows)
 
-    async def facts(self, rows: Sequence[Row]) -> Facts:
-        """Return what `next_step` must know about the authorities of `rows`."""
-        unended = [r for r in rows if r.standing.stage not in ENDED]
-        names = [r.standing.authority_id for r in unended]
-        return Facts(
-            held=self.custody.held.keys(),
-            published=_under(unended, self.trust.in_bundle),
-            propagated=_under(unended, self.trust.signing),
-            live_until=await asyncio.to_thread(self.standings.live_until, names),
-            can_prepare=self.preparation.can_prepare(),
-            leaving=_under(unended, self.trust.retiring),
-            revoked_above=self._revoked_above(unended),
-        )
-
-    def _revoked_above(self, rows: Sequence[Row]) -> frozenset[str]:
-        """Return the authorities of which a certificate is on a list of its issuer."""
-        now = self.clock.now()
-        return frozenset(
-            row.standing.authority_id
-            for row in rows
-            if any(self.upstream.revokes(certificate, now) for certificate in row.chain)
-        )
-
     async def waiting(self) -> dict[str, str]:
         """Return what each of this replica's authorities waits for, by id."""
         rows = await self.rows()
-        facts = await self.facts(rows)
+        facts = await self.known.facts(rows)
         return waits_for([row.standing for row in rows], facts, self.clock.now())
 
     async def rows(self) -> list[Row]:
@@ -233,7 +253,7 @@ class Intermediates:
             rows = await self.rows()
             self._apply(rows)
             self._renew_what_must_go(rows)
-            facts, now = await self.facts(rows), self.clock.now()
+            facts, now = await self.known.facts(rows), self.clock.now()
             step = next_step([row.standing for row in rows], facts, now)
             if step is None:
                 return
@@ -249,7 +269,7 @@ class Intermediates:
         try:
             await self.advance()
         except MeshcaError as error:
-            self._failed(self.clock.now(), error)
+            self._failed(error)
 
     def _apply(self, rows: Sequence[Row]) -> None:
         """Sign with the authority that the table calls active; with none, if it calls none so."""
@@ -259,6 +279,7 @@ class Intermediates:
             for r in rows
             if r.standing.stage is Stage.ACTIVE
             and r.standing.authority_id in self.custody.held
+            and r.root_sha256 in self.trust.in_bundle
             and r.standing.lives(now)
             and not self.authorities.is_barred(r.standing.authority_id)  # whatever the table says
         ]
@@ -296,18 +317,22 @@ class Intermediates:
         return self.authorities.signing(self.clock.now())
 
     def _bridges(self) -> tuple[x509.Certificate, ...]:
-        """Return the cross-signed roots by which those verify us who only have a leaving root."""
-        leaving = [r.certificate for r in self.trust.known if r.root_sha256 in self.trust.retiring]
+        """Return the cross-signed roots by which those verify us who only have another root.
+
+        One for each other root of the bundle, the one that lives longest.
+        """
         signing = self.custody.held.get(self.signing())
-        if not leaving or signing is None:
+        others = [r.certificate for r in self.trust.known if r.root_sha256 in self.trust.signing]
+        if signing is None or len(others) < 2:
             return ()
-        return tuple(
+        ours = [
             bridge
-            for bridge in self.upstream.bridges()
+            for bridge in sorted(self.upstream.bridges(), key=lambda b: b.not_valid_after_utc)
             if bridge.subject == signing.root.subject
             and bridge.public_key() == signing.root.public_key()
-            and any(is_issued_by(bridge, root) for root in leaving)
-        )
+        ]
+        best = {root: b for b in ours for root in others if is_issued_by(b, root)}
+        return tuple(best[root] for root in others if root in best and root != signing.root)
 
     def _renew_what_must_go(self, rows: Sequence[Row]) -> None:
         """Replace the leaves under authorities that are tainted, or whose root is leaving."""
@@ -322,31 +347,27 @@ class Intermediates:
                 if count:
                     log.warning("leaves_replaced", authority=s.authority_id, leaves=count)
 
-    async def _ask_for_roots(self, now: datetime) -> None:
+    async def _ask_for_roots(self) -> None:
         """Look, every half minute, whether the upstream has a root that is not known yet."""
-        if self._asked_roots_at is not None and now - self._asked_roots_at < ROOTS_EVERY:
+        if self.clock.monotonic() - self._asked_roots_at < ROOTS_EVERY_SECONDS:
             return
-        self._asked_roots_at = now
+        self._asked_roots_at = self.clock.monotonic()
         try:
-            offered = await asyncio.to_thread(self.upstream.roots, now)
+            offered = await asyncio.to_thread(self.upstream.roots, self.clock.now())
         except AuthorityUnavailable as error:
             log.warning("roots_not_asked", error=str(error))
             return
         await self.trust.announce(offered)
 
-    def _failed(self, now: datetime, error: MeshcaError) -> None:
+    def _failed(self, error: MeshcaError) -> None:
         self._failures += 1
         self._error = error
         self.metrics.rotation_failures.inc()
         delay = retry_delay(self._failures, self.draw)
-        self._not_before = now + delay
+        self._not_before = self.clock.monotonic() + delay.total_seconds()
         log.error(
             "authority_step_failed",
             error=str(error),
             attempt=self._failures,
             next_try_seconds=round(delay.total_seconds(), 1),
         )
-
-
-def _under(rows: Sequence[Row], roots: frozenset[str]) -> frozenset[str]:
-    return frozenset(r.standing.authority_id for r in rows if r.root_sha256 in roots)

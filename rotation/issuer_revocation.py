@@ -42,12 +42,13 @@ class IssuerRevocation:
     _failed_at: dict[str, datetime] = field(default_factory=dict)
 
     async def look(self) -> None:
-        """Tell the issuer of every authority that is revoked and not settled."""
+        """Tell the issuer of one authority that is revoked and not settled; it may take a while."""
         now = self.clock.now()
         for row in await asyncio.to_thread(self.standings.unsettled):
             failed_at = self._failed_at.get(row.standing.authority_id)
             if failed_at is None or abs(now - failed_at) >= ASK_AGAIN:
                 await self._settle(row, now)
+                return
 
     async def _settle(self, row: Row, now: datetime) -> None:
         name = row.standing.authority_id

@@ -19,7 +19,7 @@ from typing import Final
 
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import AuthorityUnavailable, Conflict
+from meshca.errors import AuthorityUnavailable, Conflict, MeshcaError, StoreUnavailable
 from meshca.logs import get_logger
 from meshca.name_locks import NameLocks
 from rotation.replicas import Gone, Replica, Replicas, Report, Seen
@@ -27,6 +27,8 @@ from rotation.replicas import Gone, Replica, Replicas, Report, Seen
 JOIN_SECONDS: Final = 10.0
 """How long a process waits for its name: the one before it may be draining."""
 GONE_SECONDS: Final = 60.0
+LONGEST_GAP_SECONDS: Final = 15.0
+"""Between two looks at whether a name is free: after a longer one it counts from the start."""
 SEEN_EVERY: Final = timedelta(seconds=5)
 _RETRY_SECONDS: Final = 0.25
 _LEADER: Final = "leader"
@@ -46,7 +48,7 @@ class Membership:
     is_leader: bool = False
     others: Sequence[Replica] = ()
     _mine: Replica | None = None
-    _free_since: dict[str, float] = field(default_factory=dict)
+    _free: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     async def join(self, *, within_seconds: float = JOIN_SECONDS) -> None:
         """Take our name; raises Conflict when another process keeps it, and StoreUnavailable."""
@@ -70,12 +72,23 @@ class Membership:
 
     async def keep_name(self) -> None:
         """Raise AuthorityUnavailable when another process has our name now; see who leads."""
-        if not await asyncio.to_thread(self.locks.hold, self._lock_of(self.name)):
-            self.is_leader = False
+        if not await self._hold(self._lock_of(self.name)):
+            self._lead(leads=False)
             raise AuthorityUnavailable(await self._taken())
-        leads = await asyncio.to_thread(self.locks.hold, _LEADER)
+        self._lead(leads=await self._hold(_LEADER))
+
+    async def _hold(self, lock: str) -> bool:
+        """Take or keep a lock; a session that broke is asked about twice: another may have it."""
+        try:
+            return await asyncio.to_thread(self.locks.hold, lock)
+        except StoreUnavailable:
+            self._lead(leads=False)
+            return await asyncio.to_thread(self.locks.hold, lock)
+
+    def _lead(self, *, leads: bool) -> None:
         if leads != self.is_leader:
             self.is_leader = leads
+            self._free.clear()
             log.info("leader", replica=self.name, leads=leads)
 
     async def report(self, report: Report) -> None:
@@ -99,19 +112,24 @@ class Membership:
 
     async def forget_gone(self) -> None:
         """Remove the replicas whose names have been free for long enough: the leader's work."""
-        monotonic = self.clock.monotonic()
         for other in self.others:
             if await asyncio.to_thread(self.locks.is_held, self._lock_of(other.name)):
-                self._free_since.pop(other.name, None)
-                continue
-            since = self._free_since.setdefault(other.name, monotonic)
-            if monotonic - since >= GONE_SECONDS:
+                self._free.pop(other.name, None)
+            elif self._is_free_for_long(other.name):
                 log.warning("replica_gone", replica=other.name, host=other.host)
-                await self.writer.submit(Gone(other.name))
-                del self._free_since[other.name]
-        names = {other.name for other in self.others}
-        for name in self._free_since.keys() - names:
-            del self._free_since[name]
+                await self.writer.submit(Gone(other.name, other.seen_at))
+                del self._free[other.name]
+        for name in self._free.keys() - {other.name for other in self.others}:
+            del self._free[name]
+
+    def _is_free_for_long(self, name: str) -> bool:
+        """Note that a name is free now; return whether it was for GONE_SECONDS without a break."""
+        now = self.clock.monotonic()
+        since, seen = self._free.get(name, (now, now))
+        if now - seen > LONGEST_GAP_SECONDS:
+            since = now
+        self._free[name] = since, now
+        return now - since >= GONE_SECONDS
 
     async def all(self) -> list[Replica]:
         """Return every member now, ourselves too, by name."""
@@ -126,10 +144,12 @@ class Membership:
         return await asyncio.to_thread(self.locks.is_held, self._lock_of(name))
 
     async def leave(self) -> None:
-        """Say that we end, and let our names go."""
+        """Say that we end, and let our names go; what fails then is logged: we end all the same."""
         try:
             if await asyncio.to_thread(self.locks.hold, self._lock_of(self.name)):
-                await self.writer.submit(Gone(self.name))
+                await self.writer.submit(Gone(self.name, None))
+        except MeshcaError as error:
+            log.warning("not_left", replica=self.name, error=str(error))
         finally:
             await asyncio.to_thread(self.locks.close)
 

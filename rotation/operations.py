@@ -27,7 +27,7 @@ class AuthorityOperations:
 
         Raises Conflict when the upstream gives none, AuthorityUnavailable when it does not answer.
         """
-        async with self.intermediates.lock:
+        async with self.intermediates.stepping():
             await self.intermediates.advance()
             for row in await self.intermediates.rows():
                 if row.standing.stage in (Stage.PREPARED, Stage.PUBLISHED):
@@ -45,11 +45,11 @@ class AuthorityOperations:
 
         Raises NotFound, or Conflict saying what it waits for.
         """
-        async with self.intermediates.lock:
+        async with self.intermediates.stepping():
             row = await self._get(authority_id)
             if row.standing.stage is Stage.ACTIVE:
                 return
-            self._check_activation(row, anyway=anyway)
+            await self._check_activation(row, anyway=anyway)
             rows = await self.intermediates.rows()
             active = [r.standing for r in rows if r.standing.stage is Stage.ACTIVE]
             retires = tuple(standing.authority_id for standing in active)
@@ -57,7 +57,7 @@ class AuthorityOperations:
             await self.intermediates.steps.take(step, rows, actor=actor, anyway=anyway)
             await self.intermediates.settle()
 
-    def _check_activation(self, row: Row, *, anyway: bool) -> None:
+    async def _check_activation(self, row: Row, *, anyway: bool) -> None:
         s = row.standing
         if s.replica != self.intermediates.replica:
             raise Conflict(f"authority {s.authority_id} belongs to replica {s.replica}: ask there")
@@ -65,8 +65,17 @@ class AuthorityOperations:
             raise Conflict(
                 f"authority {s.authority_id} is {s.stage}: only a published one can sign"
             )
-        if row.root_sha256 not in self.intermediates.trust.signing and not anyway:
+        if anyway:
+            return
+        if row.root_sha256 not in self.intermediates.trust.signing:
             raise Conflict("not every workload has its root: `meshca ca show` says who lacks it")
+        missing = [m for m in await self.intermediates.gates.missing(s.authority_id) if m.follows]
+        if missing:
+            first = missing[0]
+            raise Conflict(
+                f"{len(missing)} workloads are not known to have its revocation list, and would "
+                f"refuse its leaves: the first is {first.spiffe_id} {first.pod} ({first.why})"
+            )
 
     async def taint(self, authority_id: str, *, actor: str, reason: str) -> None:
         """Let an authority sign nothing ever again, and have every leaf under it replaced.
@@ -79,12 +88,12 @@ class AuthorityOperations:
             self.intermediates.authorities.bar(authority_id)
         # Not under the lock: other replicas must hear of it while this one waits for its upstream.
         await self._mark(authority_id, Stage.TAINTED, actor=actor, reason=reason)
-        async with self.intermediates.lock:
+        async with self.intermediates.stepping():
             await self.intermediates.settle()
 
     async def revoke(self, authority_id: str, *, actor: str, reason: str) -> None:
         """End a tainted authority under which nothing is alive; raises NotFound or Conflict."""
-        async with self.intermediates.lock:
+        async with self.intermediates.stepping():
             await self._mark(authority_id, Stage.REVOKED, actor=actor, reason=reason)
             await self.intermediates.settle()
 
@@ -124,9 +133,14 @@ class AuthorityOperations:
         NotFound when `to` is none; AuthorityUnavailable when the upstream does not answer.
         """
         intermediates, trust = self.intermediates, self.intermediates.trust
-        async with intermediates.lock:
+        async with intermediates.stepping():
             now = intermediates.clock.now()
             await trust.announce(await asyncio.to_thread(intermediates.upstream.roots, now))
+            if to is None and len(trust.announced) > 1:
+                raise Conflict(
+                    "several roots are announced: drop those that shall not stay first "
+                    f"(`meshca ca drop-root`): {', '.join(trust.announced)}"
+                )
             successor = trust.successor() if to is None else trust.successor_named(to)
             if successor is None:
                 raise Conflict("the upstream offers no other root than the one that is replaced")
@@ -137,8 +151,8 @@ class AuthorityOperations:
             return successor.root_sha256
 
     async def drop_root(self, root_sha256: str, *, actor: str, reason: str) -> None:
-        """Take an announced root out of every bundle for good; raises NotFound or Conflict."""
-        async with self.intermediates.lock:
+        """Take a root that nobody uses out of every bundle; raises NotFound or Conflict."""
+        async with self.intermediates.stepping():
             await self.intermediates.trust.load()
             await self.intermediates.trust.drop(root_sha256, actor=actor, reason=reason)
             await self.intermediates.settle()
@@ -148,7 +162,7 @@ class AuthorityOperations:
 
         Raises Conflict when none is under way.
         """
-        async with self.intermediates.lock:
+        async with self.intermediates.stepping():
             await self.intermediates.trust.load()
             kept = await self.intermediates.trust.keep(actor=actor, reason=reason)
             if not kept:
@@ -161,7 +175,7 @@ class AuthorityOperations:
     ) -> None:
         """Let an announced root wait no more for one workload; raises NotFound or Conflict."""
         trust = self.intermediates.trust
-        async with self.intermediates.lock:
+        async with self.intermediates.stepping():
             await trust.waive(root_sha256, (spiffe_id, pod), actor=actor, reason=reason)
             await self.intermediates.step_roots()
             await self.intermediates.settle()

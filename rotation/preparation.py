@@ -1,8 +1,8 @@
 """Preparing an authority: asked of the upstream, checked, recorded; nothing signs with it yet."""
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Final
 
 from ca.authority import Authorities, Authority
@@ -13,12 +13,13 @@ from meshca.errors import AuthorityUnavailable, MeshcaError
 from meshca.logs import get_logger
 from rotation.custody import Custody
 from rotation.membership import Membership
+from rotation.revocation_views import Lists
 from rotation.stages import ENDED, Stage, Step
 from rotation.standings import NewChain, Row, Standings, new_authority, root_id
 from rotation.steps import ITSELF, Steps, authority_entry
 from rotation.trust import Trust
 
-AFTER_REFUSAL: Final = timedelta(minutes=10)
+AFTER_REFUSAL_SECONDS: Final = 600.0
 """How long no other is asked for after one that was not used: each is a live CA certificate."""
 
 log = get_logger("rotation")
@@ -35,14 +36,16 @@ class Preparation:
     steps: Steps
     custody: Custody
     members: Membership
+    lists: Lists
     writer: GroupWriter
     clock: Clock
-    _no_prepare_before: datetime | None = None
+    _no_prepare_before: float = -math.inf
 
     def can_prepare(self) -> bool:
         """Return whether the upstream can be asked for another authority now."""
-        before = self._no_prepare_before
-        return self.upstream.can_renew and (before is None or self.clock.now() >= before)
+        is_late = self.clock.monotonic() >= self._no_prepare_before
+        signing = self.authorities.signing(self.clock.now())
+        return self.upstream.can_renew and (is_late or not signing)
 
     async def prepare(self, reason: str, *, actor: str = ITSELF) -> str:
         """Ask the upstream for an authority and record it; return its id.
@@ -58,6 +61,7 @@ class Preparation:
             self._refuse(authority, str(error), actor)
             raise
         self.custody.take(authority)
+        await self.lists.ensure(authority)
         return authority.authority_id
 
     async def _record(self, authority: Authority, reason: str, actor: str) -> None:
@@ -104,7 +108,7 @@ class Preparation:
         """Note what was signed for us and is not used; ask for no other soon, while one signs."""
         now = self.clock.now()
         if self.authorities.signing(self.clock.now()):
-            self._no_prepare_before = now + AFTER_REFUSAL
+            self._no_prepare_before = self.clock.monotonic() + AFTER_REFUSAL_SECONDS
         entry = authority_entry(authority.authority_id, Stage.PREPARED, why, now, actor, authority)
         try:
             self.writer.enqueue(replace(entry, outcome="failed"))

@@ -1,4 +1,4 @@
-"""Who is known to have a root, and who is not: measured from acknowledgements, never assumed.
+"""Who has a root, or a list, and who is not known to: measured from acknowledgements.
 
 A workload has the roots of a bundle once it has acknowledged the version that holds them, under
 every name by which it follows the bundle. That is remembered, by every replica in the database
@@ -17,14 +17,17 @@ Whoever gets the roots with each certificate (Istio's CreateCertificate) has the
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from rotation.proxies import ProxyState
+
+_NO_BUNDLE: Final = "follows no trust bundle"
 
 Workload = tuple[str, str]
 """A SPIFFE ID and a pod's name: how a workload is waived."""
 
-BundleVersion = Callable[[str], str | None]
-"""Returns the version of the bundle under a resource name now; None if the name is another's."""
+BundleVersion = Callable[[str], Set[str]]
+"""Returns the versions of the bundle under a resource name now; none if the name is another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,8 @@ class Holder:
 class Missing:
     """A workload that a root waits for: why, and since when (connected) or until when (absent).
 
-    `replica` is the one it is connected to. Without a `spiffe_id` it stands for others, as `why`
-    says.
+    `replica` is the one it is connected to; `follows` whether it follows a bundle of ours. Without
+    a `spiffe_id` it stands for others, as `why` says.
     """
 
     spiffe_id: str
@@ -57,6 +60,7 @@ class Missing:
     nack: str = ""
     holder: str = ""
     replica: str = ""
+    follows: bool = True
 
 
 @dataclass(slots=True)
@@ -106,6 +110,7 @@ class Propagation:
                 nack=_last_nack(proxy),
                 holder=proxy.holder,
                 replica=replica,
+                follows=why != _NO_BUNDLE,
             )
             for proxy in proxies
             if (why := _lacks(proxy, self.bundle_version)) and proxy.holder not in confirmed
@@ -128,13 +133,13 @@ def _lacks(proxy: ProxyState, bundle_version: BundleVersion) -> str:
     """Return why `proxy` is not known to have the current bundle; empty when it has it."""
     follows = False
     for resource in proxy.resources:
-        current = bundle_version(resource.name) if resource.type == "Secret" else None
-        if current is None:
+        current = bundle_version(resource.name) if resource.type == "Secret" else frozenset()
+        if not current:
             continue
         follows = True
-        if resource.acknowledged_version != current:
+        if resource.acknowledged_version not in current:
             return "refused the bundle" if resource.nack else "has not acknowledged the bundle"
-    return "" if follows else "follows no trust bundle"
+    return "" if follows else _NO_BUNDLE
 
 
 def _last_nack(proxy: ProxyState) -> str:

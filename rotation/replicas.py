@@ -1,15 +1,15 @@
-"""The tables of replicas: who runs, what each reports, and which workloads have an announced root.
+"""The tables of replicas: who runs, what each reports, and which workloads have what is waited for.
 
 A row is membership: written at start, removed when the process ends or, if it was killed, by
 another replica once its name has been free for a while (rotation/membership.py). As long as the
 row is there, gates wait for what it reports; a replica that has not reported holds them.
 
-Confirmations are acknowledgements that any replica has seen; they are deleted when the root is not
-waited for any more.
+Confirmations are acknowledgements that any replica has seen; they are deleted when nobody waits for
+the root or the authority any more.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -37,16 +37,16 @@ replicas = sa.Table(
     sa.Column("report", sa.Text, nullable=False),
 )
 confirmations = sa.Table(
-    "root_confirmations",
+    "confirmations",
     metadata,
-    sa.Column("root_sha256", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
     sa.Column("holder", sa.Text, primary_key=True),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Whom one replica's connected proxies a root waits for; `more` were not named."""
+    """Which of one replica's connected proxies are waited for; `more` were not named."""
 
     missing: Sequence[Missing] = ()
     more: int = 0
@@ -57,12 +57,12 @@ class Report:
     """What one replica tells the others.
 
     `signing`: the authority it signs with, or "". `leaves`: credentials it holds, by authority.
-    `roots`: for each announced root that is in the bundle it pushes, whom it waits for.
+    `waiting`: for each root or authority that is waited for and in the bundle it pushes, whom for.
     """
 
     signing: str = ""
     leaves: Mapping[str, int] = field(default_factory=dict)
-    roots: Mapping[str, Waiting] = field(default_factory=dict)
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +86,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A replica is not there any more."""
+    """A replica is not there any more, unless it was seen since `seen_at` (None: whenever)."""
 
     name: str
+    seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The workloads `holders` have an announced root."""
+    """The workloads `holders` have the root, or the list of the authority, of that name."""
 
-    root_sha256: str
+    name: str
     holders: Collection[str]
 
 
@@ -121,17 +122,20 @@ class GoneSink:
     def write(self, connection: sa.Connection, records: Sequence[Gone]) -> None:
         """Delete one row each; one that is gone already does no harm."""
         for gone in records:
-            connection.execute(sa.delete(replicas).where(replicas.c.name == gone.name))
+            delete = sa.delete(replicas).where(replicas.c.name == gone.name)
+            if gone.seen_at is not None:
+                delete = delete.where(replicas.c.seen_at == int(gone.seen_at.timestamp()))
+            connection.execute(delete)
         announce(connection, REPLICAS_CHANGED)
 
 
 class ConfirmedSink:
-    """Writes which workloads have a root."""
+    """Writes which workloads have what is waited for."""
 
     def write(self, connection: sa.Connection, records: Sequence[Confirmed]) -> None:
-        """Insert one row a workload, unless it is there."""
+        """Insert one row a workload, unless it is there or nobody waits for it any more."""
         rows = [
-            {"root": confirmed.root_sha256, "holder": holder}
+            {"name": confirmed.name, "holder": holder}
             for confirmed in records
             for holder in sorted(confirmed.holders)
         ]
@@ -140,8 +144,7 @@ class ConfirmedSink:
 
 
 _CONFIRM: Final = sa.text(
-    "INSERT INTO root_confirmations (root_sha256, holder) VALUES (:root, :holder)"
-    " ON CONFLICT DO NOTHING"
+    "INSERT INTO confirmations (name, holder) VALUES (:name, :holder) ON CONFLICT DO NOTHING"
 )
 _UPSERT: Final = sa.text(
     "INSERT INTO replicas (name, host, version, started_at, seen_at, report)"
@@ -153,7 +156,12 @@ _UPSERT: Final = sa.text(
 
 def _what_others_wait_for(report: str) -> tuple[Any, Any]:
     document = orjson.loads(report)
-    return document["signing"], document["roots"]
+    return document["signing"], document["waiting"]
+
+
+def forget_confirmations(connection: sa.Connection, name: str) -> None:
+    """Delete who has `name`: nobody waits for it any more."""
+    connection.execute(sa.delete(confirmations).where(confirmations.c.name == name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +176,9 @@ class Replicas:
             rows = connection.execute(sa.select(replicas).order_by(replicas.c.name))
             return [_replica(row) for row in rows]
 
-    def confirmed(self, root_sha256: str) -> set[str]:
-        """Return the holders that are known to have a root, wherever it was seen."""
-        query = sa.select(confirmations.c.holder).where(confirmations.c.root_sha256 == root_sha256)
+    def confirmed(self, name: str) -> set[str]:
+        """Return the holders that are known to have what is called `name`, wherever it was seen."""
+        query = sa.select(confirmations.c.holder).where(confirmations.c.name == name)
         with reading(self.engine) as connection:
             return set(connection.execute(query).scalars())
 
@@ -190,9 +198,9 @@ def _text(report: Report) -> str:
     document = {
         "signing": report.signing,
         "leaves": report.leaves,
-        "roots": {
-            root: {"missing": list(waiting.missing), "more": waiting.more}
-            for root, waiting in report.roots.items()
+        "waiting": {
+            name: {"missing": list(waiting.missing), "more": waiting.more}
+            for name, waiting in report.waiting.items()
         },
     }
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
@@ -205,8 +213,8 @@ def _replica(row: sa.Row[Any]) -> Replica:
         document["signing"],
         document["leaves"],
         {
-            root: Waiting(tuple(_missing(m) for m in waiting["missing"]), waiting["more"])
-            for root, waiting in document["roots"].items()
+            name: Waiting(tuple(_missing(m) for m in waiting["missing"]), waiting["more"])
+            for name, waiting in document["waiting"].items()
         },
     )
     return Replica(
@@ -220,8 +228,15 @@ def _replica(row: sa.Row[Any]) -> Replica:
 
 
 def _missing(stored: Mapping[str, Any]) -> Missing:
-    since = stored["since"]
-    return Missing(**{**stored, "since": None if since is None else datetime.fromisoformat(since)})
+    """Return what a replica has reported; fields that only a newer version knows are left out."""
+    known = {name: value for name, value in stored.items() if name in _MISSING_FIELDS}
+    for name in ("since", "until"):
+        if known.get(name) is not None:
+            known[name] = datetime.fromisoformat(known[name])
+    return Missing(**known)
+
+
+_MISSING_FIELDS: Final = frozenset(f.name for f in fields(Missing))
 
 
 def _instant(seconds: int) -> datetime:

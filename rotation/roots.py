@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from meshca.change_feed import announce
 from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
-from rotation.replicas import confirmations
+from rotation.replicas import forget_confirmations
 from rotation.standings import AUTHORITIES_CHANGED, change_stage, root_id
 
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -135,11 +135,7 @@ class RootChangeSink:
         for change in records:
             change_stage(connection, roots.c.root_sha256, change.root_sha256, change)
             if change.before is RootStage.ANNOUNCED:
-                connection.execute(
-                    sa.delete(confirmations).where(
-                        confirmations.c.root_sha256 == change.root_sha256
-                    )
-                )
+                forget_confirmations(connection, change.root_sha256)
         announce(connection, AUTHORITIES_CHANGED)
 
 

@@ -6,7 +6,7 @@
 
 | stage | what it means | goes on when |
 |---|---|---|
-| prepared | signed by the upstream, checked, recorded | its root is in the bundle we push |
+| prepared | signed by the upstream, checked, recorded | root and list are in the bundle we push |
 | published | what verifies it is being sent to every proxy | all have it, and its time has come |
 | active | it signs; one a replica | its successor becomes active, in the same step |
 | retiring | signs no more; certificates under it are alive | the last of them has ended |
@@ -17,13 +17,14 @@
 Rules
 - A successor is prepared when half of the active one's life has passed (drawn: 0.50 to 0.55) and
   takes over between 0.60 and 0.70, so that an upstream may be away for weeks of a long life, and
-  leaves issued near the end still get their whole lifetime. It takes over by OVERDUE at the latest
-  even so, and never before every proxy has its root, unless nothing else could sign.
+  leaves issued near the end still get their whole lifetime. Not before every workload has its root
+  and its revocation list: who lacks either refuses its leaves. From OVERDUE on, those that are not
+  connected are not waited for; when nothing else can sign, nobody is for more than a few seconds.
 - Draws are a function of the authority's id: the same after a restart, different for each replica.
 - What has ended is retired, whatever it was. An authority whose key this process no longer holds
   (memory only, and restarted) signs no more.
 - An authority whose root is to be replaced does not wait for its time: its successor is prepared
-  at once and takes over as soon as every proxy has the successor's root.
+  at once and takes over as soon as every workload has what verifies it.
 - A tainted authority never signs again, whoever asks. One that its issuer has revoked is tainted.
 - `next_step` looks only at what it is given and returns one step; carrying that out and asking
   again leads, from any state, to one where nothing is to be done. So a process that is killed
@@ -101,15 +102,17 @@ class Standing:
 class Facts:
     """What `next_step` must know of the world besides the standings.
 
-    `held`: authorities whose key this process holds. `published`: those whose root is in the
-    bundle. `propagated`: those whose root every proxy is known to have. `live_until`: when the last
-    certificate under an authority ends, for those that issued any. `leaving`: those whose root is
-    to be replaced. `revoked_above`: those that their issuer has revoked. `can_prepare`: whether
-    the upstream can be asked for another now.
+    `held`: authorities whose key this process holds. `published`: those whose root and revocation
+    list are in the bundle that is pushed. `reached`: those of which every connected proxy has both,
+    or had time enough. `propagated`: those of which every workload has; late, every connected one.
+    `live_until`: when the last certificate under an authority ends, for those that issued any.
+    `leaving`: those whose root is to be replaced. `revoked_above`: those that their issuer has
+    revoked. `can_prepare`: whether the upstream can be asked for another now.
     """
 
     held: Set[str]
     published: Set[str]
+    reached: Set[str]
     propagated: Set[str]
     live_until: Mapping[str, datetime]
     can_prepare: bool
@@ -212,7 +215,10 @@ def _rescue(standings: Sequence[Standing], facts: Facts, now: datetime) -> Step 
 
     Whether its root is to be replaced does not matter here: it is trusted until it is removed.
     """
-    ready = [s for s in standings if s.stage is Stage.PUBLISHED and s.lives(now)]
+    published = [s for s in standings if s.stage is Stage.PUBLISHED and s.lives(now)]
+    ready = [s for s in published if s.authority_id in facts.reached]
+    if published and not ready:
+        return None
     if ready:
         best = max(ready, key=lambda s: _preference(s, facts))
         retires = _actives(standings)
@@ -231,7 +237,7 @@ def _preference(s: Standing, facts: Facts) -> tuple[bool, bool, datetime, str]:
 def _publication(prepared: Standing, facts: Facts) -> Step | None:
     if prepared.authority_id not in facts.published:
         return None
-    return Step(Stage.PUBLISHED, "its root is in the bundle", prepared.authority_id)
+    return Step(Stage.PUBLISHED, "its root and list are in the bundle", prepared.authority_id)
 
 
 def _takeover(
@@ -246,7 +252,7 @@ def _takeover(
     if successor.authority_id not in facts.propagated or not is_time:
         return None
     why = "the other's root is replaced" if is_leaving else "its time has come"
-    reason = f"{why}, and every proxy can verify it"
+    reason = f"{why}, and everybody can verify it"
     return Step(Stage.ACTIVE, reason, successor.authority_id, _actives(standings))
 
 
@@ -279,9 +285,11 @@ def waits_for(standings: Sequence[Standing], facts: Facts, now: datetime) -> dic
 def _wait(s: Standing, active: Standing | None, facts: Facts) -> str:
     match s.stage:
         case Stage.PREPARED:
-            return "its root to be in the bundle"
+            return "its root and its list to be in the bundle"
+        case Stage.PUBLISHED if s.authority_id not in facts.reached:
+            return "every connected proxy to have its root and its list"
         case Stage.PUBLISHED if s.authority_id not in facts.propagated:
-            return "every proxy to have its root"
+            return "every workload to have its root and its list"
         case Stage.PUBLISHED:
             return f"its turn at {_text(activate_at(active))}" if active else "nothing"
         case Stage.ACTIVE if s.authority_id not in facts.held:

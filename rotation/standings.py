@@ -21,6 +21,7 @@ from meshca.change_feed import announce
 from meshca.database import metadata, reading
 from meshca.errors import Conflict, NotFound
 from rotation.propagation import Holder
+from rotation.replicas import forget_confirmations
 from rotation.stages import ENDED, Stage, Standing
 
 AUTHORITIES_CHANGED: Final = "authorities"
@@ -180,6 +181,8 @@ class StageChangeSink:
                 change,
                 **({"key": None} if keyless else {}),
             )
+            if change.before is Stage.PUBLISHED:
+                forget_confirmations(connection, change.authority_id)
         announce(connection, AUTHORITIES_CHANGED)
 
 

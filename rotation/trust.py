@@ -1,14 +1,15 @@
 """Keeping the bundle: new roots are announced, trusted once everybody has them, removed at the end.
 
-The bundle that proxies are sent is a function of the roots table (rotation/roots.py): `observe`
-reads it, pushes what it says, and notes who has acknowledged it; `step` takes the steps that are
-due, each recorded before it takes effect. Every replica observes, the leader steps.
+The bundle that proxies are sent is a function of the roots table (rotation/roots.py): `load` reads
+it and pushes what it says; `step` takes the steps that are due, each recorded before it takes
+effect: the leader's work. Who has a root yet is known to rotation/gates.py.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 
@@ -18,10 +19,8 @@ from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import Conflict, NotFound
 from meshca.logs import get_logger
-from rotation.membership import Membership
-from rotation.propagation import Missing, Propagation, Workload, absent
-from rotation.proxies import Proxies
-from rotation.replicas import MAXIMUM_REPORTED, Confirmed, Replica, Waiting
+from rotation.gates import Gates
+from rotation.propagation import Missing, Workload
 from rotation.roots import (
     IN_BUNDLE,
     Root,
@@ -35,6 +34,8 @@ from rotation.roots import (
 from rotation.stages import ENDED
 from rotation.standings import Standings
 
+_ATTEMPTS: Final = 4
+
 log = get_logger("rotation")
 
 
@@ -45,9 +46,7 @@ class Trust:
     roots: Roots
     standings: Standings
     authorities: Authorities
-    proxies: Proxies
-    propagation: Propagation
-    members: Membership
+    gates: Gates
     writer: GroupWriter
     clock: Clock
     _known: list[Root] = field(default_factory=list)
@@ -60,40 +59,27 @@ class Trust:
             self.authorities.trust(bundle, sequence=int(self.clock.now().timestamp()))
 
     async def announce(self, offered: Sequence[x509.Certificate]) -> None:
-        """Take in the roots of an upstream that are not known yet, and push them.
-
-        Raises Conflict when another replica did so in the same moment.
-        """
+        """Take in the roots of an upstream that are not known yet, and push them."""
         now = self.clock.now()
-        await self.load()  # another replica may have been the first to see them
-        fresh = unknown(offered, self._known, at=now)
-        if fresh:
+        for attempt in range(_ATTEMPTS):
+            await self.load()  # another replica may have been the first to see them
+            fresh = unknown(offered, self._known, at=now)
+            if not fresh:
+                return
             entries = [_entry(new.root, new.root.stage, now, new.root.reason) for new in fresh]
-            await self.writer.submit(*fresh, *entries)
-            await self.load()
+            try:
+                await self.writer.submit(*fresh, *entries)
+            except Conflict:  # it was, in this moment
+                if attempt == _ATTEMPTS - 1:
+                    raise
 
-    async def observe(self) -> Mapping[str, Waiting]:
-        """Push what the table says; note who has the announced roots; return whom they wait for.
-
-        Only the proxies of this replica are looked at. What was seen is in the database on return.
-        """
-        await self.load()
-        announced = [r.root_sha256 for r in self._known if r.stage is RootStage.ANNOUNCED]
-        connected = self.proxies.connected() if announced else ()
-        self.propagation.observe(announced, connected)
-        for root, holders in self.propagation.unwritten().items():
-            await self.writer.submit(Confirmed(root, holders))
-            self.propagation.written(root, holders)
-        waiting = {
-            root: self.propagation.missing(root, connected, self.members.name) for root in announced
-        }
-        return {
-            root: Waiting(tuple(missing[:MAXIMUM_REPORTED]), len(missing[MAXIMUM_REPORTED:]))
-            for root, missing in waiting.items()
-        }
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """Return the roots that wait for everybody to have them."""
+        return tuple(r.root_sha256 for r in self._known if r.stage is RootStage.ANNOUNCED)
 
     async def step(self) -> None:
-        """Take every step that is due now: the leader's work, after `observe`."""
+        """Take every step that is due now: the leader's work, after `load`."""
         for root in self._known:
             if root.stage is RootStage.ANNOUNCED and not await self.missing(root):
                 await self._change(root, RootStage.TRUSTED, "every workload has it")
@@ -102,16 +88,9 @@ class Trust:
 
     async def missing(self, root: Root) -> list[Missing]:
         """Return whom an announced root waits for, on every replica; without those waived."""
-        connected = self.proxies.connected()
-        found = self.propagation.missing(root.root_sha256, connected, self.members.name)
-        for other in self.members.others:
-            found += _reported(root.root_sha256, other)
-        holders = await asyncio.to_thread(self.standings.holders, self.clock.now())
-        known = await asyncio.to_thread(self.members.replicas.confirmed, root.root_sha256)
-        present = {p.holder for p in connected} | {m.holder for m in found}
-        found += absent(holders, confirmed=known, present=present)
+        found = await self.gates.missing(root.root_sha256)
         waived = {(w.spiffe_id, w.pod) for w in root.waived}
-        return [m for m in found if (m.spiffe_id, m.pod) not in waived]
+        return [m for m in found if not m.spiffe_id or (m.spiffe_id, m.pod) not in waived]
 
     async def is_used(self, root: Root) -> bool:
         """Return whether anything alive chains to `root`, on any replica (invariant 8).
@@ -133,17 +112,20 @@ class Trust:
                 await self._change(root, RootStage.RETIRING, reason, actor=actor)
 
     async def drop(self, root_sha256: str, *, actor: str, reason: str) -> None:
-        """Take an announced root out of the bundle: nothing was signed under it.
+        """Take a root out of the bundle under which nothing is alive.
 
-        Raises NotFound, and Conflict when it is not announced or something chains to it.
+        Raises NotFound, and Conflict when something chains to it or no other is trusted.
         """
         root = await asyncio.to_thread(self.roots.get, root_sha256)
         if root.stage is RootStage.REMOVED:
             return
-        if root.stage is not RootStage.ANNOUNCED:
-            raise Conflict(f"root {root_sha256} is {root.stage}: only an announced one is dropped")
         if await self.is_used(root):
-            raise Conflict(f"an authority or a certificate under root {root_sha256} lives")
+            raise Conflict(
+                f"an authority or a certificate under root {root_sha256} lives: "
+                "`meshca ca rotate-root --to` moves to another root first"
+            )
+        if not self.signing - {root_sha256}:
+            raise Conflict(f"root {root_sha256} is the only one that is trusted")
         await self._change(root, RootStage.REMOVED, reason, actor=actor)
 
     async def keep(self, *, actor: str, reason: str) -> int:
@@ -160,6 +142,8 @@ class Trust:
         """
         root = await asyncio.to_thread(self.roots.get, root_sha256)
         spiffe_id, pod = workload
+        if not spiffe_id:
+            raise Conflict("only a workload is waived, by its SPIFFE ID: never a replica")
         if (spiffe_id, pod) in {(w.spiffe_id, w.pod) for w in root.waived}:
             return
         waits_for = await self.missing(root) if root.stage is RootStage.ANNOUNCED else []
@@ -228,19 +212,6 @@ class Trust:
         await self.writer.submit(change, _entry(root, stage, now, reason, actor=actor))
         log.info("root_changed", root=root.root_sha256, stage=stage.value, reason=reason)
         await self.load()
-
-
-def _reported(root_sha256: str, other: Replica) -> list[Missing]:
-    """Return whom a root waits for on another replica; itself, until it has reported."""
-    waiting = other.report.roots.get(root_sha256)
-    if waiting is None:
-        why = f"replica {other.name} has not reported on it yet"
-        return [Missing("", "", True, why, other.started_at, replica=other.name)]
-    found = list(waiting.missing)
-    if waiting.more:
-        why = f"{waiting.more} more proxies of replica {other.name}"
-        found.append(Missing("", "", True, why, replica=other.name))
-    return found
 
 
 def _entry(

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from ca.revocation.store import Ban, Revocation, Revocations
@@ -42,6 +43,7 @@ class RevocationState:
     revision: int = 0
     _by_serial: dict[str, Revocation] = field(default_factory=dict)
     _by_authority: dict[str, dict[str, Revocation]] = field(default_factory=dict)
+    _digests: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     _bans: Sequence[Ban] = ()
     _banned: dict[tuple[str, str], list[Ban]] = field(default_factory=dict)
     _subscribers: list[Callable[[], None]] = field(default_factory=list)
@@ -64,6 +66,10 @@ class RevocationState:
     def bans(self) -> Sequence[Ban]:
         """Return the bans that held when they were last read."""
         return self._bans
+
+    def digests(self) -> Mapping[str, frozenset[str]]:
+        """Return the SHA-256 of what is revoked, by SPIFFE ID; the same object until it changes."""
+        return self._digests
 
     def check_serial(self, serial: str) -> None:
         """Raise ProofRefused when the certificate with `serial` (hex) is revoked."""
@@ -102,10 +108,12 @@ class RevocationState:
             changes = await asyncio.to_thread(self.revocations.after, self.revision, now=now)
             bans = await asyncio.to_thread(self.revocations.bans, now)
             is_news = bool(changes) or bans != self._bans
+            touched = {change.spiffe_id for change in changes}
             for change in changes:
                 self._take(change)
             self._set_bans(bans)
-            self._forget_ended(now)
+            touched |= self._forget_ended(now)
+            self._count_digests(touched)
         if is_news:
             for callback in tuple(self._subscribers):
                 callback()
@@ -126,6 +134,18 @@ class RevocationState:
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._changed.wait()
 
+    def _count_digests(self, touched: set[str]) -> None:
+        """Make the digests of the identities in `touched` anew."""
+        if not touched:
+            return
+        found: dict[str, set[str]] = {}
+        for revoked in self._by_serial.values():
+            if revoked.spiffe_id in touched and revoked.fingerprint:
+                found.setdefault(revoked.spiffe_id, set()).add(revoked.fingerprint)
+        kept = {name: digests for name, digests in self._digests.items() if name not in touched}
+        fresh = {name: frozenset(digests) for name, digests in found.items()}
+        self._digests = MappingProxyType({**kept, **fresh})
+
     def _take(self, change: Revocation) -> None:
         self.revision = max(self.revision, change.revision)
         of_authority = self._by_authority.setdefault(change.authority_id, {})
@@ -143,7 +163,11 @@ class RevocationState:
             name = next(name for name in _BY if name in said)
             self._banned.setdefault((name, said[name]), []).append(ban)
 
-    def _forget_ended(self, now: datetime) -> None:
+    def _forget_ended(self, now: datetime) -> set[str]:
+        """Forget what has ended; return whose it was."""
+        touched = set()
         for serial in [s for s, r in self._by_serial.items() if r.not_after <= now]:
             ended = self._by_serial.pop(serial)
             self._by_authority[ended.authority_id].pop(serial, None)
+            touched.add(ended.spiffe_id)
+        return touched

@@ -162,7 +162,7 @@ def test_a_second_server_on_the_same_directory_does_not_start(tmp_path: Path) ->
         second.write_text(yaml.safe_dump(document))
         result = serve(second)
         assert result.returncode == 1
-        assert "another server is already running" in result.stderr
+        assert "replica 'main' runs already on" in result.stderr
         assert first.is_ready()
 
 

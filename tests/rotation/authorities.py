@@ -1,6 +1,6 @@
 """Intermediates on real parts: a development root, SQLite, the real machine; the upstream obeys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,16 +10,20 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from cryptography import x509
 
+from ca.authority import Authority
+from ca.revocation.state import RevocationState
+from ca.revocation.store import Revocations
+from ca.revocation.view import Crl
 from ca.upstream import self_signed
 from ca.upstream.provision import Provision, Upstream
+from meshca.clock import Clock
 from meshca.errors import AuthorityUnavailable
 from meshca.name_locks import NameLocks, open_name_locks
 from rotation.build import build_intermediates
 from rotation.intermediates import Intermediates
 from rotation.proxies import ProxyState
+from rotation.revocation_views import RevocationViews
 from tests.sds.conftest import Mesh
-
-BUNDLE_NAME: Final = "ROOTCA"
 
 
 @dataclass
@@ -100,14 +104,43 @@ def make_intermediates(upstream: Upstream, **parts: Any) -> Intermediates:
     Whoever gives no `replica` follows another process of that name, which has just ended.
     """
     engine = parts["engine"]
-    absent = {
+    absent: dict[str, Any] = {
         "at_rest": None,
         "proxies": Connected(),
-        "bundle_version": lambda _name: None,
+        "bundle_version": lambda _name: frozenset(),
         "replica": "main",
+        "views": _views_of(engine, parts["clock"]),
+        "patience": timedelta(0),
         "locks": open_name_locks(engine) if "replica" in parts else _locks_of_main(engine),
     }
     return build_intermediates(upstream, **{**absent, **parts})
+
+
+@dataclass
+class HeldLists:
+    """Revocation lists of all replicas of one database, not signed: to be there is enough here."""
+
+    made: dict[str, Crl] = field(default_factory=dict)
+
+    def current(self) -> Mapping[str, Crl]:
+        """Return them."""
+        return self.made
+
+    async def ensure(self, authority: Authority) -> None:
+        """Have one."""
+        name = authority.authority_id
+        begin, end = authority.not_before, authority.not_after
+        self.made.setdefault(name, Crl(name, 1, 0, begin, end, begin, b""))
+
+
+def _views_of(engine: sa.Engine, clock: Clock) -> RevocationViews:
+    """Return a process's views, on lists that every process of the database shares."""
+    lists = _LISTS.setdefault(str(engine.url), HeldLists())
+    state = RevocationState(revocations=Revocations(engine), clock=clock)
+    return RevocationViews(lists=lists, state=state)
+
+
+_LISTS: Final[dict[str, HeldLists]] = {}
 
 
 def _locks_of_main(engine: sa.Engine) -> NameLocks:

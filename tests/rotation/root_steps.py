@@ -8,7 +8,8 @@ from typing import Any, Final
 from ca.upstream import self_signed
 from rotation.intermediates import Intermediates
 from rotation.roots import RootStage
-from tests.rotation.authorities import BUNDLE_NAME, Switch, development_upstream, of_mesh
+from sds.snapshot import current_bundle_versions
+from tests.rotation.authorities import Switch, development_upstream, of_mesh
 from tests.sds.conftest import TRUST_DOMAIN, Mesh
 from tests.sds.proxy import Proxy
 
@@ -21,9 +22,7 @@ def intermediates_of(mesh: Mesh, **parts: Any) -> Intermediates:
         mesh,
         parts.pop("upstream", None) or Switch(development_upstream(mesh.directory, TRUST_DOMAIN)),
         proxies=mesh.ledger,
-        bundle_version=lambda name: (
-            mesh.doors.shared.context(name).version if name == BUNDLE_NAME else None
-        ),
+        bundle_version=lambda name: current_bundle_versions(mesh.doors.shared, name),
         **parts,
     )
 

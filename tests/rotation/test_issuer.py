@@ -205,6 +205,31 @@ def test_while_a_root_leaves_svids_show_the_bridge_from_it_and_not_before_or_aft
     asyncio.run(scene())
 
 
+def test_a_change_that_is_given_up_after_the_switch_keeps_its_bridge(
+    mesh: Mesh, issuer: Issuer
+) -> None:
+    async def scene() -> None:
+        async with running(mesh):
+            intermediates = intermediates_of(mesh, upstream=issuer)
+            await intermediates.load()
+            async with Proxy(mesh.doors) as proxy:
+                proxy.subscribe("default", "ROOTCA")
+                await acknowledge(proxy)
+                add_root(mesh)
+                await later(mesh, intermediates)
+                await acknowledge(proxy)
+                await later(mesh, intermediates)
+                operations = AuthorityOperations(intermediates)
+                await operations.replace_root(**WHO)
+                await later(mesh, intermediates)
+                assert len(mesh.authorities.active(mesh.clock.now()).bridges) == 1
+                await operations.keep_root(**WHO)
+                await later(mesh, intermediates)
+                assert len(mesh.authorities.active(mesh.clock.now()).bridges) == 1
+
+    asyncio.run(scene())
+
+
 def test_a_bridge_to_nothing_that_leaves_is_not_shown(mesh: Mesh, issuer: Issuer) -> None:
     async def scene() -> None:
         async with running(mesh):

@@ -14,8 +14,8 @@ from audit.query import Query, find
 from ca.at_rest import KeyFileAtRest
 from ca.authority import Authorities
 from meshca.change_feed import ChangeFeed
-from meshca.errors import AuthorityUnavailable, Conflict
-from meshca.name_locks import open_name_locks
+from meshca.errors import AuthorityUnavailable, Conflict, StoreUnavailable
+from meshca.name_locks import NameLocks, open_name_locks
 from rotation.intermediates import Intermediates
 from rotation.membership import GONE_SECONDS
 from rotation.operations import AuthorityOperations
@@ -39,7 +39,7 @@ from tests.rotation.root_steps import (
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
 from tests.sds.proxy import Proxy
 
-MINUTE = timedelta(minutes=1)
+LOOK = 5.0
 
 
 @dataclass
@@ -159,7 +159,7 @@ def test_a_root_is_replaced_on_both_when_the_proxies_of_both_have_it(two: Two) -
             await two.both_look(1)
             await acknowledge(one)
             await acknowledge(other)
-            await two.both_look(3)
+            await two.both_look(6)
             assert stages(two.a) == [RootStage.RETIRING, RootStage.TRUSTED]
             new = two.a.trust.known[1].certificate
             for mesh in (two.mesh_a, two.mesh_b):
@@ -226,11 +226,10 @@ def test_a_killed_replica_is_forgotten_and_its_authority_ended(two: Two) -> None
             await acknowledge(proxy)
         lost = two.b.signing()
         two.b.members.locks.close()  # killed
-        for seconds in (0, GONE_SECONDS - 1):
-            two.clock.advance(timedelta(seconds=seconds))
+        for _ in range(int(GONE_SECONDS // LOOK)):
             await two.a.tick()
             assert two.a.standings.get(lost).standing.stage is Stage.ACTIVE
-        two.clock.advance(timedelta(seconds=2))
+            two.clock.advance(timedelta(seconds=LOOK))
         await two.a.tick()
         assert two.a.standings.get(lost).standing.stage is Stage.RETIRING
         assert await two.a.members.names() == {"a"}
@@ -246,15 +245,21 @@ def test_a_killed_replica_is_forgotten_and_its_authority_ended(two: Two) -> None
 def test_a_replica_that_comes_back_in_time_goes_on(two: Two) -> None:
     async def story(two: Two) -> None:
         signs = two.b.signing()
+
+        async def look(seconds: float) -> None:
+            for _ in range(int(seconds // LOOK)):
+                two.clock.advance(timedelta(seconds=LOOK))
+                await two.a.tick()
+
         two.b.members.locks.close()
-        two.clock.advance(timedelta(seconds=GONE_SECONDS - 5))
-        await two.a.tick()
+        await look(GONE_SECONDS - LOOK)
         await two.b.tick()  # it has found the database again
-        two.clock.advance(timedelta(seconds=GONE_SECONDS - 5))
-        await two.a.tick()
+        await look(GONE_SECONDS - LOOK)
         two.b.members.locks.close()
-        two.clock.advance(timedelta(seconds=GONE_SECONDS - 5))
+        await look(GONE_SECONDS - LOOK)
+        two.clock.advance(timedelta(minutes=10))  # the leader itself was away
         await two.a.tick()
+        await look(GONE_SECONDS - LOOK)
         assert two.a.standings.get(signs).standing.stage is Stage.ACTIVE
         assert two.b.signing() == signs
 
@@ -339,6 +344,107 @@ def test_the_leaves_under_a_tainted_authority_are_replaced_by_their_own_replica(
             assert two.a.signing()
 
     play(two, story)
+
+
+def test_a_replica_that_was_away_while_its_root_was_removed_signs_nothing(two: Two) -> None:
+    async def story(two: Two) -> None:
+        old = two.b.signing()
+        two.b.members.locks.close()  # it is suspended
+        add_root(two.mesh_a)
+        await AuthorityOperations(two.a).replace_root(**WHO)
+        for _ in range(40):
+            two.clock.advance(timedelta(seconds=LOOK))
+            await two.a.tick()
+        assert stages(two.a) == [RootStage.REMOVED, RootStage.TRUSTED]
+        await two.b.tick()
+        assert two.b.signing() not in ("", old)
+        active = two.mesh_b.authorities.active(two.clock.now())
+        assert active.root == two.a.trust.known[1].certificate
+        assert await two.a.members.names() == {"a", "b"}
+
+    play(two, story)
+
+
+def test_no_waiver_stands_for_a_replica(two: Two) -> None:
+    async def story(two: Two) -> None:
+        add_root(two.mesh_a)
+        operations = AuthorityOperations(two.a)
+        root = await operations.replace_root(**WHO)
+        with pytest.raises(Conflict, match="never a replica"):
+            await operations.waive(root, "", "", **WHO)
+        assert stages(two.a)[1] is RootStage.ANNOUNCED
+
+    play(two, story)
+
+
+def test_an_operator_does_not_revive_a_process_without_its_name(two: Two) -> None:
+    async def story(two: Two) -> None:
+        two.a.members.locks.close()
+        thief = open_name_locks(two.mesh_a.writer.engine)
+        assert thief.hold("replica.a")
+        await two.a.tick()
+        stolen = two.b.signing()
+        with pytest.raises(AuthorityUnavailable, match="runs already"):
+            await AuthorityOperations(two.a).taint(stolen, **WHO)
+        assert two.a.signing() == ""
+        assert two.a.standings.get(stolen).standing.stage is Stage.TAINTED, (
+            "that is said all the same"
+        )
+        thief.close()
+
+    play(two, story)
+
+
+class BrokenOnce(NameLocks):
+    """A session with the database that has broken, and is opened anew at the next call."""
+
+    def __init__(self, real: NameLocks) -> None:
+        self.real, self.is_broken = real, False
+
+    def hold(self, name: str) -> bool:
+        if self.is_broken:
+            self.is_broken = False
+            self.real.close()
+            raise StoreUnavailable("the session broke")
+        return self.real.hold(name)
+
+    def is_held(self, name: str) -> bool:
+        return self.real.is_held(name)
+
+    def close(self) -> None:
+        self.real.close()
+
+
+def test_a_broken_session_is_asked_again_at_once_whose_the_name_is(two: Two) -> None:
+    async def story(two: Two) -> None:
+        locks = two.a.members.locks = BrokenOnce(two.a.members.locks)
+        locks.is_broken = True
+        await two.a.tick()
+        assert (two.a.problem, two.a.members.is_leader) == ("", True)
+        locks.is_broken = True
+        two.a.members.locks.close()
+        thief = open_name_locks(two.mesh_a.writer.engine)
+        assert thief.hold("replica.a")
+        await two.a.tick()
+        assert (two.a.signing(), two.a.members.is_leader) == ("", False)
+        thief.close()
+
+    play(two, story)
+
+
+def test_replicas_that_start_together_all_start(tmp_path: Path) -> None:
+    clock = FakeClock()
+    meshes = [build_mesh(tmp_path, clock) for _ in range(3)]
+
+    async def scene() -> None:
+        async with running(meshes[0]), running(meshes[1]), running(meshes[2]):
+            all_of = [intermediates_of(m, replica=f"r{n}") for n, m in enumerate(meshes)]
+            await asyncio.gather(*(each.load() for each in all_of))
+            assert len({each.signing() for each in all_of} - {""}) == 3
+            for each in all_of:
+                each.members.locks.close()
+
+    asyncio.run(scene())
 
 
 def test_files_serve_one_replica_at_a_time(two: Two) -> None:

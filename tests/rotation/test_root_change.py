@@ -203,7 +203,7 @@ def test_an_announced_root_is_dropped_for_good(mesh: Mesh) -> None:
             first, rogue = (root.root_sha256 for root in intermediates.trust.known)
             with pytest.raises(Conflict, match=f"{rogue} is announced too: drop it first"):
                 await operations.replace_root(to=first, **WHO)
-            with pytest.raises(Conflict, match="only an announced one is dropped"):
+            with pytest.raises(Conflict, match="authority or a certificate under root"):
                 await operations.drop_root(first, **WHO)
             await operations.drop_root(rogue, **WHO)
             await operations.drop_root(rogue, **WHO)
@@ -212,6 +212,67 @@ def test_an_announced_root_is_dropped_for_good(mesh: Mesh) -> None:
             assert stages(intermediates) == [RootStage.TRUSTED, RootStage.REMOVED]
             assert len(mesh.authorities.bundle.roots) == 1
             assert intermediates.signing()
+
+    play(mesh, story)
+
+
+def test_a_root_that_everybody_has_and_nobody_uses_is_dropped_too(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        add_root(mesh)
+        await later(mesh, intermediates)  # nobody is connected: it is trusted at once
+        assert stages(intermediates) == [RootStage.TRUSTED, RootStage.TRUSTED]
+        rogue = intermediates.trust.known[1].root_sha256
+        await AuthorityOperations(intermediates).drop_root(rogue, **WHO)
+        assert stages(intermediates) == [RootStage.TRUSTED, RootStage.REMOVED]
+
+    play(mesh, story)
+
+
+def test_of_several_announced_roots_none_is_meant(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        async with Proxy(mesh.doors) as proxy:
+            proxy.subscribe("default", "ROOTCA")
+            await drain(proxy)
+            for _ in range(2):
+                add_root(mesh)
+                await later(mesh, intermediates)
+            with pytest.raises(Conflict, match="several roots are announced"):
+                await AuthorityOperations(intermediates).replace_root(**WHO)
+
+    play(mesh, story)
+
+
+def test_a_clock_that_is_set_back_an_hour_stops_nothing(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        upstream = intermediates.upstream
+        assert isinstance(upstream, Switch)
+        mesh.clock.advance(timedelta(days=4))
+        upstream.fails = True
+        await intermediates.tick()  # a successor is due, and is asked for in vain
+        assert "told to fail" in intermediates.problem
+        upstream.fails = False
+        mesh.clock.jump(timedelta(hours=-1))
+        add_root(mesh)
+        await later(mesh, intermediates)
+        assert intermediates.problem == ""
+        assert len(intermediates.trust.known) == 2
+
+    play(mesh, story)
+
+
+def test_a_taint_after_a_refused_authority_does_not_wait(mesh: Mesh) -> None:
+    async def story(intermediates: Intermediates) -> None:
+        upstream = intermediates.upstream
+        assert isinstance(upstream, Switch)
+        real, operations = upstream.real, AuthorityOperations(intermediates)
+        add_root(mesh)
+        later_root = development_upstream(mesh.directory, TRUST_DOMAIN)
+        assert later_root is not real
+        provision = real.provide(mesh.clock.now())
+        intermediates.preparation._refuse(provision.authority, "not used here", "meshca")
+        stolen = intermediates.signing()
+        await operations.taint(stolen, **WHO)
+        assert intermediates.signing() not in ("", stolen)
 
     play(mesh, story)
 
@@ -303,10 +364,10 @@ def test_who_is_given_the_roots_with_a_certificate_has_them(mesh: Mesh) -> None:
         await AuthorityOperations(intermediates).replace_root(**WHO)
         assert stages(intermediates)[1] is RootStage.ANNOUNCED
         (holder,) = intermediates.standings.holders(mesh.clock.now())
-        intermediates.trust.propagation.told("somebody else")
+        intermediates.gates.propagation.told("somebody else")
         await later(mesh, intermediates)
         assert stages(intermediates)[1] is RootStage.ANNOUNCED
-        intermediates.trust.propagation.told(holder.holder)
+        intermediates.gates.propagation.told(holder.holder)
         await later(mesh, intermediates)
         assert stages(intermediates)[1] is RootStage.TRUSTED
 

@@ -36,6 +36,7 @@ def facts(
     *held: str,
     unpublished: tuple[str, ...] = (),
     behind: tuple[str, ...] = (),
+    unreached: tuple[str, ...] = (),
     leaving: tuple[str, ...] = (),
     live_until: dict[str, datetime] | None = None,
     can_prepare: bool = True,
@@ -44,6 +45,7 @@ def facts(
     return Facts(
         held=frozenset(held),
         published=frozenset(held) - set(unpublished),
+        reached=frozenset(held) - set(unpublished) - set(unreached),
         propagated=frozenset(held) - set(unpublished) - set(behind),
         live_until=live_until or {},
         can_prepare=can_prepare,
@@ -181,7 +183,7 @@ def test_an_active_one_that_is_not_valid_yet_is_succeeded_and_retired() -> None:
 def test_what_is_waited_for_is_said() -> None:
     both = [standing("a", Stage.ACTIVE), standing("b", Stage.PUBLISHED)]
     said = waits_for(both, facts("a", "b", behind=("b",)), NOW)
-    assert said["b"] == "every proxy to have its root"
+    assert said["b"] == "every workload to have its root and its list"
     assert said["a"].startswith("its successor, to be prepared at 2026-11-06")
 
 

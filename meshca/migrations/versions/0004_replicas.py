@@ -1,4 +1,4 @@
-"""Replicas, what each has seen of a new root, what has changed, and revocation at the issuer."""
+"""Replicas, who has what is waited for, what has changed, and revocation at the issuer."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,8 +26,8 @@ def upgrade() -> None:
         sa.Column("report", sa.Text, nullable=False),
     )
     op.create_table(
-        "root_confirmations",
-        sa.Column("root_sha256", sa.Text, primary_key=True),
+        "confirmations",
+        sa.Column("name", sa.Text, primary_key=True),
         sa.Column("holder", sa.Text, primary_key=True),
     )
     op.add_column(
