@@ -72,12 +72,14 @@ class Selector:
 def parse_selector(values: Mapping[str, str]) -> Selector:
     """Return the selector that `values` say; serials and fingerprints with or without colons.
 
-    Raises RequestRefused for an unknown field, text that no field can have, and when nothing is
-    said.
+    Raises RequestRefused for an unknown field, text that no field can have, an empty one, and when
+    nothing is said.
     """
     known = {f.name for f in fields(Selector)}
-    said = {name: value.strip() for name, value in values.items() if value.strip()}
+    said = {name: value.strip() for name, value in values.items()}
     for name, value in said.items():
+        if not value:  # a variable that was not set must not select more than was meant
+            raise RequestRefused("selector", f"{name[:64]} is empty: say which, or leave it out")
         if name not in known:
             raise RequestRefused("selector", f"unknown field {name[:64]!r}")
         if len(value) > MAXIMUM_TEXT:

@@ -15,6 +15,7 @@ from meshca import logs
 from meshca.cli import (
     audit,
     authz,
+    bans,
     bundle,
     ca,
     config,
@@ -24,6 +25,7 @@ from meshca.cli import (
     federation,
     init,
     proxies,
+    revocation,
     root,
     serve,
     status,
@@ -49,6 +51,8 @@ app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
 app.command("proxies")(proxies.proxies)
+revocation.register(svid.app)
+bans.register(svid.app)
 app.add_typer(svid.app, name="svid")
 app.add_typer(ca.app, name="ca")
 app.add_typer(bundle.app, name="bundle")

@@ -37,13 +37,18 @@ class AdminClient:
         return self._json("GET", path, params=given, timeout=timeout)
 
     def post(
-        self, path: str, body: Mapping[str, object], *, explain: Explain = lambda problem: problem
+        self,
+        path: str,
+        body: Mapping[str, object],
+        *,
+        explain: Explain = lambda problem: problem,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> Any:
         """Send `body` and return the answer's JSON; raises as `get` does.
 
         `explain` may place each problem that the server reports.
         """
-        return self._json("POST", path, explain=explain, json=body, timeout=TIMEOUT_SECONDS)
+        return self._json("POST", path, explain=explain, json=body, timeout=timeout)
 
     def text(self, path: str, **params: str) -> str:
         """Return the text at `path`; raises as `get` does."""

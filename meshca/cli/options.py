@@ -76,18 +76,31 @@ def duration(text: str) -> "timedelta":
         raise typer.BadParameter(str(error)) from error
 
 
+def later(text: str) -> str:
+    """Return the time `text` names, in RFC 3339: a timestamp, or how far ahead (`15m`, `2h`)."""
+    from meshca.clock import SystemClock
+
+    try:
+        return (SystemClock().now() + parse_duration(text)).isoformat()
+    except (ValueError, OverflowError):
+        return _timestamp(text, "a duration like 15m or 2h")
+
+
 def instant(text: str) -> str:
     """Return the time `text` names, in RFC 3339: a timestamp, or how long ago (`15m`, `2h`)."""
     from meshca.clock import SystemClock
 
     try:
         return (SystemClock().now() - parse_duration(text)).isoformat()
-    except ValueError:
-        pass
+    except (ValueError, OverflowError):
+        return _timestamp(text, "an age like 15m or 2h")
+
+
+def _timestamp(text: str, otherwise: str) -> str:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{text!r} is neither a time like 2026-11-01T12:00:00Z nor an age like 15m or 2h"
+            f"{text!r} is neither a time like 2026-11-01T12:00:00Z nor {otherwise}"
         ) from error
     return time.astimezone().isoformat() if time.tzinfo is None else time.isoformat()

@@ -17,25 +17,36 @@ from meshca.cli.options import (
     duration,
 )
 from meshca.cli.output import emit, note, print_fields, print_table, remaining
+from meshca.cli.selectors import (
+    AuthorityOption,
+    ClusterOption,
+    FingerprintOption,
+    NamespaceOption,
+    NodeOption,
+    PodUidOption,
+    SerialOption,
+    ServiceAccountOption,
+    SpiffeIdOption,
+    TokenIdOption,
+)
 
-app = typer.Typer(no_args_is_help=True, help="X.509-SVIDs: list, show, issue, renew.")
+app = typer.Typer(no_args_is_help=True, help="X.509-SVIDs: list, show, issue, renew, revoke, ban.")
 
-_COLUMNS = ("serial", "identity", "issued", "ends", "pod", "cluster", "status")
+_COLUMNS = ("serial", "identity", "issued", "ends", "pod", "cluster", "status", "revoked")
 
 
 @app.command("list")
 def list_svids(
-    identity: Annotated[
-        str | None, typer.Option("--identity", metavar="SPIFFE_ID", help="Of this identity.")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option(help="Of this cluster.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Of this namespace.")] = None,
-    service_account: Annotated[str | None, typer.Option(help="Of this service account.")] = None,
-    pod_uid: Annotated[str | None, typer.Option(help="Of the pod with this UID.")] = None,
-    node: Annotated[str | None, typer.Option(help="Of workloads on this node.")] = None,
-    authority: Annotated[
-        str | None, typer.Option(help="Signed by the authority with this id.")
-    ] = None,
+    spiffe_id: SpiffeIdOption = None,
+    cluster: ClusterOption = None,
+    namespace: NamespaceOption = None,
+    service_account: ServiceAccountOption = None,
+    pod_uid: PodUidOption = None,
+    node: NodeOption = None,
+    token_id: TokenIdOption = None,
+    serial: SerialOption = None,
+    fingerprint: FingerprintOption = None,
+    authority: AuthorityOption = None,
     live: Annotated[bool, typer.Option("--live", help="Only what has not expired.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     cursor: Annotated[
@@ -53,12 +64,15 @@ def list_svids(
     """
     answer = connect(config, url).get(
         "/svids",
-        spiffe_id=identity,
+        spiffe_id=spiffe_id,
         cluster=cluster,
         namespace=namespace,
         service_account=service_account,
         pod_uid=pod_uid,
         node=node,
+        token_id=token_id,
+        serial=serial,
+        fingerprint=fingerprint,
         authority_id=authority,
         live="true" if live else None,
         limit=limit,
@@ -82,7 +96,13 @@ def _row(svid: dict[str, Any]) -> tuple[object, ...]:
         svid["pod_name"],
         svid["cluster"],
         svid["status"],
+        _revoked(svid),
     )
+
+
+def _revoked(svid: dict[str, Any]) -> str:
+    revoked = svid["revoked"]
+    return "" if revoked is None else f"{revoked['reason']} {revoked['at']}"
 
 
 @app.command()
@@ -99,7 +119,8 @@ def show(
     answer = connect(config, url).get(f"/svids/{_hex(serial)}")
 
     def table() -> None:
-        print_fields((name.replace("_", " "), v) for name, v in answer.items() if name != "pem")
+        shown = {**answer, "revoked": _revoked(answer)}
+        print_fields((name.replace("_", " "), v) for name, v in shown.items() if name != "pem")
         typer.echo(answer["pem"] or "", nl=False)
 
     emit(output, answer, table)

@@ -224,7 +224,7 @@ GOOD = {"selector": SELECTOR, **FOR_GOOD}
     ("path", "body", "status", "said"),
     [
         ("/revocations", {**GOOD, "selector": {}}, 400, "that is not all"),
-        ("/revocations", {**GOOD, "selector": {"serial": " "}}, 400, "that is not all"),
+        ("/revocations", {**GOOD, "selector": {"serial": "a1", "node": " "}}, 400, "node is empty"),
         ("/revocations", {**GOOD, "selector": {"pod": "x"}}, 400, "unknown field 'pod'"),
         ("/revocations", {**GOOD, "selector": {"serial": "xyz"}}, 400, "is not hex digits"),
         ("/revocations", {**GOOD, "selector": {"node": "a\u0000b"}}, 400, "cannot be printed"),

@@ -55,6 +55,8 @@ COMMANDS = [
     *(("init",), ("serve",), ("status",), ("proxies",), ("demo",)),
     *(("config", "check"), ("dev", "token"), ("envoy", "bootstrap"), ("bundle", "show")),
     *(("svid", "list"), ("svid", "show"), ("svid", "issue"), ("svid", "renew")),
+    *(("svid", "revoke"), ("svid", "unrevoke"), ("svid", "revocation"), ("svid", "revocations")),
+    *(("svid", "ban"), ("svid", "unban"), ("svid", "bans")),
     *(("authz", "get"), ("authz", "apply"), ("authz", "check")),
     *(("audit", "query"), ("audit", "verify"), ("root", "ceremony"), ("root", "request")),
     ("root", "token-request"),

@@ -17,6 +17,7 @@ from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.fakes import FakeClock
 from tests.meshca.cli import meshca
 from tests.meshca.test_cli_root import NOW_ROOT, PASSPHRASE, pipe
+from tests.meshca.test_cli_server import issue
 from tests.real_parts import ROOT
 
 _SECTION = re.compile(r"^## (meshca [\w ]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
@@ -54,6 +55,11 @@ def agree(shown: Any, printed: Any) -> bool:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with RunningServer(tmp_path_factory.mktemp("shapes")) as server:
+        issued = issue(server, tmp_path_factory.mktemp("token"), server.token("orders"))
+        assert issued.status == 0, issued.err
+        why = ("--reason", "certificateHold", "--why", "test")
+        server.meshca("svid", "revoke", "--service-account", "orders", *why)
+        server.meshca("svid", "ban", "--node", "worker-7", "--why", "test")
         yield server
 
 
@@ -66,6 +72,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca status": (),
     "meshca ca show": (),
     "meshca svid list": (),
+    "meshca svid revoke": ("--spiffe-id", "spiffe://example.org/meshca/server", "--dry-run"),
+    "meshca svid revocation": ("REVOKED",),
+    "meshca svid revocations": (),
+    "meshca svid bans": (),
     "meshca svid renew": ("spiffe://example.org/meshca/server",),
     "meshca federation add": (
         *("partner.test", "--endpoint", "https://127.0.0.1:1/", "--reason", "test"),
@@ -96,6 +106,8 @@ def test_the_json_has_the_documented_keys(
     values: dict[str, object] = {**files, "BUNDLE": tmp_path / "bundle.pem"}
     partner = make_pki(trust_domain="partner.test").root
     (tmp_path / "bundle.pem").write_bytes(partner.public_bytes(Encoding.PEM))
+    if "REVOKED" in COMMANDS[command]:
+        values["REVOKED"] = server.query("svid", "revocations")["revocations"][0]["serial"]
     if "PASSPHRASE" in COMMANDS[command]:
         values["PASSPHRASE"] = pipe(PASSPHRASE)
     given = [str(values.get(argument, argument)) for argument in COMMANDS[command]]
