@@ -116,11 +116,18 @@ def make_context(
     if base == EVERY_BUNDLE_NAME:
         bundles = {**federated.bundles, own.trust_domain: own}
     within = {} if view.upper is None else {own.trust_domain: lists + view.upper}
+    if lists and not within:
+        log.warning(
+            "context_without_revocation_lists",
+            name=name,
+            hint="the list of a CA above our issuers is missing, and a set that is not complete "
+            "would refuse everybody; what is revoked is refused by proxies' filters only",
+        )
     return spiffe_validation_context(name, bundles, within)
 
 
 def complain_of_lists(view: RevocationView, now: datetime) -> None:
-    """Log what keeps the lists of `view` from doing their work."""
+    """Log each list of `view` under which proxies will refuse everybody."""
     for each in view.lists:
         if not each.this_update <= now < each.next_update:
             log.error(
@@ -131,9 +138,3 @@ def complain_of_lists(view: RevocationView, now: datetime) -> None:
                 next_update=each.next_update.isoformat(),
                 hint="proxies refuse every certificate of this authority on new connections",
             )
-    if view.lists and view.upper is None:
-        log.warning(
-            "revocation_lists_incomplete",
-            hint="the list of a CA above our issuers is missing: contexts for the SPIFFE "
-            "validator have no lists",
-        )

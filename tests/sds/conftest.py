@@ -17,6 +17,7 @@ from ca.issuance import Issuance
 from ca.profile import Profile
 from ca.revocation.state import RevocationState
 from ca.revocation.store import Revocations
+from ca.revocation.view import NOTHING_REVOKED, RevocationView
 from ca.store import Inventory
 from ca.upstream import self_signed
 from identity.caller import Caller, Evidence
@@ -93,6 +94,7 @@ class Mesh:
     writer: GroupWriter
     policies: PolicySet
     revocation: RevocationState
+    view: RevocationView = NOTHING_REVOKED
 
 
 def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
@@ -138,7 +140,12 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
             check_serial=revocation.check_serial,
         ),
         leaves=leaves,
-        shared=Shared(lambda: mesh.policies, lambda: authorities.bundle),
+        shared=Shared(
+            lambda: mesh.policies,
+            lambda: authorities.bundle,
+            revocation=lambda: mesh.view,
+            clock=clock,
+        ),
         ledger=ledger,
         istio=IstioCertificates(issuance=issuance, authorities=authorities),
         clock=clock,
