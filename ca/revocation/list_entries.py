@@ -4,9 +4,11 @@ Encoding is most of the work of a long list, so each entry is encoded once. A ce
 ended stays on for an hour: for a verifier whose clock is behind it has not ended yet.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import compress
+from operator import is_not
 from typing import Final
 
 from ca.authority import Authority
@@ -32,39 +34,40 @@ class Difference:
 class ListEntries:
     """The entries of one authority's list, by serial, in the order in which they were revoked."""
 
-    _held: dict[str, tuple[Revocation, bytes]] = field(default_factory=dict)
+    _held: dict[str, Revocation] = field(default_factory=dict)
+    _encoded: dict[str, bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._encoded)
 
-    def take(self, revoked: Iterable[Revocation], now: datetime) -> Difference:
-        """Hold `revoked`, and what of the others has ended only just."""
-        before, held, is_news, kept = self._held, {}, False, 0
-        for r in revoked:
-            known = before.get(r.serial)
-            kept += known is not None
-            if known is None or known[0] is not r:
-                encoded = encode_entry(int(r.serial, 16), r.revoked_at, r.reason)
-                is_news = is_news or known is None or known[1] != encoded
-                known = r, encoded
-            held[r.serial] = known
-        ended = False
-        if kept < len(before):
-            for serial in before.keys() - held.keys():
-                end = before[serial][0].not_after
-                if end > now:
-                    is_news = True  # it was released
-                elif end + KEPT_AFTER_THE_END > now:
-                    held[serial] = before[serial]
-                else:
-                    ended = True
-        self._held = held
+    def take(self, revoked: dict[str, Revocation], now: datetime) -> Difference:
+        """Hold `revoked`, by serial, and what of the others has ended only just.
+
+        `revoked` is the caller's no more: it is kept.
+        """
+        held, encoded, is_news, ended = self._held, self._encoded, False, False
+        is_other = map(is_not, revoked.values(), map(held.get, revoked))  # no loop: they are many
+        fresh = list(compress(revoked.values(), is_other))
+        added = sum(1 for r in fresh if r.serial not in held)
+        for r in fresh:
+            entry = encode_entry(int(r.serial, 16), r.revoked_at, r.reason)
+            is_news = is_news or encoded.get(r.serial) != entry
+            encoded[r.serial] = entry
+        is_less = len(held) + added != len(revoked)
+        for serial in held.keys() - revoked.keys() if is_less else ():
+            end = held[serial].not_after
+            if end <= now < end + KEPT_AFTER_THE_END:
+                revoked[serial] = held[serial]
+                continue
+            del encoded[serial]
+            is_news, ended = is_news or end > now, ended or end <= now  # released, or ended
+        self._held = revoked
         return Difference(is_news, ended)
 
     def sign(self, authority: Authority, *, number: int, revision: int, now: datetime) -> Crl:
         """Return the list of `authority`; blocks as its signer does, and raises what it raises."""
         fields = crl_fields(authority, number=number, now=now)
-        der = sign_crl(authority, encode_crl(fields, [e for _, e in self._held.values()]))
+        der = sign_crl(authority, encode_crl(fields, self._encoded.values()))
         return Crl(
             authority_id=authority.authority_id,
             number=number,

@@ -240,7 +240,7 @@ class RevocationLists:
         must = self._must(desk, crl, now)
         is_known = crl is not None and desk.number == crl.number
         revision = self.state.revision
-        revoked = tuple(self.state.of_authority(name).values())
+        revoked = dict(self.state.of_authority(name))
         found = await self._in_thread(lambda: desk.entries.take(revoked, now))
         desk.has_ended = desk.has_ended or found.ended
         is_long = desk.has_ended and crl is not None and now - crl.signed_at >= TIDIED_AFTER

@@ -21,7 +21,7 @@ from ca.revocation.reason import Reason
 from ca.revocation.state import RevocationState
 from ca.revocation.store import Released, Revocation, Revocations, Revoked
 from ca.revocation.view import Crl
-from meshca.clock import Clock
+from meshca.clock import Clock, SystemClock
 from meshca.database import GroupWriter, Sink
 from meshca.metrics import Metrics
 from tests.builders import NOW, make_pki
@@ -120,6 +120,11 @@ def serials(crl: Crl) -> set[int]:
 def signing_authority(signer: Signer | None = None) -> Authority:
     """Return an authority with a key in memory, or with `signer`."""
     return OLD.authority(signer)
+
+
+def authority_now(signer: Signer | None = None) -> Authority:
+    """Return an authority that is valid by the system's clock."""
+    return make_pki(now=SystemClock().now() - timedelta(hours=1)).authority(signer)
 
 
 @asynccontextmanager

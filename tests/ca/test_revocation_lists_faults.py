@@ -15,20 +15,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import issuer
-from ca.authority import Authority, Signer
 from ca.revocation.crl_store import CrlSigned
 from ca.revocation.lists import TICK_SECONDS, UNHELD_SECONDS
 from ca.revocation.store import Revoked
 from ca.revocation.view import Crl
 from meshca.clock import SystemClock
 from meshca.errors import AuthorityUnavailable, Conflict, NotFound, StoreUnavailable
-from tests.builders import make_caller, make_pki, make_profile, make_request
+from tests.builders import make_caller, make_profile, make_request
 from tests.ca.lists_world import (
     OLD,
     OTHER,
     WEEK,
     Signing,
     World,
+    authority_now,
     one,
     replica,
     running,
@@ -127,11 +127,6 @@ def test_a_signer_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
             await until(lambda: world.number() == 1, "the list that hung")
 
     asyncio.run(story())
-
-
-def authority_now(signer: Signer | None = None) -> Authority:
-    """Return an authority that is valid by the system's clock."""
-    return make_pki(now=SystemClock().now() - timedelta(hours=1)).authority(signer)
 
 
 class AwayOnce:
