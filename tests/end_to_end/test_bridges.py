@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -40,12 +41,13 @@ def accepts(caller: Proxy) -> bool:
 def waive(server: RunningServer, *callers: Proxy) -> None:
     """Say that nobody need wait for callers of which it is not known what they trust."""
     names = {caller.spiffe_id for caller in callers}
-    wait_until(
-        lambda: {m["spiffe_id"] for m in server.query("ca", "show")["missing"]} == names,
-        within_seconds=15,
-        what="nobody else is waited for",
-    )
-    shown = server.query("ca", "show")
+    shown: dict[str, Any] = {"missing": []}
+
+    def waits_for_them() -> bool:
+        shown.update(server.query("ca", "show"))
+        return {missing["spiffe_id"] for missing in shown["missing"]} == names
+
+    wait_until(waits_for_them, within_seconds=15, what="nobody else is waited for")
     for missing in shown["missing"]:
         assert missing["why"] == "follows no trust bundle"
         given = (shown["successor"], missing["spiffe_id"], "--pod", missing["pod"])
