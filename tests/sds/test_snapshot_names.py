@@ -19,6 +19,8 @@ WEB = SpiffeId.parse("spiffe://example.org/ns/shop/sa/web")
         (SECRET_TYPE, "spiffe://example.org", Subject.BUNDLE),
         (EXTENSION_TYPE, "authz", Subject.HTTP_POLICY),
         (EXTENSION_TYPE, "tcp-authz", Subject.NETWORK_POLICY),
+        (EXTENSION_TYPE, "revoked", Subject.HTTP_REVOKED),
+        (EXTENSION_TYPE, "tcp-revoked", Subject.NETWORK_REVOKED),
     ],
 )
 def test_each_name_stands_for_one_thing(type_url: str, name: str, expected: Subject) -> None:
