@@ -181,6 +181,8 @@ class RevocationOperations:
         await self.state.load()
 
     async def _check(self, selector: Selector, reason: Reason) -> None:
+        if not selector.given():
+            raise RequestRefused("selector", "nothing was selected, and that is not all")
         self._check_ours(selector)
         if selector.serial:
             now = self.clock.now()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +20,8 @@ from meshca.errors import IdentityForbidden, MeshcaError, ProofRefused
 from meshca.logs import get_logger
 
 TICK_SECONDS: Final = 5.0
+_SET_BACK: Final = timedelta(seconds=1)
+"""A clock that went back by more was set."""
 _BY: Final = (
     "token_id",
     "pod_uid",
@@ -49,6 +51,7 @@ class RevocationState:
     _subscribers: list[Callable[[], None]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _loaded_at: datetime = datetime.min.replace(tzinfo=UTC) + _SET_BACK
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the event loop after each change."""
@@ -105,7 +108,9 @@ class RevocationState:
         """Take what has changed in the tables; raises StoreUnavailable."""
         async with self._loading:
             now = self.clock.now()
-            changes = await asyncio.to_thread(self.revocations.after, self.revision, now=now)
+            # Once the clock was set back, what had ended may not have: all of it is read again.
+            known = self.revision if now >= self._loaded_at - _SET_BACK else 0
+            changes = await asyncio.to_thread(self.revocations.after, known, now=now)
             bans = await asyncio.to_thread(self.revocations.bans, now)
             is_news = bool(changes) or bans != self._bans
             touched = {change.spiffe_id for change in changes}
@@ -113,6 +118,7 @@ class RevocationState:
                 self._take(change)
             self._set_bans(bans)
             touched |= self._forget_ended(now)
+            self._loaded_at = now
             self._count_digests(touched)
         if is_news:
             for callback in tuple(self._subscribers):

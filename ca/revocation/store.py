@@ -272,7 +272,10 @@ def _selection(selector: Selector, now: datetime, reason: Reason) -> sa.Select[A
         .where(c.not_after > seconds(now), ~standing.exists())
         .order_by(c.id)
     )
-    for name, value in selector.given().items():
+    said = selector.given()
+    if not said:
+        query = query.where(sa.false())  # nothing said is nothing meant
+    for name, value in said.items():
         if name != "fingerprint":  # not a column: it is compared row by row
             query = query.where(c[name] == value)
     return query
