@@ -1,4 +1,4 @@
-"""A client process of the rotation figure: requests over kept connections, one after the other.
+"""A client process of several figures: requests over kept connections, one after the other.
 
 It counts what an app would notice: answers that are not 200, and connections that break. An order
 {"requests": N, "seconds": S} runs until both are reached.
@@ -22,8 +22,9 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 class Load:
     """One run: where to, until when, and what was seen."""
 
-    def __init__(self, port: int, requests: int, seconds: float) -> None:
+    def __init__(self, port: int, request: bytes, requests: int, seconds: float) -> None:
         self._port = port
+        self._request = request
         self._requests = requests
         self._ends_at = time.monotonic() + seconds
         self.answers: Counter[str] = Counter()
@@ -49,7 +50,7 @@ class Load:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             while not self._is_over:
-                writer.write(_REQUEST)
+                writer.write(self._request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = _LENGTH.search(head)
                 await reader.readexactly(int(length[1]) if length else 0)
@@ -60,10 +61,12 @@ class Load:
 
 async def main() -> None:
     """Run as told."""
-    port = worker.arguments()["port"]
+    given = worker.arguments()
+    request = given.get("request", "").encode("latin-1") or _REQUEST
 
     async def answer(order: dict[str, Any]) -> dict[str, Any]:
-        load, started = Load(port, order["requests"], order["seconds"]), time.perf_counter()
+        load = Load(given["port"], request, order["requests"], order["seconds"])
+        started = time.perf_counter()
         await load.run()
         return {"answers": dict(load.answers), "seconds": time.perf_counter() - started}
 

@@ -64,7 +64,7 @@ def run(context: Context) -> Iterator[Row]:
     with (
         temporary() as development,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        _running(runner, development) as service,
+        running(runner, development) as service,
     ):
         for what, issue, in_flight in (
             ("CSR, 64 in flight", csr_path(service), 64),
@@ -90,7 +90,7 @@ def _path(context: Context, runner: asyncio.Runner, what: str, issue: Issue, in_
 
 
 @contextlib.contextmanager
-def _running(runner: asyncio.Runner, development: Development) -> Iterator[Service]:
+def running(runner: asyncio.Runner, development: Development) -> Iterator[Service]:
     service = built(development.settings)
     entered = runner.run(_enter(service))
     try:
