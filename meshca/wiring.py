@@ -44,7 +44,7 @@ from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
 from meshca.wiring_revocation import RevocationParts, build_revocation
 from rotation.build import AUTHORITY_SINKS, build_intermediates
-from rotation.intermediates import Intermediates
+from rotation.intermediates import SETTLES_WITHIN, Intermediates
 from rotation.leaves import Leaves
 from rotation.operations import AuthorityOperations
 from rotation.replicas import REPLICAS_CHANGED
@@ -156,7 +156,9 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         replica=settings.replica,
         locks=open_name_locks(engine),
         views=revocation.views,
+        settling=min(SETTLES_WITHIN, settings.lifetimes.svid / 5),
     )
+    leaves.defers = intermediates.is_settling
     for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
         feed.subscribe(kind, intermediates.heed)
     revocation.state.subscribe(lambda: cut_off(revocation.state, ledger, leaves))

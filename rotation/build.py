@@ -17,7 +17,7 @@ from rotation.authority_watch import AuthorityWatch
 from rotation.custody import Custody
 from rotation.fact_finding import RESCUE_PATIENCE, FactFinding
 from rotation.gates import Gates
-from rotation.intermediates import Intermediates
+from rotation.intermediates import SETTLES_WITHIN, Intermediates
 from rotation.issuer_revocation import IssuerRevocation
 from rotation.leaves import Leaves
 from rotation.membership import Membership
@@ -79,6 +79,7 @@ def build_intermediates(
     locks: NameLocks,
     views: RevocationViews,
     patience: timedelta = RESCUE_PATIENCE,
+    settling: timedelta = SETTLES_WITHIN,
 ) -> Intermediates:
     """Return what keeps `authorities` supplied by `upstream`; nothing is loaded yet."""
     standings = Standings(engine)
@@ -125,6 +126,7 @@ def build_intermediates(
         preparation=preparation,
         gates=gates,
         views=views,
+        settling=settling,
         known=FactFinding(
             upstream=upstream,
             authorities=authorities,

@@ -54,6 +54,10 @@ from rotation.trust import Trust
 TICK_SECONDS: Final = 5.0
 HURRY_SECONDS: Final = 0.1
 """How often it looks while nothing signs."""
+SETTLING_SECONDS: Final = 0.5
+"""How often it looks while who signs is not known to everybody."""
+SETTLES_WITHIN: Final = timedelta(seconds=30)
+"""How long workloads that have a certificate keep it, at most, when nobody knows who signs now."""
 AFTER_REPLACEMENT: Final = timedelta(seconds=15)
 """How long a tainted authority's list is pushed at least: until its leaves are not shown."""
 ROOTS_EVERY_SECONDS: Final = 30.0
@@ -84,12 +88,15 @@ class Intermediates:
     gates: Gates
     views: RevocationViews
     known: FactFinding
+    settling: timedelta = SETTLES_WITHIN
     draw: random.Random = field(default_factory=random.SystemRandom)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failures: int = 0
     _not_before: float = -math.inf
     _error: MeshcaError | None = None
     _asked_roots_at: float = -math.inf
+    _settling: str = ""
+    _settling_until: float = -math.inf
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _tainted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -130,8 +137,22 @@ class Intermediates:
             self._changed.clear()
             await self.tick()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS if self.signing() else HURRY_SECONDS):
+                async with asyncio.timeout(self._pause()):
                     await self._changed.wait()
+
+    def _pause(self) -> float:
+        if not self.signing():
+            return HURRY_SECONDS
+        return SETTLING_SECONDS if self.is_settling() else TICK_SECONDS
+
+    def is_settling(self) -> bool:
+        """Return whether what signs may not be known to every workload yet, and soon will be."""
+        return bool(self._settling) and self.clock.monotonic() < self._settling_until
+
+    async def _settle_down(self) -> None:
+        """See whether every workload knows by now what signs."""
+        if self.is_settling() and not await self.gates.missing(self._settling):
+            self._settling = ""
 
     def heed(self) -> None:
         """Look again soon: somebody has changed an authority, a root, or what a replica reports."""
@@ -165,6 +186,7 @@ class Intermediates:
                     await self._ask_for_roots()
                     await self.step_roots()
                     await self.advance()
+                    await self._settle_down()
                     if self.trust.retiring:
                         await self.step_roots()  # what has just ended may have been the last
                 if self.members.is_leader:
@@ -196,8 +218,13 @@ class Intermediates:
         await self.trust.load()
         rows = await asyncio.to_thread(self.standings.of, with_ended=False)
         listed = self.views.lists.current().keys()
-        published = [r.standing for r in rows if r.standing.stage is Stage.PUBLISHED]
-        names = [s.authority_id for s in published if s.authority_id in listed]
+        long_ago = self.clock.now() - SETTLES_WITHIN
+        names = [
+            s.authority_id
+            for s in (row.standing for row in rows)
+            if s.stage is Stage.PUBLISHED or (s.stage is Stage.ACTIVE and s.since > long_ago)
+            if s.authority_id in listed
+        ]
         waiting = await self.gates.observe([*self.trust.announced, *names])
         await self.members.report(self._report(waiting))
         self.views.leave_out(self._left_out(rows))
@@ -294,6 +321,8 @@ class Intermediates:
         if wanted is not None and self.signing() != wanted.authority_id:
             authority = self.custody.held[wanted.authority_id]
             self.authorities.activate(authority, self.authorities.bundle.roots)
+            self._settling = authority.authority_id
+            self._settling_until = self.clock.monotonic() + self.settling.total_seconds()
             log.info(
                 "authority_active",
                 authority=authority.authority_id,

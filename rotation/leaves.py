@@ -5,6 +5,8 @@ Rules
 - A first issuance is a renewal that is due at once: one path for both.
 - Renewal needs a live proof: when the last watcher has gone, the credential stays until its renewal
   instant (a proxy that reconnects finds it) and is then forgotten, key and all.
+- Who comes with a certificate of before (the server was restarted) keeps it while `defers` says so:
+  nobody else may know yet who signs now.
 - If issuance fails, the old credential stays, the next try waits with jitter, and
   `renewals_overdue` rises while at least 30 % of the life is left.
 - Wall time decides what is due; a clock set back makes everything issued "later" due.
@@ -33,6 +35,7 @@ from rotation.schedule import is_due, retry_delay
 
 TICK_SECONDS = 0.5
 AT_ONCE = 64
+DEFERRAL = timedelta(seconds=0.5)
 
 log = get_logger("rotation")
 
@@ -48,6 +51,7 @@ class Holding:
     due_since: datetime | None = None
     last_error: str = ""
     scheduled: datetime | None = None
+    has_one: bool = False
     _watchers: dict[int, Callable[[], None]] = field(default_factory=dict)
     _renewing: bool = False
 
@@ -65,6 +69,7 @@ class Leaves:
     authorities: Authorities
     clock: Clock
     metrics: Metrics
+    defers: Callable[[], bool] = lambda: False
     draw: random.Random = field(default_factory=random.SystemRandom)
     _holdings: dict[str, Holding] = field(default_factory=dict)
     _queue: list[tuple[datetime, int, str]] = field(default_factory=list)
@@ -75,15 +80,22 @@ class Leaves:
     _last_tick: datetime | None = None
 
     def hold(
-        self, caller: Caller, watcher: Callable[[], None], *, dns_names: tuple[str, ...] = ()
+        self,
+        caller: Caller,
+        watcher: Callable[[], None],
+        *,
+        dns_names: tuple[str, ...] = (),
+        has_one: bool = False,
     ) -> tuple[Holding, Callable[[], None]]:
         """Return `caller`'s holding and the function that releases it.
 
-        The credential may not be there yet; `watcher` is called whenever it has changed.
+        The credential may not be there yet; `watcher` is called whenever it has changed. `has_one`:
+        the caller says that it has a certificate.
         """
         holding = self._holdings.get(caller.holder)
         if holding is None:
-            holding = self._holdings[caller.holder] = Holding(caller, dns_names)
+            holding = Holding(caller, dns_names, has_one=has_one)
+            self._holdings[caller.holder] = holding
             self._schedule(self.clock.now(), caller.holder, holding)
             self._wake.set()
         if caller.expires_at > holding.caller.expires_at:
@@ -172,6 +184,9 @@ class Leaves:
                 return
         if not holding.is_watched:
             self._forget(holder)
+            return
+        if credential is None and holding.has_one and self.defers():
+            self._schedule(now + DEFERRAL, holder, holding)
             return
         holding.due_since = holding.due_since or now
         holding._renewing = True

@@ -144,7 +144,10 @@ class ConfirmedSink:
 
 
 _CONFIRM: Final = sa.text(
-    "INSERT INTO confirmations (name, holder) VALUES (:name, :holder) ON CONFLICT DO NOTHING"
+    "INSERT INTO confirmations (name, holder) SELECT :name, :holder WHERE"
+    " EXISTS (SELECT 1 FROM roots WHERE root_sha256 = :name AND stage = 'announced')"
+    " OR EXISTS (SELECT 1 FROM authorities WHERE authority_id = :name"
+    " AND stage IN ('published', 'active')) ON CONFLICT DO NOTHING"
 )
 _UPSERT: Final = sa.text(
     "INSERT INTO replicas (name, host, version, started_at, seen_at, report)"

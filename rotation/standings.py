@@ -181,7 +181,7 @@ class StageChangeSink:
                 change,
                 **({"key": None} if keyless else {}),
             )
-            if change.before is Stage.PUBLISHED:
+            if change.after is not Stage.ACTIVE:
                 forget_confirmations(connection, change.authority_id)
         announce(connection, AUTHORITIES_CHANGED)
 

@@ -199,8 +199,11 @@ class Session(Generic[_Request, _Response]):
             pairs = {k: v.string_value for k, v in fields if v.string_value}
             self.workload = Workload(self.caller.evidence.namespace, pairs)
 
-    def _admit_names(self, subscription: Subscription, names: list[str]) -> None:
-        """Hold a certificate if one is asked for; say which names are nobody's."""
+    def _admit_names(self, subscription: Subscription, names: list[str], *, has_some: bool) -> None:
+        """Hold a certificate if one is asked for; say which names are nobody's.
+
+        `has_some`: the proxy says that it has versions of what it asks for.
+        """
         for name in names[:MAXIMUM_NAMES]:
             subject = subject_of(
                 subscription.type_url, name, self.caller.spiffe_id, self._shared.federated()
@@ -208,7 +211,9 @@ class Session(Generic[_Request, _Response]):
             if subject is None:
                 self._complain("unknown_name", name)
             elif subject is Subject.CERTIFICATE and self._release is None:
-                self._holding, self._release = self._leaves.hold(self.caller, self.wake)
+                self._holding, self._release = self._leaves.hold(
+                    self.caller, self.wake, has_one=has_some
+                )
 
     def _complain(self, event: str, what: str) -> None:
         """Log what a proxy asked for in vain: the first few times, then not at all."""
@@ -293,7 +298,7 @@ class SotwSession(Session[DiscoveryRequest, DiscoveryResponse]):
             subscription.wildcard = True
             names = list(everything(request.type_url))
         added = subscription.replace(names)
-        self._admit_names(subscription, names)
+        self._admit_names(subscription, names, has_some=bool(request.version_info))
         if not nonce:
             subscription.again()
         if added or not nonce:
@@ -338,7 +343,7 @@ class DeltaSession(Session[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
         if names:
             known = dict(request.initial_resource_versions) if is_first else None
             subscription.want(names, known)
-            self._admit_names(subscription, names)
+            self._admit_names(subscription, names, has_some=bool(known))
             self.wake()
 
     def _select(self, subscription: Subscription, resolve: Any) -> list[Resource]:
