@@ -7,8 +7,9 @@ HTTP caches may keep them: a minute, not to their nextUpdate, for a revocation s
 
 import base64
 import binascii
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -68,10 +69,19 @@ def _response(responder: Responder, answer: Answer) -> Response:
     if answer.signed_at is not None and answer.next_update is not None:
         left = answer.next_update - responder.clock.now()
         age = max(0, int(min(left, MAXIMUM_AGE).total_seconds()))
+        kept = f"max-age={age}, public, no-transform, must-revalidate"
         headers = {
-            "Cache-Control": f"max-age={age}, public, no-transform, must-revalidate",
-            "Last-Modified": format_datetime(answer.signed_at, usegmt=True),
-            "Expires": format_datetime(answer.next_update, usegmt=True),
-            "ETag": f'"{sha256(answer.der).hexdigest()[:40]}"',
+            "Cache-Control": kept,
+            **_validators(answer.der, answer.signed_at, answer.next_update),
         }
     return Response(answer.der, media_type=RESPONSE_TYPE, headers=headers)
+
+
+@lru_cache(maxsize=1024)
+def _validators(der: bytes, signed_at: datetime, next_update: datetime) -> dict[str, str]:
+    """Return what of an answer's headers does not change while it is given (RFC 5019 6.2)."""
+    return {
+        "Last-Modified": format_datetime(signed_at, usegmt=True),
+        "Expires": format_datetime(next_update, usegmt=True),
+        "ETag": f'"{sha256(der).hexdigest()[:40]}"',
+    }
