@@ -20,6 +20,7 @@ from envoy.config.rbac.v3.rbac_pb2 import Action as RbacAction
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HTTP_RBAC
 from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC as NETWORK_RBAC
 from envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2 import FilterStateInput
+from xds.type.matcher.v3.domain_pb2 import ServerNameMatcher
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 from xds.type.matcher.v3.string_pb2 import StringMatcher
 
@@ -51,36 +52,26 @@ def network_revoked(view: RevocationView) -> Any:
 
 
 def _matcher(view: RevocationView) -> Any:
-    fingerprints = {each for some in view.revoked.values() for each in some}
+    fingerprints = {each for some in view.revoked.values() for each in some if each}
     matcher = Matcher(on_no_match=_act(PEER_NOT_NOTED, "DENY"))
     matcher.matcher_list.matchers.add(predicate=_IS_NOTED, on_match=_by_fingerprint(fingerprints))
     return matcher
 
 
 def _by_fingerprint(fingerprints: Iterable[str]) -> Any:
-    """Return the constant-time choice by the peer's fingerprint; a map may not be empty."""
-    table = _table(fingerprints)
-    if not table.map:
-        return _act(NOT_REVOKED, "ALLOW")
-    tree = Matcher.MatcherTree(input=_PEER, exact_match_map=table)
-    return Matcher.OnMatch(
-        matcher=Matcher(matcher_tree=tree, on_no_match=_act(NOT_REVOKED, "ALLOW"))
-    )
+    """Return the constant-time choice by the peer's fingerprint; a set may not be empty.
 
-
-def _table(fingerprints: Iterable[str]) -> Any:
-    """Return the map that denies `fingerprints`.
-
-    The entries differ in their keys alone, so they are written as bytes around each key and parsed
-    at once: four times as fast as one by one, which would hold up every stream for a second when
-    100,000 are revoked.
+    Of Envoy's maps it is that of domains, since there many names share one action: a map of texts
+    has an action each, which is twice the bytes, and ten times the time in which a proxy takes it.
     """
-    pattern = Matcher.MatcherTree.MatchMap()
-    stand_in = PEER_PREFIX + "0" * 64
-    pattern.map[stand_in].CopyFrom(_act(REVOKED, "DENY"))
-    before, _, after = pattern.SerializeToString().partition(stand_in.encode())
-    keys = [(PEER_PREFIX + each).encode() for each in fingerprints if len(each) == 64]
-    return Matcher.MatcherTree.MatchMap.FromString(b"".join(before + key + after for key in keys))
+    passes = _act(NOT_REVOKED, "ALLOW")
+    names = sorted(PEER_PREFIX + each for each in fingerprints)
+    if not names:
+        return passes
+    domains = ServerNameMatcher.DomainMatcher(domains=names, on_match=_act(REVOKED, "DENY"))
+    table = packed_extension("fingerprints", ServerNameMatcher(domain_matchers=[domains]))
+    tree = Matcher.MatcherTree(input=_PEER, custom_match=table)
+    return Matcher.OnMatch(matcher=Matcher(matcher_tree=tree, on_no_match=passes))
 
 
 def _act(name: str, action: str) -> Any:

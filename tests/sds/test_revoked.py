@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from envoy.config.rbac.v3.rbac_pb2 import RBAC as RULES
 from envoy.config.rbac.v3.rbac_pb2 import Action
+from xds.type.matcher.v3.domain_pb2 import ServerNameMatcher
 
 from ca.revocation.view import NOTHING_REVOKED, RevocationView
 from sds.bootstrap_filters import PEER_PREFIX
@@ -26,12 +27,13 @@ def test_denies_each_fingerprint_and_who_was_not_noted_and_nobody_else(form: Any
     matcher = form(VIEW).matcher
     (noted,) = matcher.matcher_list.matchers
     chosen = noted.on_match.matcher
-    table = chosen.matcher_tree.exact_match_map.map
+    table = ServerNameMatcher()
+    chosen.matcher_tree.custom_match.typed_config.Unpack(table)
+    (refused,) = table.domain_matchers
 
     assert noted.predicate.single_predicate.value_match.prefix == PEER_PREFIX
-    assert {name: action(table[name]) for name in table} == {
-        PEER_PREFIX + each: ("revoked", "DENY") for each in (ONE, TWO, THREE)
-    }
+    assert list(refused.domains) == [PEER_PREFIX + each for each in (ONE, TWO, THREE)]
+    assert action(refused.on_match) == ("revoked", "DENY")
     assert action(chosen.on_no_match) == ("not-revoked", "ALLOW")
     assert action(matcher.on_no_match) == ("peer-not-noted", "DENY")
 
