@@ -23,7 +23,7 @@ from tests.stores import SINKS, writer_of
 TRUST_DOMAIN: Final = "example.org"
 ORDERS: Final = "spiffe://example.org/ns/shop/sa/orders"
 AUTHORITY: Final = "ab" * 20
-WHO: Final[dict[str, str]] = {"actor": "uid:0", "why": "INC-7"}
+WHO: Final[dict[str, Any]] = {"actor": "uid:0", "why": "INC-7"}
 EVIDENCE: Final = {
     "method": "kubernetes_jwks",
     "cluster": "prod-eu",
