@@ -293,3 +293,26 @@ def test_two_authorities_have_a_signer_each(tmp_path: Path) -> None:
         assert one.issuer != two.issuer
 
     play(tmp_path, story)
+
+
+def test_a_key_that_hangs_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    signer, may_answer = Sealed(), threading.Event()
+
+    class Hanging:
+        signature_algorithm = signer.signature_algorithm
+
+        def sign(self, message: bytes) -> bytes:
+            assert may_answer.wait(20)
+            return signer.sign(message)
+
+    async def story(world: World) -> None:
+        world.held.insert(0, make_authority(number=2))
+        refreshing = asyncio.create_task(world.signers.refresh())
+        async with asyncio.timeout(10):
+            while await failure(world) is not OCSPResponseStatus.SUCCESSFUL:
+                await asyncio.sleep(0.01)
+        assert not refreshing.done()
+        may_answer.set()
+        await refreshing
+
+    play(tmp_path, story, authority=make_authority(signer=Hanging()), is_ready=False)
