@@ -1,15 +1,20 @@
 """What a revocation cuts beside HTTP requests, and what bounds the rest: TCP, servers, streams."""
 
+import base64
 import contextlib
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from cryptography import x509
 
 from tests.envoy import RunningEnvoy
 from tests.real_parts import free_port, wait_until
@@ -127,6 +132,88 @@ def test_a_request_in_flight_ends_in_time(served: ServedMesh) -> None:
         app.answers.set()
 
     assert outcome == [504]
+
+
+def test_on_http_2_the_next_call_is_refused_and_an_open_stream_ends_in_time(
+    served: ServedMesh,
+) -> None:
+    inbound, out = free_port(), free_port()
+    orders = "spiffe://example.org/ns/shop/sa/orders"
+    with (
+        grpc_app() as app,
+        served.envoy(
+            "orders",
+            inbound=f"127.0.0.1:{inbound}",
+            app=f"127.0.0.1:{app}",
+            connection_lifetime="3s",
+        ) as server,
+        served.envoy("web", outbound=[f"{out}=127.0.0.1:{inbound}={orders}"]) as client,
+        grpc.insecure_channel(f"127.0.0.1:{out}") as channel,
+    ):
+        server.wait_ready()
+        client.wait_ready()
+        call: Any = channel.unary_unary("/a.B/Echo")
+        wait_until(lambda: outcome(call) is None, within_seconds=SOON, what="a first call")
+        open_stream: Any = channel.stream_stream("/a.B/Stream")
+        stream = open_stream(iter(ticks, b""))
+        assert next(stream) == b"tick"
+
+        served.revoke(svid_of(client))
+        wait_until(
+            lambda: outcome(call) is grpc.StatusCode.PERMISSION_DENIED,
+            within_seconds=2,
+            what="the next call is refused",
+        )
+        assert next(stream) == b"tick"
+
+        with pytest.raises(grpc.RpcError):
+            list(islice(stream, 1000))
+
+
+def ticks() -> bytes:
+    """Return a message, after a moment."""
+    threading.Event().wait(0.05)
+    return b"tick"
+
+
+def outcome(call: Any) -> grpc.StatusCode | None:
+    """Return how a call fails; None when it does not."""
+    try:
+        call(b"x", timeout=5)
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return None
+
+
+def svid_of(envoy: RunningEnvoy) -> x509.Certificate:
+    """Return the certificate that an Envoy shows."""
+    secrets = [each["secret"] for each in envoy.config_dump()]
+    (own,) = [secret["tls_certificate"] for secret in secrets if "tls_certificate" in secret]
+    chain = base64.b64decode(own["certificate_chain"]["inline_bytes"])
+    return x509.load_pem_x509_certificates(chain)[0]
+
+
+class _Echo(grpc.GenericRpcHandler):
+    """Sends back what it gets."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        if handler_call_details.method.endswith("/Stream"):
+            return grpc.stream_stream_rpc_method_handler(lambda requests, _: requests)
+        return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+
+
+@contextlib.contextmanager
+def grpc_app() -> Iterator[int]:
+    """Serve gRPC without TLS; give the port."""
+    with ThreadPoolExecutor(8) as pool:
+        server = grpc.server(pool, [_Echo()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield port
+        finally:
+            server.stop(0).wait(5)
 
 
 class _App(ThreadingHTTPServer):
