@@ -61,14 +61,14 @@ class _Desk:
     """Where the lists of one authority are made.
 
     `entries` are those of its list `number`; 0 while they are those of none that is in force. They
-    were compared with the state at its revision `seen`; some that are on the list may have ended
+    were compared with the state when it was as `seen`; some that are on the list may have ended
     since. `due` is a reading of the monotonic clock.
     """
 
     authority: Authority
     entries: ListEntries = field(default_factory=ListEntries)
     number: int = 0
-    seen: int = -1
+    seen: tuple[int, int] = (-1, -1)
     seen_at: datetime | None = None
     has_ended: bool = False
     due: float = 0.0
@@ -98,6 +98,7 @@ class RevocationLists:
     _desks: dict[str, _Desk] = field(default_factory=dict)
     _waited: dict[str, float] = field(default_factory=dict)
     _unheld: dict[str, str] = field(default_factory=dict)
+    _news: int = 0
     _is_stale: bool = False
     _looked_at: float | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,6 +137,7 @@ class RevocationLists:
 
     def wake(self) -> None:
         """See soon what is to be signed: somebody was revoked, or there is another authority."""
+        self._news += 1  # what is revoked may be another at the same revision, of another time
         self._woken.set()
 
     async def ensure(self, authority: Authority) -> None:
@@ -195,7 +197,7 @@ class RevocationLists:
         is_compared = (
             crl is not None
             and desk.number == crl.number
-            and desk.seen == self.state.revision
+            and desk.seen == (self.state.revision, self._news)
             and desk.seen_at is not None
             and timedelta(0) <= now - desk.seen_at < TIDIED_AFTER
         )
@@ -239,7 +241,7 @@ class RevocationLists:
         crl = self._in_force.find(name)
         must = self._must(desk, crl, now)
         is_known = crl is not None and desk.number == crl.number
-        revision = self.state.revision
+        revision, news = self.state.revision, self._news
         revoked = dict(self.state.of_authority(name))
         found = await self._in_thread(lambda: desk.entries.take(revoked, now))
         desk.has_ended = desk.has_ended or found.ended
@@ -250,7 +252,7 @@ class RevocationLists:
             crl = await self._sign(desk, crl, revision, now)
             desk.has_ended = False
         assert crl is not None  # noqa: S101  # without one there must be one
-        desk.number, desk.seen, desk.seen_at = crl.number, revision, now
+        desk.number, desk.seen, desk.seen_at = crl.number, (revision, news), now
         desk.failures, desk.problem = 0, ""
         return is_made
 

@@ -8,10 +8,14 @@ import pytest
 from cryptography import x509
 
 from ca.crl import VALID
+from ca.revocation.crl_store import Crls
 from ca.revocation.lists import TIDIED_AFTER
+from ca.revocation.lists_in_force import ListsInForce
 from ca.revocation.reason import Reason
+from ca.revocation.view import Crl
 from meshca.clock import SystemClock
 from meshca.errors import NotFound
+from meshca.metrics import Metrics
 from tests.builders import NOW
 from tests.ca.lists_world import (
     OTHER,
@@ -201,6 +205,41 @@ def test_what_has_ended_stays_for_an_hour_and_then_leaves(tmp_path: Path) -> Non
             assert TIDIED_AFTER == HOUR
 
     asyncio.run(story())
+
+
+def test_what_ended_by_a_clock_that_was_wrong_comes_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = FakeClock()
+        async with one(tmp_path, signing_authority(), clock=clock) as world:
+            await world.revoke(1, lives=HOUR)
+            await until(lambda: world.number() > 0 and serials(world.crl()) == {1}, "the list")
+            clock.jump(3 * HOUR)
+            await world.state.load()
+            world.lists.wake()
+            await until(lambda: serials(world.crl()) == set(), "what has ended to leave")
+            number = world.number()
+            clock.jump(-3 * HOUR)
+            world.lists.wake()
+            await until(lambda: world.number() == number + 1, "the list of the earlier time")
+            await world.state.load()
+
+            await until(lambda: serials(world.crl()) == {1}, "what has not ended after all")
+
+    asyncio.run(story())
+
+
+def test_an_older_list_changes_nothing(tmp_path: Path) -> None:
+    def crl(number: int) -> Crl:
+        return Crl("ab", number, 0, NOW, NOW + HOUR, NOW, b"list")
+
+    with sqlite_engine(tmp_path) as engine:
+        lists = ListsInForce(crls=Crls(engine), clock=FakeClock(), metrics=Metrics())
+        lists.put(crl(2), 0)
+        before = lists.current()
+        lists.put(crl(1), 0)
+
+        assert lists.current() is before
+        assert lists.get("ab").number == 2
 
 
 def test_ensure_signs_the_first_list_at_once_and_only_once(tmp_path: Path) -> None:
