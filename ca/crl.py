@@ -149,9 +149,3 @@ def _verify(authority: Authority, tbs: bytes, signature: bytes) -> None:
 def count_entries(encoded: bytes) -> int:
     """Return how many certificates a DER list revokes; raises ValueError if it is none."""
     return len(x509.load_der_x509_crl(encoded))
-
-
-def empty_crl(authority: Authority, *, now: datetime) -> bytes:
-    """Return the DER CRL of `authority` without entries, under the second it was made in."""
-    number = int(now.timestamp())
-    return sign_crl(authority, encode_crl(crl_fields(authority, number=number, now=now), ()))

@@ -23,7 +23,9 @@ from admin.public import create_public_app
 from admin.serve import serve_tcp
 from ca.authority import Authority
 from ca.issuer import Svid
+from ca.revocation.view import Crl
 from meshca.clock import SystemClock
+from meshca.errors import NotFound
 from tests.builders import KEY_KINDS, NOW, make_authority
 from tests.ca.ocsp.world import World, request, responding
 from tests.fakes import FakeClock
@@ -31,6 +33,11 @@ from tests.real_parts import require
 
 POST = {"content-type": "application/ocsp-request"}
 Story = Callable[["Door"], Awaitable[None]]
+
+
+def no_list(_authority_id: str) -> Crl:
+    """Return no revocation list: nobody asks for one here."""
+    raise NotFound("no such revocation list")
 
 
 @dataclass
@@ -54,10 +61,9 @@ async def opened(
     async with responding(directory, authority=authority, clock=clock) as world:
         held = world.ca.authorities
         app = create_public_app(
-            held,
             lambda: held.bundle,
-            world.clock,
             lambda name: held.find(name).certificate,
+            no_list,
             ocsp=world.responder,
         )
         async with (
@@ -201,7 +207,7 @@ def test_another_issuer_is_unauthorized(tmp_path: Path) -> None:
 def test_without_a_responder_the_door_has_no_ocsp() -> None:
     async def story() -> None:
         held = make_authority()
-        app = create_public_app(None, None, FakeClock(), None)  # type: ignore[arg-type]  # not reached
+        app = create_public_app(None, None, no_list)  # type: ignore[arg-type]  # not reached
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://meshca") as client:
             answer = await client.post("/ocsp", content=request(held, 5), headers=POST)
