@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_EFFECT = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class Metrics:
     crl_soonest_end: Gauge = field(init=False)
     crl_failures: Counter = field(init=False)
     crl_behind: Gauge = field(init=False)
+    upper_lists: Gauge = field(init=False)
+    revocation_time_to_effect_seconds: Histogram = field(init=False)
+    revocation_proxies_behind: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
@@ -174,7 +178,7 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
         "crl_entries": Gauge(
             "meshca_crl_entries",
             "Certificates on the revocation lists in force, by whose lists: issuer is who signs "
-            "leaves.",
+            "leaves, above the CAs over them.",
             ["kind"],
             registry=r,
         ),
@@ -193,7 +197,8 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
         ),
         "crl_failures": Counter(
             "meshca_crl_failures",
-            "Revocation lists that could not be made: step sign or store. They are tried again.",
+            "Revocation lists that could not be made or had: step sign, store, or fetch (from the "
+            "upstream). They are tried again.",
             ["kind", "step"],
             registry=r,
         ),
@@ -202,6 +207,26 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "Authorities whose list does not say what is revoked: cause failed (it is tried "
             "again), or unheld (nobody has the key).",
             ["kind", "cause"],
+            registry=r,
+        ),
+        "revocation_time_to_effect_seconds": Histogram(
+            "meshca_revocation_time_to_effect_seconds",
+            "Time from the decision to revoke until the last connected proxy of this replica has "
+            "acknowledged it.",
+            registry=r,
+            buckets=_EFFECT,
+        ),
+        "revocation_proxies_behind": Gauge(
+            "meshca_revocation_proxies_behind",
+            "Connected proxies that have not acknowledged a revocation 30 s after its push.",
+            registry=r,
+        ),
+        "upper_lists": Gauge(
+            "meshca_revocation_upper_lists",
+            "CAs above our intermediates, by what their revocation list is: current, ending (an "
+            "eighth of its validity is left), missing (none will do, so that proxies of the SPIFFE "
+            "flavour get no lists).",
+            ["state"],
             registry=r,
         ),
         "ocsp_answers": Counter(

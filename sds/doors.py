@@ -6,7 +6,7 @@ calls would be one more adapter over this file.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -48,7 +48,7 @@ _Session = TypeVar("_Session", SotwSession, DeltaSession)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
-    """The calls of the mesh and renew listeners."""
+    """The calls of the mesh and renew listeners; `heard` is told which holder answered a push."""
 
     admission: Admission
     leaves: Leaves
@@ -58,6 +58,7 @@ class Doors:
     clock: Clock
     metrics: Metrics
     meters: Mapping[str, Meters]
+    heard: Callable[[str], None] = lambda _holder: None
 
     async def stream(
         self,
@@ -128,6 +129,7 @@ class Doors:
             shared=self.shared,
             clock=self.clock,
             meters=self.meters,
+            heard=self.heard,
         )
 
     async def _serve(

@@ -6,7 +6,7 @@ also bounds them: streams in all, and streams of one holder.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -100,6 +100,14 @@ class Ledger:
     def streams(self) -> int:
         """Return how many sessions are open."""
         return self._count
+
+    def holders(self) -> list[str]:
+        """Return who is connected, each holder once."""
+        return list(self._sessions)
+
+    def sessions_of(self, holder: str) -> Collection[AnySession]:
+        """Return the open sessions of `holder`; none when it has left."""
+        return self._sessions.get(holder, ())
 
     def connected(self) -> Sequence[ProxyState]:
         """Return the connected proxies, ordered by identity and pod."""

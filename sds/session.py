@@ -33,6 +33,7 @@ from sds.meters import Meters
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource
 from sds.snapshot import Shared, Subject, View, everything, resolve, subject_of
 from sds.subscription import MAXIMUM_NAMES, Push, Subscription
+from sds.turns import LARGE
 
 MAXIMUM_LABELS: Final = 64
 LONGEST_EARLY_END: Final = timedelta(seconds=10)
@@ -54,6 +55,7 @@ class Session(Generic[_Request, _Response]):
     __slots__ = (
         "_clock",
         "_done",
+        "_heard",
         "_holding",
         "_is_awake",
         "_leaves",
@@ -86,6 +88,7 @@ class Session(Generic[_Request, _Response]):
         shared: Shared,
         clock: Clock,
         meters: Mapping[str, Meters],
+        heard: Callable[[str], None] = lambda _holder: None,
     ) -> None:
         self.caller = caller
         self.peer = peer
@@ -99,6 +102,7 @@ class Session(Generic[_Request, _Response]):
         self._shared = shared
         self._clock = clock
         self._meters = meters
+        self._heard = heard
         self._subscriptions: dict[str, Subscription] = {}
         self._holding: Holding | None = None
         self._release: Callable[[], None] | None = None
@@ -134,9 +138,7 @@ class Session(Generic[_Request, _Response]):
                 if self._done:
                     break
                 for subscription in tuple(self._subscriptions.values()):
-                    response = self._next(subscription)
-                    if response is not None:
-                        await send(response)
+                    await self._push(subscription, send)
         finally:
             reader.cancel()
             if self._release is not None:
@@ -157,18 +159,29 @@ class Session(Generic[_Request, _Response]):
         finally:
             self.end()
 
-    def _next(self, subscription: Subscription) -> _Response | None:
+    async def _push(self, subscription: Subscription, send: Send[_Response]) -> None:
+        """Send what is due; in turn when it is large, and then what is due by then."""
+        resources = self._due(subscription)
+        if sum(resource.size for resource in resources) < LARGE:
+            await self._send(subscription, resources, send)
+            return
+        async with self._shared.turns.turn():
+            if not self._done:
+                await self._send(subscription, self._due(subscription), send)
+
+    def _due(self, subscription: Subscription) -> list[Resource]:
         credential = self._holding.credential if self._holding is not None else None
         view = View(self.caller.spiffe_id, self.workload, credential, self._shared, self._validator)
-        resources = self._select(
-            subscription, lambda name: resolve(view, subscription.type_url, name)
-        )
-        if not resources:
-            return None
-        now = self._clock.now()
-        nonce = subscription.pushed(resources, now, self._clock.monotonic())
-        self._meters[subscription.type_url].pushes.inc()
-        return self._response(subscription, resources, nonce)
+        return self._select(subscription, lambda name: resolve(view, subscription.type_url, name))
+
+    async def _send(
+        self, subscription: Subscription, resources: list[Resource], send: Send[_Response]
+    ) -> None:
+        if resources:
+            now = self._clock.now()
+            nonce = subscription.pushed(resources, now, self._clock.monotonic())
+            self._meters[subscription.type_url].pushes.inc()
+            await send(self._response(subscription, resources, nonce))
 
     def _subscription(self, type_url: str) -> Subscription | None:
         """Return the subscription for `type_url`, or None when this service has no such type."""
@@ -250,6 +263,7 @@ class Session(Generic[_Request, _Response]):
                 text=clip(error),
                 hint="the proxy keeps what it had; a refused secret also blocks its siblings",
             )
+        self._heard(self.caller.holder)
         return push
 
     @abstractmethod

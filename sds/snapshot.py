@@ -21,6 +21,7 @@ from ca.revocation.view import NOTHING_REVOKED, RevocationView
 from meshca.clock import Clock, SystemClock
 from meshca.spiffe_id import SpiffeId
 from rotation.credential import Credential
+from sds.carried import CarriedVersions
 from sds.contexts import (
     EVERY_BUNDLE_NAME,
     OWN_BUNDLE_NAME,
@@ -32,6 +33,7 @@ from sds.contexts import (
 )
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource, certificate, extension
 from sds.revoked import http_revoked, network_revoked
+from sds.turns import Turns
 
 CERTIFICATE_NAME: Final = "default"
 BUNDLE_NAMES: Final = (OWN_BUNDLE_NAME, EVERY_BUNDLE_NAME)
@@ -94,6 +96,8 @@ class Shared:
     federated: Callable[[], Federated] = lambda: NO_FEDERATION
     revocation: Callable[[], RevocationView] = lambda: NOTHING_REVOKED
     clock: Clock = field(default_factory=SystemClock)
+    turns: Turns = field(default_factory=Turns)
+    carried: CarriedVersions = field(default_factory=CarriedVersions)
     _set: PolicySet | None = None
     _compiled: dict[tuple[Subject, Workload], Resource] = field(default_factory=dict)
     _trusted: tuple[TrustBundle, Federated, RevocationView] | None = None
@@ -123,7 +127,9 @@ class Shared:
             complain_of_lists(view, self.clock.now())
         key = (name, validator_of(name, chosen, own, federated))
         if key not in self._contexts:
-            self._contexts[key] = make_context(*key, own, federated, view)
+            made = self._contexts[key] = make_context(*key, own, federated, view)
+            has_lists = key[1] is Validator.DEFAULT or view.upper is not None
+            self.carried.note(made.version, view, has_lists=has_lists)
         return self._contexts[key]
 
     def revoked(self, subject: Subject) -> Resource:
@@ -132,11 +138,12 @@ class Shared:
         if view is not self._cut_off:
             self._cut_off, self._revoked = view, {}
         if subject not in self._revoked:
-            self._revoked[subject] = (
+            made = self._revoked[subject] = (
                 extension(HTTP_REVOKED_NAME, http_revoked(view))
                 if subject is Subject.HTTP_REVOKED
                 else extension(NETWORK_REVOKED_NAME, network_revoked(view))
             )
+            self.carried.note(made.version, view, has_lists=False)
         return self._revoked[subject]
 
 

@@ -62,5 +62,6 @@ def upgrade() -> None:
         sa.Column("proxies", sa.Integer, nullable=False),
         sa.Column("acknowledged", sa.Integer, nullable=False),
         sa.Column("last_at_us", sa.BigInteger, nullable=True),
-        sa.Column("behind", sa.Text, nullable=False),
+        sa.Column("is_complete", sa.Boolean, nullable=False),
+        sa.Column("report", sa.Text, nullable=False),
     )
