@@ -34,11 +34,15 @@ EXTENSION_TYPE: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtension
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One named resource; `pack` makes its body, or gives the one that all streams share."""
+    """One named resource; `pack` makes its body, or gives the one that all streams share.
+
+    `size` is that of a body which may be large, in bytes; 0 for one that is not.
+    """
 
     name: str
     version: str
     pack: Callable[[], AnyMessage] = field(repr=False)
+    size: int = 0
 
 
 def certificate(name: str, credential: Credential) -> Resource:
@@ -109,4 +113,4 @@ def _shared(name: str, type_url: str, message: Message) -> Resource:
     value = message.SerializeToString(deterministic=True)
     version = sha256(value).hexdigest()[:32]
     body = AnyMessage(type_url=type_url, value=value)
-    return Resource(name, version, lambda: body)
+    return Resource(name, version, lambda: body, len(value))
