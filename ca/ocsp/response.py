@@ -8,6 +8,7 @@ octets a response has serials and a nonce, both bounded, and nothing else.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ca import der
@@ -74,7 +75,7 @@ def response_data(
     return der.encode(
         0x30,
         der.encode(0xA2, der.encode(0x04, key_hash)),
-        _time(produced_at),
+        _time(produced_at.replace(microsecond=0)),
         der.encode(0x30, *(_single(status) for status in statuses)),
         b"" if nonce is None else _nonce(nonce),
     )
@@ -92,17 +93,16 @@ def _single(status: Status) -> bytes:
     asked = status.cert_id
     return der.encode(
         0x30,
-        der.encode(
-            0x30,
-            _HASHES[asked.algorithm],
-            der.encode(0x04, asked.name_hash),
-            der.encode(0x04, asked.key_hash),
-            der.integer(asked.serial),
-        ),
+        der.encode(0x30, _issuer(*asked.issuer), der.integer(asked.serial)),
         _cert_status(status),
         _time(status.this_update),
         der.encode(0xA0, _time(status.next_update)),
     )
+
+
+@lru_cache(maxsize=64)  # only issuers of ours come here, and they are few
+def _issuer(algorithm: str, name_hash: bytes, key_hash: bytes) -> bytes:
+    return _HASHES[algorithm] + der.encode(0x04, name_hash) + der.encode(0x04, key_hash)
 
 
 def _cert_status(status: Status) -> bytes:
@@ -119,5 +119,6 @@ def _nonce(nonce: bytes) -> bytes:
     return der.encode(0xA1, der.encode(0x30, der.encode(0x30, _NONCE, value)))
 
 
+@lru_cache(maxsize=64)  # answers of one second share their times
 def _time(at: datetime) -> bytes:
     return b"\x18\x0f" + at.strftime("%Y%m%d%H%M%SZ").encode()
