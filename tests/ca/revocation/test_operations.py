@@ -294,6 +294,7 @@ def test_what_was_issued_while_a_ban_came_is_revoked_too(engine: sa.Engine) -> N
         )
 
         assert {r.serial for r in outcome.hit} == {"a1", "b1"} == world.revoked()
+        assert world.operations.revocations.decision(outcome.decision).count == 2
 
     play(engine, story)
 
