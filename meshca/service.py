@@ -105,6 +105,7 @@ async def serve(service: Service) -> int:
     await asyncio.to_thread(service.policies.start)
     await service.revocation.load()
     await service.intermediates.load()
+    await service.upper.look()  # before any proxy asks: it would get none of the lists
     await service.journal.record()
     await service.federation.load()
     await service.revocation.operations.resume()
@@ -141,6 +142,7 @@ async def _doors(
             "changes": service.feed.run,
             "revocation": service.revocation.state.run,
             "lists": service.revocation.lists.run,
+            "upper lists": service.upper.run,
             "ocsp": service.revocation.signers.run,
             "interrupted": service.revocation.operations.run,
             "keys": service.authenticator.run,

@@ -81,6 +81,7 @@ class Disk(Strict):
     pkcs11: Pkcs11 | None = None
     root_key: File | None = None
     passphrase_file: File | None = None
+    lists: list[File] = Field(default=[])
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -89,6 +90,8 @@ class Disk(Strict):
             raise ValueError("give `chain` with either `key` or `pkcs11`, or `root_key`")
         if self.pkcs11 is not None and self.passphrase_file is not None:
             raise ValueError("`passphrase_file` opens a key file; a token has its `pin_file`")
+        if self.lists and self.root_key is not None:
+            raise ValueError("with `root_key` the root's list is signed here: give no `lists`")
         return self
 
 

@@ -49,6 +49,7 @@ from rotation.leaves import Leaves
 from rotation.operations import AuthorityOperations
 from rotation.replicas import REPLICAS_CHANGED
 from rotation.standings import AUTHORITIES_CHANGED
+from rotation.upper_lists import UpperLists
 from sds.admission import Admission
 from sds.doors import Doors
 from sds.istio_ca import IstioCertificates
@@ -86,6 +87,7 @@ class Service:
     publisher: Publisher
     feed: ChangeFeed
     revocation: RevocationParts
+    upper: UpperLists
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -161,6 +163,16 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     leaves.defers = intermediates.is_settling
     for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
         feed.subscribe(kind, intermediates.heed)
+    upper = UpperLists(
+        upstream=intermediates.upstream,
+        trust=intermediates.trust,
+        standings=intermediates.standings,
+        views=revocation.views,
+        clock=clock,
+        metrics=metrics,
+    )
+    feed.subscribe(AUTHORITIES_CHANGED, upper.heed)
+    revocation.views.subscribe(upper.heed)
     revocation.state.subscribe(lambda: cut_off(revocation.state, ledger, leaves))
     revocation.views.subscribe(ledger.wake_all)
     authorities.subscribe(ledger.wake_all)
@@ -210,6 +222,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         publisher=bundles.publisher,
         feed=feed,
         revocation=revocation,
+        upper=upper,
     )
 
 

@@ -69,5 +69,5 @@ class IssuerRevocation:
     async def _ask(self, row: Row, now: datetime) -> str:
         if now >= row.standing.not_after:
             return ENDED
-        done = await asyncio.to_thread(self.upstream.revoke, row.chain[0])
+        done = await asyncio.to_thread(self.upstream.revoke, row.chain[0], now)
         return REVOKED if done else IMPOSSIBLE

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from ca.ca_certificate import authority_key_identifier
 from ca.ceremony import crl_lint
+from ca.ceremony.crl_builder import list_builder
 from ca.ceremony.draft import CrlDraft, Draft, validity_of
 from ca.ceremony.plan import CrlPlan, LoadedPlan, Revoked
 from ca.keys import check_public_key
@@ -28,7 +28,7 @@ def crl_draft(
         revoked=_revocations(loaded, plan.revoked, issuer),
         previous=_previous(loaded, plan.previous, issuer),
     )
-    return Draft((), plan.output, _list_builder(expected).sign, expected, crl_lint.LINT)
+    return Draft((), plan.output, list_builder(expected).sign, expected, crl_lint.LINT)
 
 
 def _revocations(
@@ -78,24 +78,3 @@ def _previous(
         message = f"{path} was not signed by this issuer"
         raise InvalidDocument([loaded.problem(("previous",), message)])
     return crl
-
-
-def _list_builder(expected: crl_lint.Expectation) -> x509.CertificateRevocationListBuilder:
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(expected.issuer.subject)
-        .last_update(expected.this_update)
-        .next_update(expected.next_update)
-        .add_extension(authority_key_identifier(expected.issuer), critical=False)
-        .add_extension(x509.CRLNumber(expected.number), critical=False)
-    )
-    for serial, revocation in sorted(expected.revoked.items()):
-        builder = builder.add_revoked_certificate(_entry(serial, revocation))
-    return builder
-
-
-def _entry(serial: int, revocation: crl_lint.Revocation) -> x509.RevokedCertificate:
-    entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(revocation.time)
-    if revocation.reason is not None:
-        entry = entry.add_extension(x509.CRLReason(revocation.reason), critical=False)
-    return entry.build()

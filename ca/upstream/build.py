@@ -3,6 +3,7 @@
 from ca.at_rest import KeyAtRest, key_at_rest
 from ca.pkcs11 import token_key
 from ca.upstream import disk, self_signed, token
+from ca.upstream.list_files import ListFiles
 from ca.upstream.provision import Upstream
 from ca.upstream.vault.build import build_at_rest, build_vault
 from meshca.clock import Clock
@@ -51,6 +52,7 @@ def build_upstream(settings: Settings, clock: Clock, metrics: Metrics) -> Upstre
             chain=chosen.chain,
             key=token_key(chosen.pkcs11),
             trust_domain=settings.trust_domain,
+            list_files=ListFiles(tuple(chosen.lists)),
         )
     assert chosen.key is not None  # noqa: S101  # settings checked it
     return disk.DiskIntermediate(
@@ -59,4 +61,5 @@ def build_upstream(settings: Settings, clock: Clock, metrics: Metrics) -> Upstre
         key=chosen.key,
         passphrase_file=chosen.passphrase_file,
         trust_domain=settings.trust_domain,
+        list_files=ListFiles(tuple(chosen.lists)),
     )

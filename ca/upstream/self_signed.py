@@ -11,10 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ca_certificate import make_bridge, make_root
-from ca.keys import generate_key, load_private_key, write_private_key
+from ca.keys import PrivateKey, generate_key, load_private_key, write_private_key
 from ca.upstream.bridges import CAS_BELOW_ISSUER
 from ca.upstream.chain import certificate_of, read_certificates
 from ca.upstream.disk import DiskRoot
+from ca.upstream.root_list import RootList, list_file_of
 from meshca.logs import get_logger
 
 ROOT_LIFETIME = timedelta(days=3650)
@@ -41,14 +42,16 @@ def add_root(directory: Path, *, trust_domain: str, now: datetime) -> x509.Certi
     """Make another development root beside the one in `directory`/pki, to sign from now on.
 
     root.pem holds both, bridge.pem the new one cross-signed by the old; root.key is the new one's,
-    and the old key is gone. A server takes it up by itself: nothing is signed under it before every
-    proxy has it. Raises FileNotFoundError when there is no root yet, and AuthorityUnavailable when
-    its key cannot be loaded.
+    and the old key is gone once it has signed a last revocation list. A server takes it up by
+    itself: nothing is signed under it before every proxy has it. Raises FileNotFoundError when
+    there is no root yet, and AuthorityUnavailable when its key cannot be loaded.
     """
     pki = directory / DIRECTORY
     before = (pki / "root.pem").read_bytes()
     old_key = load_private_key(pki / "root.key")
     old = certificate_of(old_key, read_certificates(pki / "root.pem"))
+    if old is not None:
+        _sign_last_list(pki / "root.pem", old, old_key, now)
     key = generate_key()
     root = make_root(key, trust_domain=trust_domain, now=now, lifetime=ROOT_LIFETIME)
     if old is not None and _has_room(old):
@@ -60,6 +63,12 @@ def add_root(directory: Path, *, trust_domain: str, now: datetime) -> x509.Certi
     _replace(pki / "root.pem", root.public_bytes(Encoding.PEM) + before)  # before the key changes
     (pki / "root.key.new").replace(pki / "root.key")
     return root
+
+
+def _sign_last_list(path: Path, root: x509.Certificate, key: PrivateKey, now: datetime) -> None:
+    """Have a list of `root` that holds until its end: its key goes now."""
+    roots = read_certificates(path)
+    RootList(path=list_file_of(path)).sign(roots, root, key, now=now, valid=ROOT_LIFETIME)
 
 
 def _has_room(root: x509.Certificate) -> bool:

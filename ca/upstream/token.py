@@ -1,6 +1,6 @@
 """The `disk` upstream with its key on a token: certificates from files, signatures over PKCS#11."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from cryptography import x509
 
 from ca.pkcs11 import TokenKey, open_signer
 from ca.upstream.chain import make_remote_authority, naming, read_certificates
-from ca.upstream.provision import OfFiles, Provision
+from ca.upstream.list_files import ListFiles
+from ca.upstream.provision import OfFiles, Provision, above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class TokenIntermediate(OfFiles):
     chain: Path
     key: TokenKey
     trust_domain: str
+    list_files: ListFiles = field(default_factory=ListFiles)
 
     @property
     def can_renew(self) -> bool:
@@ -45,4 +47,5 @@ class TokenIntermediate(OfFiles):
                 trust_domain=self.trust_domain,
                 now=now,
             )
+        self.list_files.check(above(chain, self.root))
         return Provision(authority, roots)

@@ -308,11 +308,10 @@ def test_a_file_that_holds_no_bridge_is_named(tmp_path: Path) -> None:
         upstream.roots(NOW)
 
 
-@pytest.mark.parametrize("make", [intermediate, root])
-def test_files_revoke_nothing_and_show_no_bridges(tmp_path: Path, make: Any) -> None:
-    upstream = make(tmp_path)
+def test_files_revoke_nothing_and_show_no_bridges(tmp_path: Path) -> None:
+    upstream = intermediate(tmp_path)
     upstream.roots(NOW)
 
-    assert not upstream.revoke(PKI.intermediate)
+    assert not upstream.revoke(PKI.intermediate, NOW)
     assert not upstream.revokes(PKI.intermediate, NOW)
     assert upstream.bridges() == ()

@@ -15,6 +15,7 @@ from ca.revocation.state import RevocationState
 from ca.revocation.store import Revocations
 from ca.revocation.view import Crl
 from ca.upstream import self_signed
+from ca.upstream.issuer_crl import IssuerCrl
 from ca.upstream.provision import Provision, Upstream
 from meshca.clock import Clock
 from meshca.errors import AuthorityUnavailable
@@ -42,15 +43,21 @@ class Switch:
             raise AuthorityUnavailable("told to fail")
         return (*self.real.roots(now), *self.more_roots)
 
-    def revoke(self, certificate: x509.Certificate) -> bool:
+    def revoke(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Revoke, or fail as when it is away."""
         if self.fails:
             raise AuthorityUnavailable("told to fail")
-        return self.real.revoke(certificate)
+        return self.real.revoke(certificate, now)
 
     def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Say what the real one says."""
         return self.real.revokes(certificate, now)
+
+    def lists(self, now: datetime) -> tuple[IssuerCrl, ...]:
+        """Return the real one's, or fail as when it is away."""
+        if self.fails:
+            raise AuthorityUnavailable("told to fail")
+        return self.real.lists(now)
 
     def bridges(self) -> tuple[x509.Certificate, ...]:
         """Return the real one's."""

@@ -29,7 +29,7 @@ class Issuer(Switch):
     told: list[x509.Certificate] = field(default_factory=list)
     listed: list[x509.Certificate] = field(default_factory=list)
 
-    def revoke(self, certificate: x509.Certificate) -> bool:
+    def revoke(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Do as told."""
         if self.is_away:
             raise AuthorityUnavailable("mount pki_root: sealed")

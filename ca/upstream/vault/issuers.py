@@ -6,16 +6,15 @@ at, unless one is pinned. What may not speak for our trust domain is left out an
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.upstream.chain import check_root, is_issued_by, is_self_signed
+from ca.upstream.issuer_crl import IssuerCrl, read_issuer_crl
 from ca.upstream.vault.client import Answer, Connection, not_vault
 from ca.upstream.vault.errors import Asking
 from meshca.errors import AuthorityUnavailable
@@ -23,31 +22,9 @@ from meshca.logs import get_logger
 
 DEFAULT_ISSUER: Final = "default"
 MAXIMUM_ISSUERS: Final = 64
-CLOCK_TOLERANCE: Final = timedelta(minutes=1)
 _ISSUER_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 log = get_logger("vault")
-
-
-@dataclass(frozen=True, slots=True)
-class IssuerCrl:
-    """A revocation list whose signature was verified; it says nothing after `next_update`."""
-
-    issuer: x509.Certificate = field(repr=False)
-    this_update: datetime
-    next_update: datetime
-    der: bytes = field(repr=False)
-    _parsed: x509.CertificateRevocationList = field(repr=False, compare=False)
-
-    def is_current(self, now: datetime) -> bool:
-        """Return whether the list may be relied on now."""
-        return self.this_update - CLOCK_TOLERANCE <= now < self.next_update
-
-    def revokes(self, certificate: x509.Certificate) -> bool:
-        """Return whether `certificate`, one that this issuer signed, is in the list."""
-        number = certificate.serial_number
-        listed = self._parsed.get_revoked_certificate_by_serial_number(number) is not None
-        return listed and is_issued_by(certificate, self.issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +108,10 @@ def _may_be_trusted(root: x509.Certificate, trust_domain: str, now: datetime) ->
 def fetch_crl(connection: Connection, mount: str, issuer: Issuer, *, deadline: float) -> IssuerCrl:
     """Return the revocation list of `issuer`; raises VaultFault when it is not its own."""
     answer = _see(connection, "get", f"{mount}/issuer/{issuer.reference}/crl", deadline)
-    certificate = issuer.chain[0]
     try:
         crl = x509.load_pem_x509_crl(answer.text("crl").encode())
-        begin, end, names = crl.last_update_utc, crl.next_update_utc, crl.issuer
-        signed = _is_signed_by(crl, certificate)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        return read_issuer_crl(crl, issuer.chain[0])
+    except ValueError as error:
         raise not_vault("the revocation list cannot be read") from error
-    if end is None:
-        raise not_vault("the revocation list does not say when the next one comes")
-    if names != certificate.subject or not signed:
-        raise not_vault(f"the revocation list of {issuer.reference} is not signed by it")
-    return IssuerCrl(certificate, begin, end, crl.public_bytes(Encoding.DER), crl)
-
-
-def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    key = issuer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        return False
-    return crl.is_signature_valid(key)
+    except AuthorityUnavailable as error:
+        raise not_vault(f"issuer {issuer.reference}: {error}") from error

@@ -10,10 +10,10 @@ from datetime import datetime
 from cryptography import x509
 
 from ca.upstream.bridges import Bridges
+from ca.upstream.issuer_crl import IssuerCrl
 from ca.upstream.vault.client import Connection
 from ca.upstream.vault.issuers import (
     Issuer,
-    IssuerCrl,
     fetch_crl,
     fetch_issuers,
     trusted_roots,

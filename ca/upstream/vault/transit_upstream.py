@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.csr import certificate_request
 from ca.upstream.chain import make_remote_authority
+from ca.upstream.issuer_crl import IssuerCrl
 from ca.upstream.provision import Provision
-from ca.upstream.vault.issuers import IssuerCrl
 from ca.upstream.vault.transit import fresh_signer
 from ca.upstream.vault.upstream import VaultPki
 
@@ -30,11 +30,6 @@ class VaultTransitUpstream:
     def can_renew(self) -> bool:
         """Return True: each call makes a new version of the key, and a fresh intermediate."""
         return True
-
-    @property
-    def crls(self) -> tuple[IssuerCrl, ...]:
-        """Return the revocation lists of the mount's issuers, as last fetched."""
-        return self.vault.view.crls
 
     def provide(self, now: datetime) -> Provision:
         """Return a fresh authority, checked and probed; raises AuthorityUnavailable.
@@ -60,7 +55,7 @@ class VaultTransitUpstream:
         """Return every root of the mount now; raises AuthorityUnavailable."""
         return self.vault.poll(now)
 
-    def revoke(self, certificate: x509.Certificate) -> bool:
+    def revoke(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Have the mount revoke it, if it issued it; raises AuthorityUnavailable.
 
         Blocks, for 12 seconds at most.
@@ -70,6 +65,10 @@ class VaultTransitUpstream:
     def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Return whether a list of the mount, as last fetched and current, has it."""
         return self.vault.view.revokes(certificate, now)
+
+    def lists(self, now: datetime) -> tuple[IssuerCrl, ...]:
+        """Return those of the mount's issuers, as last fetched with the roots."""
+        return self.vault.view.crls
 
     def bridges(self) -> tuple[x509.Certificate, ...]:
         """Return the cross-signed roots among the mount's issuers, as last seen."""

@@ -17,9 +17,9 @@ from ca.csr import certificate_request
 from ca.keys import PrivateKeySigner, check_public_key, generate_key
 from ca.upstream.chain import make_authority
 from ca.upstream.intermediate import check_as_asked
+from ca.upstream.issuer_crl import IssuerCrl
 from ca.upstream.probe import check_by_probe
 from ca.upstream.provision import Provision
-from ca.upstream.vault.issuers import IssuerCrl
 from ca.upstream.vault.mount import MountView
 from ca.upstream.vault.revoke import revoke_in
 from ca.upstream.vault.session import Session
@@ -112,11 +112,6 @@ class VaultUpstream:
         """Return True: each call gives a fresh intermediate."""
         return True
 
-    @property
-    def crls(self) -> tuple[IssuerCrl, ...]:
-        """Return the revocation lists of the mount's issuers, as last fetched."""
-        return self.vault.view.crls
-
     def provide(self, now: datetime) -> Provision:
         """Return a fresh authority, checked and probed; raises AuthorityUnavailable.
 
@@ -135,7 +130,7 @@ class VaultUpstream:
         """Return every root of the mount now; raises AuthorityUnavailable."""
         return self.vault.poll(now)
 
-    def revoke(self, certificate: x509.Certificate) -> bool:
+    def revoke(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Have the mount revoke it, if it issued it; raises AuthorityUnavailable.
 
         Blocks, for 12 seconds at most.
@@ -145,6 +140,10 @@ class VaultUpstream:
     def revokes(self, certificate: x509.Certificate, now: datetime) -> bool:
         """Return whether a list of the mount, as last fetched and current, has it."""
         return self.vault.view.revokes(certificate, now)
+
+    def lists(self, now: datetime) -> tuple[IssuerCrl, ...]:
+        """Return those of the mount's issuers, as last fetched with the roots."""
+        return self.vault.view.crls
 
     def bridges(self) -> tuple[x509.Certificate, ...]:
         """Return the cross-signed roots among the mount's issuers, as last seen."""

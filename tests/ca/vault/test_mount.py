@@ -145,7 +145,7 @@ def test_the_revocation_list_is_verified_kept_and_says_what_is_revoked(
 ) -> None:
     upstream = upstream_of(world)
     certificate = upstream.provide(world.now()).authority.certificate
-    (fresh,) = upstream.crls
+    (fresh,) = upstream.lists(world.now())
     assert fresh.is_current(world.now())
     assert not fresh.is_current(world.now() + timedelta(days=4))
     assert not fresh.revokes(certificate)
@@ -156,7 +156,7 @@ def test_the_revocation_list_is_verified_kept_and_says_what_is_revoked(
 
     upstream.roots(world.now())
 
-    (kept,) = upstream.crls
+    (kept,) = upstream.lists(world.now())
     assert kept.revokes(certificate)
     assert upstream.revokes(certificate, world.now())
     assert not upstream.revokes(certificate, world.now() + timedelta(days=4))
@@ -167,7 +167,7 @@ def test_while_vault_is_sealed_roots_are_not_known_and_the_list_is_kept(
 ) -> None:
     upstream = upstream_of(world)
     upstream.roots(world.now())
-    kept = upstream.crls
+    kept = upstream.lists(world.now())
     mounted.server.seal()
     try:
         world.clock.advance(timedelta(minutes=6))
@@ -179,7 +179,7 @@ def test_while_vault_is_sealed_roots_are_not_known_and_the_list_is_kept(
         mounted.server.unseal()
 
     assert caught.value.condition == "sealed"
-    assert upstream.crls == kept
+    assert upstream.lists(world.now()) == kept
     assert upstream.provide(world.now()).authority.chain
 
 
@@ -221,7 +221,7 @@ def test_a_list_that_its_issuer_did_not_sign_is_not_kept(fake: FakeVault, secret
 
     upstream.roots(world.now())
 
-    assert upstream.crls == ()
+    assert upstream.lists(world.now()) == ()
     assert world.failures("crl") == 1
 
 
@@ -241,13 +241,13 @@ def test_a_list_that_cannot_be_had_stays_as_it_was(fake: FakeVault, secrets: Pat
     world = World(token_settings(fake.address, secrets))
     upstream = upstream_of(world)
     upstream.roots(world.now())
-    before = upstream.crls
+    before = upstream.lists(world.now())
     fake.faults = [Fault("/crl", 503, ["Vault is sealed"])]
 
     upstream.roots(world.now())
 
     assert len(before) == 1
-    assert upstream.crls == before
+    assert upstream.lists(world.now()) == before
 
 
 def test_an_unknown_mount_is_named(vault: Prepared, secrets: Path) -> None:

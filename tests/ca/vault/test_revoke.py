@@ -39,12 +39,12 @@ def test_what_vault_signed_it_revokes_and_says_so_in_its_list(world: World) -> N
     stolen = upstream.provide(world.now()).authority.certificate
     other = upstream.provide(world.now()).authority.certificate
 
-    assert upstream.revoke(stolen)
+    assert upstream.revoke(stolen, SystemClock().now())
 
     upstream.roots(world.now())
     assert upstream.revokes(stolen, world.now())
     assert not upstream.revokes(other, world.now())
-    assert upstream.revoke(stolen)
+    assert upstream.revoke(stolen, SystemClock().now())
 
 
 def test_the_intermediate_of_a_transit_key_too(granted: Prepared, secrets: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_intermediate_of_a_transit_key_too(granted: Prepared, secrets: Path)
     upstream = world.upstream()
     stolen = upstream.provide(world.now()).authority.certificate
 
-    assert upstream.revoke(stolen)
+    assert upstream.revoke(stolen, SystemClock().now())
 
     upstream.roots(world.now())
     assert upstream.revokes(stolen, world.now())
@@ -64,7 +64,7 @@ def test_what_has_ended_is_on_no_list_and_done_with(world: World, granted: Prepa
     while SystemClock().now() <= stolen.not_valid_after_utc:
         granted.server.call("GET", "sys/health")
 
-    assert world.upstream().revoke(stolen)
+    assert world.upstream().revoke(stolen, SystemClock().now())
 
 
 def signed_by_hand(prepared: Prepared, **changes: Any) -> x509.Certificate:
@@ -116,7 +116,7 @@ def test_what_the_policy_denies_says_what_to_grant_and_how_to_do_without(
     stolen = upstream.provide(world.now()).authority.certificate
 
     with pytest.raises(VaultFault) as caught:
-        upstream.revoke(stolen)
+        upstream.revoke(stolen, SystemClock().now())
 
     assert caught.value.condition == "policy_denies"
     said = str(caught.value)
@@ -152,7 +152,7 @@ def signed(fake: FakeVault, number: int = 904) -> x509.Certificate:
 def test_the_certificate_itself_is_sent(faked: World, fake: FakeVault) -> None:
     stolen = signed(fake)
 
-    assert faked.upstream().revoke(stolen)
+    assert faked.upstream().revoke(stolen, SystemClock().now())
 
     assert fake.asked(REVOKE) == [{"certificate": pem_of(stolen)}]
 
@@ -174,7 +174,7 @@ def strangers(fake: FakeVault) -> dict[str, x509.Certificate]:
 def test_what_the_mount_did_not_sign_and_what_signs_in_it_is_not_revoked(
     faked: World, fake: FakeVault, which: str
 ) -> None:
-    assert not faked.upstream().revoke(strangers(fake)[which])
+    assert not faked.upstream().revoke(strangers(fake)[which], SystemClock().now())
 
     assert fake.asked(REVOKE) == []
 
@@ -183,14 +183,14 @@ def test_an_answer_that_does_not_say_it_is_none(faked: World, fake: FakeVault) -
     fake.revocation = {"data": {}, "warnings": ["certificate not found"]}
 
     with pytest.raises(VaultFault, match="does not say that it is revoked") as caught:
-        faked.upstream().revoke(signed(fake))
+        faked.upstream().revoke(signed(fake), SystemClock().now())
     assert caught.value.condition == "not_vault"
 
 
 def test_a_commit_that_was_cut_off_is_asked_again(faked: World, fake: FakeVault) -> None:
     fake.faults = [Fault(REVOKE, 500, ["leadership lost while committing log"])]
 
-    assert faked.upstream().revoke(signed(fake))
+    assert faked.upstream().revoke(signed(fake), SystemClock().now())
     assert len(fake.asked(REVOKE)) == 2
 
 
@@ -198,7 +198,7 @@ def test_a_sealed_vault_is_an_outage_and_not_a_refusal(faked: World, fake: FakeV
     fake.faults = [Fault("/issuers", 503, ["Vault is sealed"])]
 
     with pytest.raises(VaultFault) as caught:
-        faked.upstream().revoke(signed(fake))
+        faked.upstream().revoke(signed(fake), SystemClock().now())
     assert caught.value.condition == "sealed"
 
 
@@ -209,7 +209,7 @@ def test_what_another_issuer_of_the_mount_signed_is_revoked_though_one_is_pinned
     fake.cross()
     world = World(token_settings(fake.address, secrets, issuer="new"))
 
-    assert world.upstream().revoke(signed(fake))
+    assert world.upstream().revoke(signed(fake), SystemClock().now())
 
 
 def listed(fake: FakeVault, world: World, *certificates: x509.Certificate) -> list[bool]:
