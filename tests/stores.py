@@ -20,6 +20,7 @@ from authz.store import AppliedSet, AppliedSetSink
 from ca.bundle_journal import NewBundle, NewBundleSink
 from ca.federation.store import FEDERATION_SINKS
 from ca.revocation.crl_store import CRL_SINKS
+from ca.revocation.effects import EFFECT_SINKS
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.store import Intent, IntentSink, Signed, SignedSink
 from meshca.database import GroupWriter, Sink, migrate, open_engine
@@ -37,6 +38,7 @@ SINKS: Mapping[type, Sink] = {
     **AUTHORITY_SINKS,
     **REVOCATION_SINKS,
     **CRL_SINKS,
+    **EFFECT_SINKS,
     Entry: EntrySink(),
 }
 

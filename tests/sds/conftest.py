@@ -15,6 +15,7 @@ from authz.policy import PolicySet
 from ca.authority import Authorities
 from ca.issuance import Issuance
 from ca.profile import Profile
+from ca.revocation.effects import Effects
 from ca.revocation.state import RevocationState
 from ca.revocation.store import Revocations
 from ca.revocation.view import NOTHING_REVOKED, RevocationView
@@ -28,6 +29,7 @@ from meshca.spiffe_id import SpiffeId
 from rotation.leaves import Leaves
 from sds.admission import Admission
 from sds.doors import Doors
+from sds.effects import EffectTracker
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
 from sds.meters import meters_by_type
@@ -94,6 +96,7 @@ class Mesh:
     writer: GroupWriter
     policies: PolicySet
     revocation: RevocationState
+    effects: EffectTracker
     view: RevocationView = NOTHING_REVOKED
 
 
@@ -125,9 +128,26 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
     ledger, tokens, refusals = Ledger(), Tokens(clock), Refusals()
     mesh = Mesh(
         directory, clock, metrics, authorities, leaves, ledger, tokens, refusals,
-        None, writer, make_policies(), revocation,  # type: ignore[arg-type]  # the doors follow at once
+        None, writer, make_policies(), revocation, None,  # type: ignore[arg-type]  # follow at once
     )  # fmt: skip
     authorities.subscribe(ledger.wake_all)
+    shared = Shared(
+        lambda: mesh.policies,
+        lambda: authorities.bundle,
+        revocation=lambda: mesh.view,
+        clock=clock,
+    )
+    mesh.effects = EffectTracker(
+        view=lambda: mesh.view,
+        ledger=ledger,
+        carried=shared.carried,
+        effects=Effects(engine),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+        trust_domain=TRUST_DOMAIN,
+        replica="main",
+    )
     mesh.doors = Doors(
         admission=Admission(
             authenticator=tokens,
@@ -140,17 +160,13 @@ def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
             check_serial=revocation.check_serial,
         ),
         leaves=leaves,
-        shared=Shared(
-            lambda: mesh.policies,
-            lambda: authorities.bundle,
-            revocation=lambda: mesh.view,
-            clock=clock,
-        ),
+        shared=shared,
         ledger=ledger,
         istio=IstioCertificates(issuance=issuance, authorities=authorities),
         clock=clock,
         metrics=metrics,
         meters=meters_by_type(metrics),
+        heard=mesh.effects.heard,
     )
     return mesh
 
