@@ -145,6 +145,7 @@ async def _doors(
             "upper lists": service.upper.run,
             "ocsp": service.revocation.signers.run,
             "interrupted": service.revocation.operations.run,
+            "effects": service.effects.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
             "bundle": service.journal.run,
@@ -166,10 +167,9 @@ async def _doors(
         )
         if settings.listen.public is not None:
             public_app = create_public_app(
-                service.authorities,
                 service.journal.current,
-                service.clock,
                 lambda name: service.intermediates.standings.get(name).chain[0],
+                service.revocation.lists.get,
                 service.revocation.responder,
             )
             await stack.enter_async_context(

@@ -27,6 +27,7 @@ from ca.issuance import Issuance
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
 from ca.revocation.crl_store import CRL_SINKS
+from ca.revocation.effects import EFFECT_SINKS, Effects
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.revocation.state import RevocationState
 from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
@@ -52,6 +53,7 @@ from rotation.standings import AUTHORITIES_CHANGED
 from rotation.upper_lists import UpperLists
 from sds.admission import Admission
 from sds.doors import Doors
+from sds.effects import EffectTracker
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
 from sds.meters import meters_by_type
@@ -87,6 +89,7 @@ class Service:
     publisher: Publisher
     feed: ChangeFeed
     revocation: RevocationParts
+    effects: EffectTracker
     upper: UpperLists
 
 
@@ -101,6 +104,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             **AUTHORITY_SINKS,
             **REVOCATION_SINKS,
             **CRL_SINKS,
+            **EFFECT_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
             Entry: EntrySink(),
@@ -174,6 +178,18 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     feed.subscribe(AUTHORITIES_CHANGED, upper.heed)
     revocation.views.subscribe(upper.heed)
     revocation.state.subscribe(lambda: cut_off(revocation.state, ledger, leaves))
+    effects = EffectTracker(
+        view=revocation.views.current,
+        ledger=ledger,
+        carried=shared.carried,
+        effects=Effects(engine),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+        trust_domain=settings.trust_domain,
+        replica=settings.replica,
+    )
+    revocation.views.subscribe(effects.pushed)
     revocation.views.subscribe(ledger.wake_all)
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
@@ -200,6 +216,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         clock=clock,
         metrics=metrics,
         meters=meters_by_type(metrics),
+        heard=effects.heard,
     )
     return Service(
         settings=settings,
@@ -222,6 +239,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         publisher=bundles.publisher,
         feed=feed,
         revocation=revocation,
+        effects=effects,
         upper=upper,
     )
 
