@@ -204,6 +204,8 @@ def test_a_hold_that_was_ended_is_good_again_at_once(tmp_path: Path) -> None:
         await world.operations.release(svid.serial, **WHO)
 
         assert (await world.ask(svid)).certificate_status is GOOD
+        world.clock.advance(2 * HOUR)  # it has ended: the database is asked what it was
+        assert (await world.ask(svid)).certificate_status is GOOD
 
     play(tmp_path, story)
 
@@ -272,7 +274,7 @@ def test_a_client_whose_clock_is_off_by_five_minutes_takes_the_answer(
     play(tmp_path, story, is_ready=False)
 
 
-@pytest.mark.parametrize("jump", [-5 * MINUTE, 5 * MINUTE], ids=["back", "forth"])
+@pytest.mark.parametrize("jump", [-15 * MINUTE, 15 * MINUTE], ids=["back", "forth"])
 def test_our_clock_being_set_does_not_stop_answers(tmp_path: Path, jump: timedelta) -> None:
     async def story(world: World) -> None:
         svid = await world.issue()

@@ -96,6 +96,17 @@ def test_the_last_signer_of_an_authority_is_not_renewed_in_ever_smaller_steps(
     play(tmp_path, story, authority=make_authority(signer=signer))
 
 
+def test_the_last_signer_stays_to_the_end(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        last = await signer_of(world)
+        for _ in range(29):
+            world.clock.advance(MINUTE)
+            await world.signers.refresh()
+            assert await signer_of(world) == last
+
+    play(tmp_path, story, authority=make_authority(lifetime=30 * MINUTE))
+
+
 def test_it_is_on_record_before_it_is_signed(tmp_path: Path) -> None:
     signer = Sealed()
 
@@ -185,8 +196,9 @@ def test_a_tainted_authority_certifies_nobody(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         world.ca.authorities.bar(world.authority.authority_id)
         await world.signers.refresh()
+        await world.ca.writer.submit()
 
-        assert signer.asked == 0
+        assert (signer.asked, world.ca.entries()) == (0, [])
         assert await failure(world) is TRY_LATER
 
     play(tmp_path, story, authority=make_authority(signer=signer), is_ready=False)
@@ -316,3 +328,22 @@ def test_a_key_that_hangs_does_not_hold_up_the_others(tmp_path: Path) -> None:
         await refreshing
 
     play(tmp_path, story, authority=make_authority(signer=Hanging()), is_ready=False)
+
+
+def test_an_authority_that_is_tainted_while_its_signer_is_recorded_signs_nothing(
+    tmp_path: Path,
+) -> None:
+    signer = Sealed()
+
+    async def story(world: World) -> None:
+        refreshing = asyncio.create_task(world.signers.refresh())
+        await asyncio.sleep(0)  # drafted and handed to the writer, which has not committed yet
+        await asyncio.sleep(0)
+        world.ca.authorities.bar(world.authority.authority_id)
+        await refreshing
+
+        assert signer.asked == 0
+        assert world.ca.entries()[0]["outcome"] == "done"
+        assert await failure(world) is TRY_LATER
+
+    play(tmp_path, story, authority=make_authority(signer=signer), is_ready=False)
