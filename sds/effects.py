@@ -50,7 +50,10 @@ class _Pushed:
 
 @dataclass(slots=True, kw_only=True)
 class EffectTracker:
-    """Every revocation that is on its way; `pushed` and `heard` say what happens, `run` watches."""
+    """Every revocation that is on its way; `pushed` and `heard` say what happens, `run` watches.
+
+    Before `is_watching`, what was pushed is known from the database only.
+    """
 
     view: Callable[[], RevocationView]
     ledger: Ledger
@@ -61,7 +64,7 @@ class EffectTracker:
     metrics: Metrics
     trust_domain: str
     replica: str
-    _is_started: bool = False
+    is_watching: bool = False
     _revision: int = 0
     _next: _Pushed | None = None
     _pending: list[PendingEffect] = field(default_factory=list)
@@ -73,7 +76,7 @@ class EffectTracker:
     def pushed(self) -> None:
         """Note that proxies are about to be sent the view of now."""
         revision = self.view().revision
-        if not self._is_started:
+        if not self.is_watching:
             return
         self._sweep_soon()
         if revision > self._known():
@@ -119,10 +122,10 @@ class EffectTracker:
 
     async def _start(self) -> None:
         """Watch again what was not complete when the process ended."""
-        if self._is_started:
+        if self.is_watching:
             return
         done = await asyncio.to_thread(self.effects.newest_complete, self.replica)
-        self._revision, self._is_started = done, True
+        self._revision, self.is_watching = done, True
         if self.view().revision > done:
             self._next = _Pushed(self.view().revision, self.clock.now())
             self._begin(joins_until=self.clock.monotonic() + RETURN_SECONDS)

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
@@ -29,7 +29,7 @@ class Proxy:
     _call: "asyncio.Task[None] | None" = None
     _next: "asyncio.Task[Any] | None" = None
 
-    async def __aenter__(self) -> "Proxy":
+    async def __aenter__(self) -> Self:
         call = self.doors.delta if self.incremental else self.doors.stream
         metadata = {"authorization": f"Bearer {self.token}"}
         served = call(self.service, self._requests.get, self._take, metadata, PEER)
