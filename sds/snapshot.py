@@ -23,7 +23,6 @@ from meshca.spiffe_id import SpiffeId
 from rotation.credential import Credential
 from sds.carried import CarriedVersions
 from sds.contexts import (
-    EVERY_BUNDLE_NAME,
     OWN_BUNDLE_NAME,
     Validator,
     complain_of_lists,
@@ -36,7 +35,6 @@ from sds.revoked import http_revoked, network_revoked
 from sds.turns import Turns
 
 CERTIFICATE_NAME: Final = "default"
-BUNDLE_NAMES: Final = (OWN_BUNDLE_NAME, EVERY_BUNDLE_NAME)
 HTTP_POLICY_NAME: Final = "authz"
 NETWORK_POLICY_NAME: Final = "tcp-authz"
 HTTP_REVOKED_NAME: Final = "revoked"

@@ -15,7 +15,7 @@ from ca.bundle import NO_FEDERATION, Federated, TrustBundle
 from meshca.errors import IssuanceFault
 from meshca.spiffe_id import SpiffeId
 from sds.resources import NOBODY, SECRET_TYPE, SPIFFE_VALIDATOR, spiffe_validation_context
-from sds.snapshot import BUNDLE_NAMES, Shared, Subject, subject_of
+from sds.snapshot import Shared, Subject, subject_of
 from tests.builders import TRUST_DOMAIN, make_pki
 
 PARTNER = "partner.test"
@@ -23,7 +23,7 @@ WEB = SpiffeId.parse("spiffe://example.org/ns/shop/sa/web")
 OWN = TrustBundle(TRUST_DOMAIN, (make_pki(number=1).root,), 1)
 THEIRS = TrustBundle(PARTNER, (make_pki(trust_domain=PARTNER, number=2).root,), 1)
 BOTH = Federated({PARTNER: THEIRS})
-NAMES = (*BUNDLE_NAMES, f"spiffe://{TRUST_DOMAIN}", f"spiffe://{PARTNER}")
+NAMES = ("ROOTCA", "ALL", f"spiffe://{TRUST_DOMAIN}", f"spiffe://{PARTNER}")
 
 
 def shared(federated: Federated) -> Shared:
