@@ -2,10 +2,10 @@
 
     select -> confirm -> decision (open) and ban -> batches of what is hit -> decision closed
 
-With a ban it is selected again once the ban is in force, so that whoever is banned keeps nothing
-that was issued meanwhile. A decision that was interrupted is finished by `resume`, at the next
-start or within a minute or two. What is revoked stays as it was, however often it is asked for;
-only from a hold it can become something else.
+With a ban it is selected again once the ban is in force, and again once every replica has heard of
+it, so that whoever is banned keeps nothing that was issued meanwhile. A decision that was
+interrupted is finished by `resume`, at the next start or within two minutes. What is revoked stays
+as it was, however often it is asked for; only from a hold it can become something else.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Final
 from audit.entry import Entry
 from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
-from ca.revocation.state import RevocationState
+from ca.revocation.state import TICK_SECONDS, RevocationState
 from ca.revocation.store import (
     Ban,
     Closed,
@@ -42,6 +42,8 @@ AUDITED_ONE_BY_ONE: Final = 1_000
 """More than so many in one decision share audit entries, by thirty-two."""
 INTERRUPTED_AFTER: Final = timedelta(minutes=1)
 """A decision that is open for so long is one that whoever took it did not finish."""
+HEARD_AFTER: Final = 2 * timedelta(seconds=TICK_SECONDS)
+"""By then every replica that runs has heard of a ban."""
 _SHARED_ENTRY: Final = 32
 
 log = get_logger("ca")
@@ -75,6 +77,7 @@ class RevocationOperations:
     clock: Clock
     confirm_above: int
     _at_work: set[str] = field(default_factory=set)
+    _with_ban: list[tuple[Decision, Ban]] = field(default_factory=list)
 
     async def rehearse(
         self, selector: Selector, reason: Reason, *, ban: BanRequest | None = None
@@ -136,13 +139,30 @@ class RevocationOperations:
         return banned
 
     async def run(self) -> None:
-        """Finish interrupted decisions now and then, until cancelled."""
+        """Finish what was begun, now and then, until cancelled."""
         while True:
             try:
                 await self.resume(older_than=INTERRUPTED_AFTER)
+                await self.sweep()
             except MeshcaError as error:
                 log.warning("revocation_not_resumed", error=str(error))
-            await asyncio.sleep(INTERRUPTED_AFTER.total_seconds())
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def sweep(self) -> None:
+        """Revoke what replicas issued to the banned before they had heard; raises StoreUnavailable.
+
+        It is done once for each decision with a ban, if that still holds.
+        """
+        now = self.clock.now()
+        for decision, ban in tuple(self._with_ban):
+            if now - decision.at < HEARD_AFTER:
+                continue
+            if ban.holds(now) and ban in self.state.bans:
+                hit = await self._select(decision.selector, decision.reason, decision)
+                if hit:
+                    await self._write(decision, hit)
+                    log.warning("revoked", decision=decision.decision, certificates=len(hit))
+            self._with_ban.remove((decision, ban))
 
     async def resume(self, *, older_than: timedelta = timedelta(0)) -> None:
         """Finish the decisions that were interrupted; raises StoreUnavailable."""
@@ -253,6 +273,7 @@ class RevocationOperations:
             await self.state.load()
             await self.writer.submit()  # what was on its way when the ban came is on record
             hit = await self._select(decision.selector, decision.reason)
+            self._with_ban.append((decision, ban))
         await self._write(decision, hit)
         return hit
 

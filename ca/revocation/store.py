@@ -168,11 +168,11 @@ class Revocations:
         """Yield what `selector` would hit now: unexpired, not revoked yet; with no decision.
 
         What is on hold can be revoked for any other `reason`. `decided` leaves out what was issued
-        after that decision.
+        after that decision, and what it hit before or somebody released since.
         """
         query = _selection(selector, now, reason)
         if decided is not None:
-            query = query.where(_issued_before(decided))
+            query = query.where(_issued_before(decided), ~_settled(decided))
         options = {"yield_per": _AT_ONCE}
         with (
             reading(self.engine) as connection,
@@ -279,6 +279,12 @@ def _selection(selector: Selector, now: datetime, reason: Reason) -> sa.Select[A
         if name != "fingerprint":  # not a column: it is compared row by row
             query = query.where(c[name] == value)
     return query
+
+
+def _settled(decided: Decision) -> sa.ColumnElement[bool]:
+    r = revocations.c
+    since = sa.or_(r.decision == decided.decision, r.released_at >= seconds(decided.at))
+    return sa.select(r.serial).where(r.serial == certificates.c.serial, since).exists()
 
 
 def _issued_before(decided: Decision) -> sa.ColumnElement[bool]:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from audit.log import Log
-from ca.revocation.operations import BATCH, INTERRUPTED_AFTER, BanRequest
+from ca.revocation.operations import BATCH, HEARD_AFTER, INTERRUPTED_AFTER, BanRequest
 from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
 from ca.revocation.sinks import RevokedSink
@@ -115,6 +115,61 @@ def test_what_was_issued_since_is_not_hit_by_an_old_decision(
 
             assert len(world.revoked()) == COUNT
             assert "a1" not in world.revoked()
+
+    play(engine, story)
+
+
+def test_what_was_released_since_is_not_held_again_by_an_old_decision(engine: sa.Engine) -> None:
+    async def story(clock: FakeClock) -> None:
+        issue(engine, *many(clock))
+        async with revoking(engine, clock=clock, sinks=breaking(1)) as world:
+            with pytest.raises(StoreUnavailable):
+                await world.operations.revoke(NODE, Reason.certificateHold, confirmed=COUNT, **WHO)
+        async with revoking(engine, clock=clock) as world:
+            released = sorted(world.revoked())[0]
+            await world.operations.release(released, **WHO)
+            await world.operations.resume()
+
+            assert len(world.revoked()) == COUNT - 1
+            assert released not in world.revoked()
+
+    play(engine, story)
+
+
+def test_what_another_replica_issued_before_it_heard_of_a_ban_is_revoked(
+    engine: sa.Engine,
+) -> None:
+    async def story(clock: FakeClock) -> None:
+        issue(engine, intent("a1", clock))
+        async with revoking(engine, clock=clock) as world:
+            outcome = await world.operations.revoke(NODE, GOOD, ban=BanRequest(), **WHO)
+            issue(engine, intent("a2", clock))
+            await world.operations.sweep()
+            assert world.revoked() == {"a1"}, "others may not have heard yet"
+            clock.advance(HEARD_AFTER)
+            await world.operations.sweep()
+            assert world.revoked() == {"a1", "a2"}
+            assert world.operations.revocations.decision(outcome.decision).count == 2
+
+            issue(engine, intent("a3", clock))
+            await world.operations.sweep()
+            assert world.revoked() == {"a1", "a2"}, "it is done once"
+
+    play(engine, story)
+
+
+def test_once_its_ban_is_lifted_a_decision_hits_nothing_more(engine: sa.Engine) -> None:
+    async def story(clock: FakeClock) -> None:
+        issue(engine, intent("a1", clock))
+        async with revoking(engine, clock=clock) as world:
+            outcome = await world.operations.revoke(NODE, GOOD, ban=BanRequest(), **WHO)
+            assert outcome.ban is not None
+            await world.operations.lift(outcome.ban.ban, **WHO)
+            issue(engine, intent("a2", clock))
+            clock.advance(HEARD_AFTER)
+            await world.operations.sweep()
+
+            assert world.revoked() == {"a1"}
 
     play(engine, story)
 
