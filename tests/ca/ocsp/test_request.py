@@ -112,7 +112,6 @@ MALFORMED = {
     "more behind it": request(AUTHORITY, SERIAL) + b"\0",
     "no certificate": listed(),
     "seventeen certificates": request(AUTHORITY, *range(1, 18)),
-    "larger than 4 KiB": request(AUTHORITY, SERIAL, nonce=bytes(MAXIMUM_BYTES)),
     "a nonce of 33 octets": request(AUTHORITY, SERIAL, nonce=bytes(33)),
     "a nonce of none": request(AUTHORITY, SERIAL, nonce=b""),
     "a nonce that is no octet string": with_nonce("0402ffff"),
@@ -136,6 +135,13 @@ def test_refuses(octets: bytes) -> None:
     with pytest.raises(RequestRefused) as refused:
         parse_request(octets)
     assert refused.value.reason == "malformed"
+
+
+def test_refuses_more_than_four_kib_before_it_is_parsed() -> None:
+    filler = x509.UnrecognizedExtension(UNKNOWN.oid, bytes(MAXIMUM_BYTES))
+
+    with pytest.raises(RequestRefused, match="larger than 4096 bytes"):
+        parse_request(request(AUTHORITY, SERIAL, extensions=[(filler, False)]))
 
 
 def test_takes_the_longest_serial() -> None:
