@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from admin.changes import Reason as Words
 from admin.peer import get_peer
+from admin.revocation_timeline import read_timeline
 from admin.revocation_views import ban_json, crl_json, decision_json, hit_json, revocation_json
 from admin.state import AdminState
 from ca.revocation.listing import Listing, Place, Wanted
@@ -124,7 +125,12 @@ def _add_revocations(router: APIRouter, state: AdminState) -> None:
     async def shown(serial: Serial) -> Any:
         found = await asyncio.to_thread(operations.revocations.get, serial)
         decided = await asyncio.to_thread(operations.revocations.decision, found.decision)
-        return {**revocation_json(found), "decided": decision_json(decided)}
+        timeline = await asyncio.to_thread(read_timeline, state.engine, found, decided)
+        return {
+            **revocation_json(found),
+            "decided": decision_json(decided),
+            "timeline": timeline,
+        }
 
     @router.post("/revocations/{serial}/release")
     async def release(serial: Serial, ended: JustWhy, request: Request) -> Any:

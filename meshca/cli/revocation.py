@@ -17,6 +17,7 @@ from meshca.cli.options import (
     UrlOption,
 )
 from meshca.cli.output import emit, note, print_fields, print_table, remaining
+from meshca.cli.revocation_timeline import print_timeline
 from meshca.cli.selectors import (
     AuthorityOption,
     ClusterOption,
@@ -146,7 +147,9 @@ def revocation(
     url: UrlOption = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Show the revocation of one certificate: since when, by which decision, whose and why.
+    """Show the revocation of one certificate: by which decision, whose, why, and its timeline.
+
+    The timeline says when it was decided, listed, pushed and acknowledged, and who is behind.
 
     Exit 1 when it was never revoked.
     """
@@ -248,6 +251,7 @@ def _print_revocation(answer: dict[str, Any]) -> None:
             ("open", "not all of it is done yet" if decided["open"] else ""),
         ]
     )
+    print_timeline(answer["timeline"])
 
 
 def _revoked_row(r: dict[str, Any]) -> tuple[object, ...]:
