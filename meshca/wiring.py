@@ -147,6 +147,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         lambda: authorities.bundle,
         federated,
         revocation.views.current,
+        clock,
     )
     intermediates = build_intermediates(
         build_upstream(settings, clock, metrics),

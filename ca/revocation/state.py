@@ -20,6 +20,9 @@ from meshca.errors import IdentityForbidden, MeshcaError, ProofRefused
 from meshca.logs import get_logger
 
 TICK_SECONDS: Final = 5.0
+TIDIED_EVERY: Final = timedelta(minutes=1)
+KEPT_AFTER_END: Final = timedelta(hours=1)
+"""For verifiers whose clock is behind ours."""
 _SET_BACK: Final = timedelta(seconds=1)
 """A clock that went back by more was set."""
 _BY: Final = (
@@ -33,6 +36,8 @@ _BY: Final = (
 )
 """The fields by which bans are found: the first that a ban says."""
 
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
 log = get_logger("ca")
 
 
@@ -45,6 +50,8 @@ class RevocationState:
     revision: int = 0
     _by_serial: dict[str, Revocation] = field(default_factory=dict)
     _by_authority: dict[str, dict[str, Revocation]] = field(default_factory=dict)
+    _fingerprints: dict[str, set[str]] = field(default_factory=dict)
+    _tidied_at: datetime = _NEVER
     _digests: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     _bans: Sequence[Ban] = ()
     _banned: dict[tuple[str, str], list[Ban]] = field(default_factory=dict)
@@ -144,23 +151,34 @@ class RevocationState:
         """Make the digests of the identities in `touched` anew."""
         if not touched:
             return
-        found: dict[str, set[str]] = {}
-        for revoked in self._by_serial.values():
-            if revoked.spiffe_id in touched and revoked.fingerprint:
-                found.setdefault(revoked.spiffe_id, set()).add(revoked.fingerprint)
-        kept = {name: digests for name, digests in self._digests.items() if name not in touched}
-        fresh = {name: frozenset(digests) for name, digests in found.items()}
-        self._digests = MappingProxyType({**kept, **fresh})
+        digests = dict(self._digests)
+        for name in touched:
+            found = self._fingerprints.get(name)
+            if found:
+                digests[name] = frozenset(found)
+            else:
+                digests.pop(name, None)
+        self._digests = MappingProxyType(digests)
 
     def _take(self, change: Revocation) -> None:
         self.revision = max(self.revision, change.revision)
-        of_authority = self._by_authority.setdefault(change.authority_id, {})
-        if change.released_at is not None:
-            self._by_serial.pop(change.serial, None)
-            of_authority.pop(change.serial, None)
-        else:
+        self._let_go(change.serial)
+        if change.released_at is None:
             self._by_serial[change.serial] = change
-            of_authority[change.serial] = change
+            self._by_authority.setdefault(change.authority_id, {})[change.serial] = change
+            if change.fingerprint:
+                self._fingerprints.setdefault(change.spiffe_id, set()).add(change.fingerprint)
+
+    def _let_go(self, serial: str) -> None:
+        known = self._by_serial.pop(serial, None)
+        if known is None:
+            return
+        self._by_authority[known.authority_id].pop(serial, None)
+        mine = self._fingerprints.get(known.spiffe_id)
+        if mine is not None:
+            mine.discard(known.fingerprint)
+            if not mine:
+                del self._fingerprints[known.spiffe_id]
 
     def _set_bans(self, bans: Sequence[Ban]) -> None:
         self._bans, self._banned = bans, {}
@@ -170,10 +188,11 @@ class RevocationState:
             self._banned.setdefault((name, said[name]), []).append(ban)
 
     def _forget_ended(self, now: datetime) -> set[str]:
-        """Forget what has ended; return whose it was."""
-        touched = set()
-        for serial in [s for s, r in self._by_serial.items() if r.not_after <= now]:
-            ended = self._by_serial.pop(serial)
-            self._by_authority[ended.authority_id].pop(serial, None)
-            touched.add(ended.spiffe_id)
-        return touched
+        """Forget what ended long ago, now and then; return whose it was."""
+        if abs(now - self._tidied_at) < TIDIED_EVERY:
+            return set()
+        self._tidied_at = now
+        ended = [r for r in self._by_serial.values() if r.not_after <= now - KEPT_AFTER_END]
+        for revocation in ended:
+            self._let_go(revocation.serial)
+        return {revocation.spiffe_id for revocation in ended}

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ca.revocation.operations import BanRequest
 from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
+from ca.revocation.state import KEPT_AFTER_END
 from ca.revocation.store import REVOCATIONS_CHANGED
 from meshca.change_feed import ChangeFeed
 from meshca.database import migrate, open_engine
@@ -134,7 +135,7 @@ def test_a_revoked_serial_is_refused_until_it_ends(engine: sa.Engine) -> None:
         assert refused.value.reason == "revoked"
         assert world.state.digests() == {ORDERS: {fingerprint("a1")}}
 
-        world.clock.advance(HOUR)
+        world.clock.advance(HOUR + KEPT_AFTER_END)
         await world.state.load()
         assert (world.revoked(), dict(world.state.of_authority(AUTHORITY))) == (set(), {})
         assert world.state.digests() == {}
