@@ -2,6 +2,8 @@
 
     select -> confirm -> decision (open) and ban -> batches of what is hit -> decision closed
 
+Few and without a ban, all of it is one transaction.
+
 With a ban it is selected again once the ban is in force, and again once every replica has heard of
 it, so that whoever is banned keeps nothing that was issued meanwhile. A decision that was
 interrupted is finished by `resume`, at the next start or within two minutes. What is revoked stays
@@ -265,30 +267,38 @@ class RevocationOperations:
         self, decision: Decision, hit: Sequence[Revocation], ban: Ban | None
     ) -> Sequence[Revocation]:
         """Write a new decision and all that it hits; return that."""
-        if ban is None:
-            await self.writer.submit(decision)
-        else:
+        first: tuple[object, ...] = ()
+        if ban is not None:
             entry = _ban_entry(ban, "banned", decision.actor, decision.why, decision.at)
             await self.writer.submit(decision, ban, entry)
             await self.state.load()
             await self.writer.submit()  # what was on its way when the ban came is on record
             hit = await self._select(decision.selector, decision.reason)
             self._with_ban.append((decision, ban))
-        await self._write(decision, hit)
+        elif len(hit) > BATCH:
+            await self.writer.submit(decision)
+        else:
+            first = (decision,)  # few are one transaction
+        await self._write(decision, hit, first)
         return hit
 
-    async def _write(self, decision: Decision, hit: Sequence[Revocation]) -> None:
+    async def _write(
+        self, decision: Decision, hit: Sequence[Revocation], first: tuple[object, ...] = ()
+    ) -> None:
+        """Write what a decision hits, after `first`, and that it is closed."""
         now = self.clock.now().replace(microsecond=0)
         one_by_one = len(hit) <= AUDITED_ONE_BY_ONE
-        for start in range(0, len(hit), BATCH):
+        for start in range(0, max(len(hit), 1), BATCH):
             batch = [_of_decision(each, decision, now) for each in hit[start : start + BATCH]]
             entries = (
                 [_entry(r, "revoked", decision.actor, decision.why, now) for r in batch]
                 if one_by_one
                 else _shared_entries(batch, decision, now)
             )
-            await self.writer.submit(Revoked(batch), *entries)
-        await self.writer.submit(Closed(decision.decision))
+            revoked = (Revoked(batch),) if batch else ()
+            closed = (Closed(decision.decision),) if start + BATCH >= len(hit) else ()
+            await self.writer.submit(*first, *revoked, *closed, *entries)
+            first = ()
         await self.state.load()
 
 

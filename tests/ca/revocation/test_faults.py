@@ -19,7 +19,7 @@ from ca.revocation.operations import BATCH, HEARD_AFTER, INTERRUPTED_AFTER, BanR
 from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
 from ca.revocation.sinks import RevokedSink
-from ca.revocation.store import Revocations, Revoked, revocations
+from ca.revocation.store import Closed, Revocations, Revoked, revocations
 from meshca.database import Sink
 from meshca.errors import StoreUnavailable
 from tests.ca.revocation.world import WHO, World, intent, issue, revoking
@@ -170,6 +170,23 @@ def test_once_its_ban_is_lifted_a_decision_hits_nothing_more(engine: sa.Engine) 
             await world.operations.sweep()
 
             assert world.revoked() == {"a1"}
+
+    play(engine, story)
+
+
+def test_few_are_revoked_in_one_transaction_or_not_at_all(engine: sa.Engine) -> None:
+    class Breaks:
+        def write(self, _connection: sa.Connection, _records: Sequence[Any]) -> None:
+            raise OSError("no space left on device")
+
+    async def story(clock: FakeClock) -> None:
+        issue(engine, intent("a1", clock))
+        async with revoking(engine, clock=clock, sinks={**SINKS, Closed: Breaks()}) as world:
+            with pytest.raises(StoreUnavailable):
+                await world.operations.revoke(NODE, GOOD, **WHO)
+            assert serials(engine) == set()
+            assert world.operations.revocations.open_decisions() == []
+            assert world.entries("revocation") == []
 
     play(engine, story)
 
