@@ -33,12 +33,14 @@ def create_public_app(
     issuer_of: Callable[[str], x509.Certificate],
     crl_of: Callable[[str], Crl],
     ocsp: Responder | None = None,
+    upper: Callable[[], bytes | None] = lambda: None,
 ) -> errors.LastResort:
     """Return the app of the public door; `bundle` is our bundle as it is published.
 
     `issuer_of` returns the certificate of any authority there ever was, by id; it may block.
     `crl_of` returns the revocation list of one that has a list in force, and must not block. Both
-    raise NotFound. With `ocsp` the door answers OCSP requests too.
+    raise NotFound. With `ocsp` the door answers OCSP requests too. `upper` returns the PEM of the
+    lists of every CA above the issuers, or None while one of them is missing.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     errors.install(app)
@@ -62,6 +64,14 @@ def create_public_app(
     @app.get("/crl/{authority_id}.crl")
     async def crl(authority_id: str, request: Request) -> Response:
         return _list(crl_of(authority_id), request.headers.get("if-none-match", ""))
+
+    @app.get("/crl/above.pem")
+    async def above() -> Response:
+        pem = upper()
+        if pem is None:
+            raise NotFound("not every CA above has a revocation list that is current")
+        headers = {"Cache-Control": "public, no-cache"}
+        return Response(pem, media_type="application/x-pem-file", headers=headers)
 
     if ocsp is not None:
         app.include_router(ocsp_door.create_router(ocsp))

@@ -171,6 +171,7 @@ async def _doors(
                 lambda name: service.intermediates.standings.get(name).chain[0],
                 service.revocation.lists.get,
                 service.revocation.responder,
+                lambda: service.upper.current().pem,
             )
             await stack.enter_async_context(
                 serve_tcp(public_app, settings.listen.public, key="listen.public")
