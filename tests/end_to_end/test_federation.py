@@ -1,5 +1,6 @@
 """Two meshes of two trust domains, each with its own server and real Envoys."""
 
+import itertools
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ca.ca_certificate import make_intermediate
 from ca.keys import check_public_key, load_private_key
 from meshca.clock import SystemClock
 from meshca.demo.app import EchoApp
-from tests.builders import Pki, make_key
+from tests.builders import Pki, make_csr, make_key
 from tests.ca.endpoints import leaf, pki_now
 from tests.end_to_end.proxies import Proxy
 from tests.end_to_end.server import NAMESPACE, RunningServer, allow, spiffe_id
@@ -24,6 +25,7 @@ from tests.real_parts import envoy, free_port, wait_until
 pytestmark = pytest.mark.end_to_end
 
 OURS, THEIRS = "example.org", "partner.test"
+_NUMBERS = itertools.count(600)
 
 
 @contextmanager
@@ -188,7 +190,44 @@ def test_the_root_of_another_domain_cannot_speak_for_ours(
         assert call_as(orders, leaf(root, uri=spiffe_id("frontend", OURS))) is None
         assert call_as(orders, leaf(root, uri=spiffe_id("frontend", "third.test"))) is None
         assert call_as(orders, leaf(stolen(ours), uri=spiffe_id("frontend", THEIRS))) is None
-        assert call_as(orders, leaf(stolen(ours), uri=spiffe_id("frontend", OURS))) == 200
+        # An intermediate that our root signed behind our back has no list: refused as well.
+        assert call_as(orders, leaf(stolen(ours), uri=spiffe_id("frontend", OURS))) is None
+        assert call_as(orders, issued(ours, "frontend")) == 200
+
+
+def issued(server: RunningServer, account: str) -> tuple[bytes, bytes]:
+    """Return key and chain of a workload of `server`, as it certified them."""
+    key = make_key(number=next(_NUMBERS))
+    (server.directory / "t").write_text(server.token(account))
+    (server.directory / "csr.pem").write_bytes(make_csr(key))
+    (server.directory / "bundle.pem").write_text(server.meshca("bundle", "show"))
+    files = ("--csr", "csr.pem", "--token-file", "t", "--trust-bundle", "bundle.pem")
+    chain = server.meshca("svid", "issue", *files)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private, chain.encode()
+
+
+def test_a_revoked_caller_of_ours_is_refused_beside_another_trust_domain(
+    server_and_partner: tuple[RunningServer, RunningServer], app: EchoApp
+) -> None:
+    """The validator of several domains checks whole chains: our root's list is there, too."""
+    ours, theirs = server_and_partner
+    policy = allow("frontend", "orders")
+    policy["spec"]["rules"][0]["from"][0]["source"]["principals"] = ["*"]
+    ours.apply(policy)
+    thief, other = issued(ours, "frontend"), issued(ours, "frontend")
+    partner = leaf(stolen(theirs), uri=spiffe_id("frontend", THEIRS))
+    with Proxy(ours, "orders", app_port=app.port, options=["--federate", THEIRS]) as orders:
+        orders.wait_ready()
+        assert [call_as(orders, pair) for pair in (thief, other, partner)] == [200, 200, 200]
+
+        serial = f"{x509.load_pem_x509_certificate(thief[1]).serial_number:x}"
+        ours.meshca("svid", "revoke", "--serial", serial, "--why", "test")
+
+        wait_until(
+            lambda: call_as(orders, thief) is None, within_seconds=10, what="the thief is refused"
+        )
+        assert [call_as(orders, pair) for pair in (other, partner)] == [200, 200]
 
 
 def test_a_domain_without_roots_is_trusted_for_nothing_by_envoy(
