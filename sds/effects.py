@@ -13,7 +13,7 @@ Not here: pushing, which needs nobody to watch. A tracker that fails holds up no
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from audit.entry import Entry
@@ -209,7 +209,8 @@ class EffectTracker:
 
     def _finish(self, pending: PendingEffect, effect: Effect) -> None:
         self._pending.remove(pending)
-        seconds = _seconds(pending, effect)
+        took = _took(pending, effect)
+        seconds = None if took is None else took.total_seconds()
         if seconds is not None:
             self.metrics.revocation_time_to_effect_seconds.observe(seconds)
         log.info(
@@ -234,16 +235,16 @@ class EffectTracker:
         self._sweep_at = min(self._sweep_at, soon) if self._sweep_at else soon
 
 
-def _seconds(pending: PendingEffect, effect: Effect) -> float | None:
+def _took(pending: PendingEffect, effect: Effect) -> timedelta | None:
     """Return the time from the decision to the last acknowledgement; None without either."""
     decided = pending.extent.decided_at if pending.extent is not None else None
     if decided is None or effect.last_at is None:
         return None
-    return max((effect.last_at - decided).total_seconds(), 0.0)
+    return max(effect.last_at - decided, timedelta(0))
 
 
 def _entry(effect: Effect, pending: PendingEffect, now: datetime, what: str) -> Entry:
-    seconds = _seconds(pending, effect)
+    took = _took(pending, effect)
     decisions = pending.extent.decisions if pending.extent is not None else ()
     return Entry(
         time=now,
@@ -260,6 +261,6 @@ def _entry(effect: Effect, pending: PendingEffect, now: datetime, what: str) -> 
             "left": effect.left,
             "behind": effect.behind_count,
             "without_list": list(effect.unsigned),
-            "milliseconds": None if seconds is None else round(seconds * 1000),
+            "milliseconds": None if took is None else took // timedelta(milliseconds=1),
         },
     )
