@@ -10,7 +10,9 @@ from pathlib import Path
 from cryptography import x509
 
 from ca.ceremony import plan
+from ca.revocation.upper import find_upper
 from ca.upstream.disk import DiskIntermediate
+from ca.upstream.list_files import ListFiles
 from meshca.clock import SystemClock
 from tests.end_to_end.server import MESHCA
 from tests.real_parts import ROOT, require
@@ -66,11 +68,21 @@ def test_the_document_can_be_followed_to_a_running_upstream(tmp_path: Path) -> N
         key=tmp_path / "intermediate.key",
         passphrase_file=None,
         trust_domain="example.org",
+        list_files=ListFiles((tmp_path / "crl-2.pem",)),
     )
-    authority = upstream.provide(SystemClock().now()).authority
+    now = SystemClock().now()
+    authority = upstream.provide(now).authority
     crl = x509.load_pem_x509_crl((tmp_path / "crl-2.pem").read_bytes())
     serial = authority.certificate.serial_number
     assert crl.get_revoked_certificate_by_serial_number(serial) is not None
+    upper = find_upper([authority.chain], authority_roots(tmp_path), upstream.lists(now), now)
+    assert (len(upper.lists), upper.missing) == (1, ())
+    assert upstream.revokes(authority.certificate, now)
+
+
+def authority_roots(directory: Path) -> list[x509.Certificate]:
+    """Return the roots that the document made."""
+    return x509.load_pem_x509_certificates((directory / "root.pem").read_bytes())
 
 
 def test_every_key_of_a_plan_is_in_the_table() -> None:
