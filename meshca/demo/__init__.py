@@ -25,6 +25,7 @@ from meshca.demo.observation import DemoFailed, Progress, Seen
 from meshca.demo.screen import Screen
 from meshca.demo.steps_change import apply_policies, change_policy, rotate, show_trail
 from meshca.demo.steps_identity import call, prove, refuse
+from meshca.demo.steps_revocation import revoke
 
 _WIDTH_OF_LOGS = 160
 
@@ -51,6 +52,7 @@ STEPS = (
     Step("The same call without an identity, and with tokens that are not good", refuse),
     Step("Certificates rotate under continuous traffic", rotate),
     Step("A policy change reaches the proxies", change_policy),
+    Step("A stolen certificate is revoked, and its workload banned", revoke),
     Step("The audit trail of what just happened", show_trail),
 )
 

@@ -10,10 +10,21 @@ _FAILURES_KEPT = 20
 
 
 class Traffic:
-    """Calls 127.0.0.1:`port` without pause from a few threads while its `with` block runs."""
+    """Calls 127.0.0.1:`port` from a few threads while its `with` block runs.
 
-    def __init__(self, port: int, path: str = "/items", callers: int = CALLERS) -> None:
+    Each pauses for `pause_seconds` after a call; by default not at all.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        path: str = "/items",
+        callers: int = CALLERS,
+        *,
+        pause_seconds: float = 0.0,
+    ) -> None:
         self.port = port
+        self.pause_seconds = pause_seconds
         self.path = path
         self.failures: list[str] = []
         self._counts = [0] * callers
@@ -54,6 +65,8 @@ class Traffic:
                     self.failures.append(problem)
                 connection.close()
                 connection = self._connect()
+            if self.pause_seconds:
+                self._stop.wait(self.pause_seconds)
         connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
