@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import yaml
 from cryptography import x509
 
 from tests.builders import make_csr
-from tests.ca.ceremony.plans import INTERMEDIATE, PASSPHRASE, ROOT
+from tests.ca.ceremony.plans import CRL, INTERMEDIATE, PASSPHRASE, ROOT
+from tests.ca.test_upstream_lists import signed_list
 from tests.end_to_end.server import MESHCA, RunningServer, spiffe_id
 from tests.softhsm import PIN, softhsm
 
@@ -50,10 +52,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "request.yaml").write_text(yaml.safe_dump(config))
     (directory / "root.yaml").write_text(PLAN)
     (directory / "intermediate.yaml").write_text(INTERMEDIATE)
+    (directory / "crl.yaml").write_text(CRL)
     options = ("--config", "request.yaml", "--generate", "--csr", "intermediate.csr")
     run(directory, "token-request", *options)
     run(directory, "ceremony", "root.yaml", "--passphrase-fd", "FD")
     run(directory, "ceremony", "intermediate.yaml", "--passphrase-fd", "FD")
+    run(directory, "ceremony", "crl.yaml", "--passphrase-fd", "FD")
     return directory
 
 
@@ -75,7 +79,7 @@ def upstream(directory: Path) -> dict[str, Any]:
 @pytest.fixture
 def server(directory: Path, tmp_path: Path) -> Iterator[RunningServer]:
     """A server of that upstream."""
-    settings = {"upstream": upstream(directory)}
+    settings = {"upstream": {**upstream(directory), "lists": [str(directory / "root.crl")]}}
     with RunningServer(tmp_path / "s", settings=settings) as server:
         yield server
 
@@ -100,6 +104,23 @@ def test_an_svid_is_signed_by_the_token_under_the_offline_root(
     intermediate.verify_directly_issued_by(root)
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [name.value for name in names] == [spiffe_id("orders")]
+
+
+def test_the_roots_list_is_there_from_the_ceremony(server: RunningServer) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics") as answer:
+        metrics = answer.read().decode()
+    assert 'meshca_revocation_upper_lists{state="current"} 1.0' in metrics
+    assert 'meshca_revocation_upper_lists{state="missing"} 0.0' in metrics
+
+
+def test_a_list_of_another_root_stops_the_start(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "stranger.crl").write_bytes(signed_list())
+    wrong = {**upstream(directory), "lists": [str(tmp_path / "stranger.crl")]}
+    server = RunningServer(tmp_path / "s", settings={"upstream": wrong})
+    with pytest.raises(AssertionError), server:
+        pass
+    assert "stranger.crl: a revocation list of" in server.log_text()
+    assert "which is not above our intermediate" in server.log_text()
 
 
 def test_with_a_wrong_pin_it_does_not_start_and_says_why(directory: Path, tmp_path: Path) -> None:
