@@ -14,7 +14,7 @@ from meshca import logs
 
 NAMES = (
     *("yardsticks", "tokens", "issuance", "served", "streams", "rotation"),
-    *("roots", "taint", "takeover", "crl", "ocsp"),
+    *("roots", "taint", "takeover", "revocation", "crl", "ocsp"),
 )
 
 

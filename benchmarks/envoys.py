@@ -21,6 +21,9 @@ from tests.end_to_end.proxies import Proxy
 from tests.end_to_end.server import RunningServer, allow
 
 REQUESTS_PER_CONNECTION: Final = 10
+THIEF: Final = "thief"
+"""Who may call everybody, where pairs are robbed."""
+ROBBED_PAUSE: Final = 0.05
 NONE: Final = Target(0, is_minimum=False)
 _CALLERS: Final = 2
 
@@ -34,11 +37,13 @@ class Pairs:
     faults: Counter[str] = field(default_factory=Counter)
     _traffic: list[Traffic] = field(default_factory=list)
     handshakes: int = 0
+    pause_seconds: float = 0.0
 
     def __enter__(self) -> Self:
         self.handshakes = -self._handshakes()
         for front, back in zip(self.front, self.back, strict=True):
-            traffic = Traffic(front.outbound[back.name], callers=_CALLERS)
+            port = front.outbound[back.name]
+            traffic = Traffic(port, callers=_CALLERS, pause_seconds=self.pause_seconds)
             self._traffic.append(traffic.__enter__())
         return self
 
@@ -70,24 +75,32 @@ class Pairs:
 
 
 @contextmanager
-def pairs(server: RunningServer, count: int) -> Iterator[Pairs]:
-    """Run `count` callers and as many that are called; yield when all have their secrets."""
+def pairs(server: RunningServer, count: int, *, is_robbed: bool = False) -> Iterator[Pairs]:
+    """Run `count` callers and as many that are called; yield when all have their secrets.
+
+    With `is_robbed` the callers take calls, too, the thief may call everybody, and the traffic
+    leaves time for measuring it.
+    """
     numbers = range(count)
-    server.apply(*(allow(f"front-{n}", f"back-{n}") for n in numbers))
+    names = [f"{side}-{n}" for side in ("front", "back") for n in numbers] if is_robbed else []
+    server.apply(
+        *(allow(f"front-{n}", f"back-{n}") for n in numbers), *(allow(THIEF, n) for n in names)
+    )
     app = free_port()
     with ExitStack() as stack:
         stack.enter_context(workers("http_app", [{"port": app}], cores=os.sched_getaffinity(0)))
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             back = list(threads.map(lambda n: Proxy(server, f"back-{n}", app_port=app), numbers))
-            front = list(threads.map(lambda n: _caller(server, n, back[n]), numbers))
+            taken = app if is_robbed else None
+            front = list(threads.map(lambda n: _caller(server, n, back[n], taken), numbers))
         for proxy in (*back, *front):
             stack.enter_context(proxy)
         for proxy in (*back, *front):
             proxy.wait_ready(60)
-        yield Pairs(front, back)
+        yield Pairs(front, back, pause_seconds=ROBBED_PAUSE if is_robbed else 0.0)
 
 
-def _caller(server: RunningServer, number: int, called: Proxy) -> Proxy:
-    proxy = Proxy(server, f"front-{number}", calls=[called])
+def _caller(server: RunningServer, number: int, called: Proxy, app: int | None) -> Proxy:
+    proxy = Proxy(server, f"front-{number}", calls=[called], app_port=app)
     proxy.handshake_every(REQUESTS_PER_CONNECTION)
     return proxy

@@ -13,6 +13,8 @@ from meshca.cli.client import AdminClient
 
 AS_ENVOY: Final = (("default",), ("ROOTCA",))
 """The streams of one proxy, and what each asks for: Envoy opens a stream a secret."""
+ONE_ADS_STREAM: Final = (("default", "ROOTCA", "revoked"),)
+"""One stream for everything; a stream that asks for `revoked` is of the aggregated service."""
 _ACCOUNTS: Final = 100
 _CLIENTS: Final = 2
 
@@ -47,10 +49,10 @@ class Fleet:
 
 
 @contextmanager
-def connected(development: Development, proxies: int) -> Iterator[Fleet]:
-    """Run the server; yield when every one of `proxies` holds its secrets."""
+def connected(development: Development, proxies: int, names: Names = AS_ENVOY) -> Iterator[Fleet]:
+    """Run the server; yield when every one of `proxies` holds its `names`, a stream each."""
     command = [str(MESHCA), "serve", "--config", str(development.config)]
-    given = shares(development, proxies, AS_ENVOY)
+    given = shares(development, proxies, names)
     everywhere = os.sched_getaffinity(0)
     with (
         running(development, command) as served,

@@ -3,7 +3,8 @@
 A proxy opens its DeltaSecrets streams as Envoy does, each with its subscription as first message,
 acknowledges every response, and comes back after about a second when a stream or its connection
 ends. It remembers which authority signed the certificate that it holds. `names` says what each
-stream subscribes to: Envoy opens one a secret, [["default"], ["ROOTCA"]].
+stream subscribes to: Envoy opens one a secret, [["default"], ["ROOTCA"]]. A stream that also asks
+for the filter `revoked` is one of the aggregated service.
 """
 
 import asyncio
@@ -19,10 +20,11 @@ import uvloop
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 from benchmarks import http2, worker
-from sds.resources import SECRET_TYPE
-from sds.snapshot import CERTIFICATE_NAME
+from sds.resources import EXTENSION_TYPE, SECRET_TYPE
+from sds.snapshot import CERTIFICATE_NAME, HTTP_REVOKED_NAME
 
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
+AGGREGATED = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _HANDSHAKE_SECONDS = 300.0
 
 
@@ -121,10 +123,13 @@ class Proxy(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
         said = [http2.preface()]
         for number, names in enumerate(self._names):
-            request = DeltaDiscoveryRequest(type_url=SECRET_TYPE, resource_names_subscribe=names)
-            stream = 2 * number + 1
-            said.append(http2.call(stream, _headers(self._token)))
-            said.append(http2.message(stream, request.SerializeToString()))
+            stream, filters = 2 * number + 1, [n for n in names if n == HTTP_REVOKED_NAME]
+            secrets = [name for name in names if name not in filters]
+            method = AGGREGATED if filters else METHOD
+            said.append(http2.call(stream, _headers(self._token, method)))
+            said.append(_subscribe(stream, SECRET_TYPE, secrets))
+            if filters:
+                said.append(_subscribe(stream, EXTENSION_TYPE, filters))
         transport.write(b"".join(said))
 
     def data_received(self, data: bytes) -> None:
@@ -135,7 +140,9 @@ class Proxy(asyncio.Protocol):
             elif isinstance(event, http2.Message):
                 response = DeltaDiscoveryResponse.FromString(event.body)
                 self._proxies.take(response, self._held)
-                ack = DeltaDiscoveryRequest(type_url=SECRET_TYPE, response_nonce=response.nonce)
+                ack = DeltaDiscoveryRequest(
+                    type_url=response.type_url, response_nonce=response.nonce
+                )
                 self._transport.write(http2.message(event.stream, ack.SerializeToString()))
             else:
                 self._end(event.why)
@@ -150,11 +157,16 @@ class Proxy(asyncio.Protocol):
             self._transport.close()
 
 
-def _headers(token: str) -> http2.Headers:
+def _subscribe(stream: int, type_url: str, names: list[str]) -> bytes:
+    request = DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names)
+    return http2.message(stream, request.SerializeToString())
+
+
+def _headers(token: str, method: str) -> http2.Headers:
     return (
         (":method", "POST"),
         (":scheme", "https"),
-        (":path", METHOD),
+        (":path", method),
         (":authority", "localhost"),
         ("te", "trailers"),
         ("content-type", "application/grpc"),
