@@ -16,15 +16,16 @@ from meshca.errors import AuthorityUnavailable
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
 from rotation.revocation_views import RevocationViews
+from rotation.stages import Stage
 from rotation.upper_lists import KIND, UpperLists
 from tests.builders import TRUST_DOMAIN
 from tests.fakes import FakeClock
 from tests.rotation.authorities import Switch, development_upstream
-from tests.rotation.root_steps import add_root, intermediates_of, later
+from tests.rotation.root_steps import WHO, acknowledge, add_root, intermediates_of, later
 from tests.sds.conftest import Mesh, build_mesh, running
+from tests.sds.proxy import Proxy
 
 DAY = timedelta(days=1)
-WHO = {"actor": "test", "reason": "stolen"}
 
 
 @dataclass
@@ -172,16 +173,25 @@ def test_during_a_change_of_root_the_lists_of_both_are_pushed(mesh: Mesh) -> Non
 def test_a_tainted_authority_that_is_pushed_no_more_needs_no_list_above_it(mesh: Mesh) -> None:
     async def story() -> None:
         async with world_of(mesh) as world:
+            async with Proxy(mesh.doors) as proxy:
+                proxy.subscribe("default")
+                await acknowledge(proxy)  # a certificate under it lives: it stays in the table
             old = world.intermediates.signing()
-            rows = world.intermediates.standings.of(with_ended=False)
             await AuthorityOperations(world.intermediates).taint(old, **WHO)
-            rows = world.intermediates.standings.of(with_ended=False)
+            assert world.intermediates.standings.get(old).standing.stage is Stage.TAINTED
+            world.views.leave_out(frozenset())
+            assert old in await shown(world)
             world.views.leave_out(frozenset([old]))
-            shown = [row.standing.authority_id for row in world.upper._shown(rows)]
-            assert old not in shown
-            assert world.intermediates.signing() in shown
+            assert old not in await shown(world)
+            assert world.intermediates.signing() in await shown(world)
 
     asyncio.run(story())
+
+
+async def shown(world: World) -> set[str]:
+    """Return the authorities above which lists are needed."""
+    rows = world.intermediates.standings.of(with_ended=False)
+    return {row.standing.authority_id for row in world.upper._shown(rows)}
 
 
 def test_a_change_of_what_is_pushed_is_looked_at_at_once(mesh: Mesh) -> None:

@@ -66,6 +66,35 @@ def test_with_one_missing_there_is_none(lists: list[IssuerCrl], reason: str) -> 
     assert reason in upper.missing[0]
 
 
+def test_one_list_of_two_is_none() -> None:
+    chains = [CHAIN, (NEW.intermediate,)]
+
+    upper = find_upper(chains, [OLD.root, NEW.root], [listed()], NOW)
+
+    assert len(upper.lists) == len(upper.missing) == 1
+    assert upper.pem is None
+
+
+def test_a_ca_that_may_not_sign_lists_has_none() -> None:
+    """OpenSSL and BoringSSL refuse everybody under such a list (RFC 5280 6.3.3 f)."""
+    key = OLD.root_key
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    builder = x509.CertificateBuilder(OLD.root.subject, OLD.root.subject, key.public_key())
+    builder = builder.serial_number(5).not_valid_before(NOW).not_valid_after(NOW + 9 * DAY)
+    for extension in OLD.root.extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage):
+            usages = [number == 5 for number in range(9)]  # keyCertSign alone
+            value = x509.KeyUsage(*usages)
+        builder = builder.add_extension(value, extension.critical)
+    crippled = builder.sign(key, hashes.SHA256())
+    crl = read_issuer_crl(listed().parsed, crippled)
+
+    (why,) = find_upper([CHAIN], [crippled], [crl], NOW).missing
+
+    assert "may not sign revocation lists" in why
+
+
 def test_a_list_that_holds_for_more_than_the_margin_will_do() -> None:
     lists = [listed(end=MARGIN + timedelta(seconds=1))]
 
