@@ -196,6 +196,7 @@ def test_what_has_ended_stays_for_an_hour_and_then_leaves(tmp_path: Path) -> Non
             await until(lambda: serials(world.crl()) == {1, 2, 3}, "a verifier may be behind")
             number = world.number()
             clock.advance(HOUR)
+            await world.state.load()
             world.lists.wake()
             await until(lambda: serials(world.crl()) == {2, 3}, "what has ended to leave")
 
