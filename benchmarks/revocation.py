@@ -9,6 +9,7 @@ filter. Times are from the decision, as the service has recorded it.
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,7 +66,10 @@ def _envoys(couples: int, rounds: int, advance: Advance) -> Iterator[Row]:
         ("requests", "refused on an open HTTP connection"),
     ):
         yield _row(f"{what}: {said}, p99", [t for each in seen for t in each[name]], SOON)
-    yield _row(f"{what}: acknowledged by all, p99", [each["told"] for each in seen], None)
+    pushed, signed = (_rank([each[name] for each in seen], 0.5) for name in ("pushed", "signed"))
+    note = f"median: pushed after {pushed:.0f} ms, list signed after {signed:.0f} ms"
+    row = _row(f"{what}: acknowledged by all, p99", [each["told"] for each in seen], None)
+    yield replace(row, note=f"{row.note}; {note}")
     yield from (row for row in under_traffic.rows(what) if "handshakes failed" not in row.what)
 
 
@@ -93,11 +97,22 @@ def _rob(server: RunningServer, robbed: Pairs, thief: Worker) -> dict[str, Any]:
     admin = connect(server.config, None)
     _revoke(admin, serial)
     answer, told = thief.hear(), _in_force(admin, serial)
-    decided = datetime.fromisoformat(told["decided_at"]).timestamp()
+    decided = _seconds(told["decided_at"])
     seen = {
         name: [(at - decided) * 1000 for at in answer[name]] for name in ("requests", "handshakes")
     }
-    return {**seen, "told": told["milliseconds"]}
+    (replica,), (signed,) = told["replicas"], told["signed"]
+    after = {"pushed": replica["pushed_at"], "signed": signed["at"]}
+    return {
+        **seen,
+        "told": told["milliseconds"],
+        **{name: (_seconds(at) - decided) * 1000 for name, at in after.items()},
+    }
+
+
+def _seconds(time_text: str) -> float:
+    """Return a time of the service as seconds since the epoch."""
+    return datetime.fromisoformat(time_text).timestamp()
 
 
 def _fleet(proxies: int, rounds: int, advance: Advance) -> Row:

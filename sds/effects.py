@@ -66,6 +66,7 @@ class EffectTracker:
     replica: str
     is_watching: bool = False
     _revision: int = 0
+    _returning_until: float = 0.0
     _next: _Pushed | None = None
     _pending: list[PendingEffect] = field(default_factory=list)
     _touched: set[str] = field(default_factory=set)
@@ -126,17 +127,21 @@ class EffectTracker:
             return
         done = await asyncio.to_thread(self.effects.newest_complete, self.replica)
         self._revision, self.is_watching = done, True
+        self._returning_until = self.clock.monotonic() + RETURN_SECONDS
         if self.view().revision > done:
             self._next = _Pushed(self.view().revision, self.clock.now())
-            self._begin(joins_until=self.clock.monotonic() + RETURN_SECONDS)
+            self._begin()
         self._sweep_soon()
         self._work.set()
 
     def _known(self) -> int:
         return self._revision if self._next is None else self._next.revision
 
-    def _begin(self, *, joins_until: float = 0.0) -> None:
-        """Wait for everybody who is connected, unless too many are waited for already."""
+    def _begin(self) -> None:
+        """Wait for everybody who is connected, unless too many are waited for already.
+
+        Just after a start also for those who are coming back.
+        """
         push = self._next
         if push is None or sum(len(p.waiting) for p in self._pending) > MAXIMUM_WAITING:
             return
@@ -146,7 +151,7 @@ class EffectTracker:
             pushed_at=push.at,
             started=self.clock.monotonic(),
             trust_domain=self.trust_domain,
-            joins_until=joins_until,
+            joins_until=self._returning_until,
         )
         pending.join(self.ledger.holders())
         self._pending.append(pending)
@@ -193,7 +198,7 @@ class EffectTracker:
         entries = [_entry(effect, pending, now, "in_force")] if done else []
         if is_late:
             entries.append(_entry(effect, pending, now, "lagging"))
-        after = pending.after if pending.joins_until else None
+        after = pending.after if pending.started < pending.joins_until else None
         try:
             await self.writer.submit(EffectSeen(effect, after), *entries)
         except MeshcaError as error:

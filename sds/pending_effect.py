@@ -21,7 +21,7 @@ class PendingEffect:
     """The effect of everything that was revoked after `after` until `revision`.
 
     `has_failed`: the database did not take it lately. `started` is a reading of the monotonic
-    clock. `joins_until`, of the same, is for what is pushed again at a start: until then
+    clock. `joins_until`, of the same, is soon after the start of the process: until then
     whoever comes back counts.
     """
 

@@ -113,6 +113,7 @@ async def watching(mesh: Mesh) -> AsyncIterator[World]:
         world = World(mesh)
         world.sign()
         await world.watch()
+        mesh.clock.advance(timedelta(seconds=20))  # whoever was to come back has
         try:
             yield world
         finally:
