@@ -41,12 +41,7 @@ from rotation.preparation import Preparation
 from rotation.replicas import Report, Waiting
 from rotation.revocation_views import RevocationViews
 from rotation.schedule import retry_delay
-from rotation.stages import (
-    Stage,
-    abandoned_step,
-    next_step,
-    waits_for,
-)
+from rotation.stages import Stage, abandoned_step, next_step, waits_for
 from rotation.standings import Row, Standings
 from rotation.steps import Steps
 from rotation.trust import Trust
