@@ -17,8 +17,9 @@ from typing import Any, Final
 import orjson
 
 from authz.engine import decide
-from authz.policy import PolicySet, Workload
+from authz.policy import PolicySet
 from authz.request import Http, Request
+from authz.workload import Workload
 from meshca.errors import RequestRefused
 from meshca.logs import clip
 from meshca.spiffe_id import SpiffeId

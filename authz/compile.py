@@ -59,7 +59,7 @@ _Entry = tuple[Predicate, _OnMatch]
 
 def http_rbac(policies: WorkloadPolicies, *, mutual_tls: bool = True) -> Any:
     """Return the HTTP RBAC filter (`envoy.extensions.filters.http.rbac.v3.RBAC`) of a workload."""
-    view = View(policies.trust_domain, is_http=True, is_mutual_tls=mutual_tls)
+    view = View(policies.trust_domains, is_http=True, is_mutual_tls=mutual_tls)
     return HTTP_RBAC(matcher=_matcher(policies, view))
 
 
@@ -69,7 +69,7 @@ def network_rbac(policies: WorkloadPolicies, *, mutual_tls: bool = True) -> Any:
     As in the engine, an ALLOW rule that looks at HTTP never holds, and in a DENY rule what looks
     at HTTP is taken to hold.
     """
-    view = View(policies.trust_domain, is_http=False, is_mutual_tls=mutual_tls)
+    view = View(policies.trust_domains, is_http=False, is_mutual_tls=mutual_tls)
     return NETWORK_RBAC(stat_prefix=NETWORK_STAT_PREFIX, matcher=_matcher(policies, view))
 
 
@@ -85,7 +85,7 @@ def _matcher(policies: WorkloadPolicies, view: View) -> Any:
 
 
 def _default(policies: WorkloadPolicies) -> _OnMatch:
-    if not policies.has_allow and policies.default == "allow":
+    if not policies.enforced.has_allow and policies.enforced.default == "allow":
         return _act(DEFAULT_ALLOW, Action.ALLOW)
     return _act(DEFAULT_DENY, Action.DENY)
 
@@ -95,8 +95,8 @@ def _entries(policies: WorkloadPolicies, view: View) -> Iterator[_Entry]:
         yield HAS_SEVERAL_IDENTITIES, _act(SEVERAL_URI_SANS, Action.DENY)
     if view.is_http:
         yield negate(HAS_ABSOLUTE_PATH), _act(PATH_NOT_ABSOLUTE, Action.DENY)
-    yield from _rule_entries(policies.deny.rules, Action.DENY, view)
-    allow = [rule for rule in policies.allow.rules if view.is_http or not rule.http_only]
+    yield from _rule_entries(policies.enforced.deny.rules, Action.DENY, view)
+    allow = [rule for rule in policies.enforced.allow.rules if view.is_http or not rule.http_only]
     yield from _rule_entries(allow, Action.ALLOW, view)
 
 

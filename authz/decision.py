@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from authz.policy import IDENTITY, Attribute, Conjunction, Facts, Rule, Term
+from authz.attributes import IDENTITY, TOKEN, Attribute, Facts, texts_of
+from authz.policy import Conjunction, Rule, Term
+from authz.values import SEPARATOR
 from meshca.logs import clip
 
 _SHOWN_TEXT = 120
@@ -24,6 +26,9 @@ class Outcome(StrEnum):
     NO_ALLOW = "no_allow"
     NO_ALLOW_ON_TCP = "no_allow_on_tcp"
     MALFORMED_PATH = "malformed_path"
+    NOT_MUTUAL_TLS = "not_mutual_tls"
+    CUSTOM = "custom"
+    BYPASS = "bypass"
     ERROR = "error"
 
 
@@ -31,8 +36,9 @@ class Outcome(StrEnum):
 class Decision:
     """Whether a request may pass; `rule` is the one that decided, None where no rule did.
 
-    `facts` (after an error: its type) and `candidates`, the ALLOW rules that did not hold, are
-    what the reason is made of.
+    `facts`, `candidates` (the ALLOW rules that did not hold) and `detail` are what the reason is
+    made of. `audited` are the AUDIT rules that hold. `shadow` is the decision if everything on
+    trial were in force; None where nothing is.
     """
 
     allowed: bool
@@ -40,6 +46,9 @@ class Decision:
     rule: Rule | None
     facts: Facts
     candidates: Sequence[Rule] = ()
+    audited: tuple[Rule, ...] = ()
+    detail: str = ""
+    shadow: "Decision | None" = None
 
     @property
     def policy(self) -> str:
@@ -61,8 +70,15 @@ class Decision:
                 return _nearest(self.candidates, self.facts, on_tcp=True)
             case Outcome.MALFORMED_PATH:
                 return "the path is not absolute or has a #; proxies refuse it"
+            case Outcome.NOT_MUTUAL_TLS:
+                return "the connection has no mutual TLS, which this port requires (STRICT)"
+            case Outcome.CUSTOM:
+                assert self.rule is not None  # noqa: S101  # Outcome.CUSTOM carries its rule
+                return f"{self.rule.name}: provider {self.rule.provider} {self.detail}"
+            case Outcome.BYPASS:
+                return f"emergency bypass {self.detail} is in force for this workload"
             case Outcome.ERROR:
-                return f"the decision failed with {self.facts[0]}; errors deny"
+                return f"the decision failed with {self.detail}; errors deny"
 
     def _by_rule(self) -> str:
         assert self.rule is not None  # noqa: S101  # Outcome.RULE carries its rule
@@ -74,7 +90,7 @@ class Decision:
 
 def _taken_to_hold(rule: Rule, facts: Facts) -> str:
     """Return which condition of a DENY rule held only because the request lacks its attribute."""
-    for alternatives in (rule.sources, rule.operations):
+    for alternatives in (rule.sources, rule.operations, (rule.conditions,)):
         for terms in alternatives:
             absent = [term for term in terms if facts[term.attribute] is None]
             if absent and all(term.holds(facts) for term in terms):
@@ -95,7 +111,9 @@ def _failures(rule: Rule, facts: Facts, *, on_tcp: bool) -> list[str]:
     if on_tcp and rule.http_only:
         return ["it looks at what only HTTP requests have"]
     failed = [*_closest(rule.sources, facts), *_closest(rule.operations, facts)]
-    return [_explain(term, facts) for term in failed]
+    failed += [term for term in rule.conditions if not term.holds(facts)]
+    said = [_explain(term, facts) for term in failed]
+    return said or ["it has expired, or when the request was made is not known"]
 
 
 def _closest(alternatives: tuple[Conjunction, ...], facts: Facts) -> list[Term]:
@@ -108,18 +126,25 @@ def _explain(term: Term, facts: Facts) -> str:
     value = facts[term.attribute]
     if value is None:
         return f"{term.field}: {_lack(term)}"
+    texts = (value,) if isinstance(value, str) else texts_of(value, term.key)
+    if not texts:
+        return f"{term.field}: {_lack(term)}"
     verb = "is one of" if term.negative else "is none of"
-    return f"{term.field}: {clip(value, _SHOWN_TEXT)} {verb} {_listed(term.values.written())}"
+    said = clip(", ".join(texts).replace(SEPARATOR, "/"), _SHOWN_TEXT)
+    return f"{term.field}: {said} {verb} {_listed(term.values.written())}"
 
 
 def _lack(term: Term) -> str:
     match term.attribute:
-        case Attribute.NAMESPACE:
-            return "the peer has no identity with a namespace of this trust domain"
+        case Attribute.NAMESPACE | Attribute.SERVICE_ACCOUNT:
+            what = "namespace" if term.attribute is Attribute.NAMESPACE else "service account"
+            return f"the peer has no identity with a {what} of this trust domain"
         case attribute if attribute in IDENTITY:
             return "the peer has no identity"
-        case _:
-            return f"the request has no {term.attribute.name.lower()}"
+        case attribute if attribute in TOKEN:
+            return "the request has no valid token that says so"
+        case attribute:
+            return f"the request has no {attribute.name.lower().replace('_', ' ')}"
 
 
 def _listed(values: list[str]) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from authz.policy import Attribute, Strings
+from authz.attributes import Attribute
+from authz.values import Strings
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 
 _PRINCIPAL_TEXT = re.compile(r"[A-Za-z0-9._/-]+")

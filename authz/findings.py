@@ -5,7 +5,9 @@ A finding never changes what a policy means and never refuses it.
 
 from collections.abc import Iterable, Iterator
 
-from authz.policy import Action, Attribute, Policy, Rule, Strings, Term
+from authz.attributes import Attribute
+from authz.policy import Action, Policy, Rule, Term
+from authz.values import Values
 from meshca.errors import Problem
 
 
@@ -53,6 +55,6 @@ def _foreign_trust_domains(rule: Rule, trust_domain: str) -> set[str]:
     return named - {trust_domain}
 
 
-def _trust_domains(values: Strings) -> Iterator[str]:
-    for text in (*values.exact, *values.prefixes):
+def _trust_domains(values: Values) -> Iterator[str]:
+    for text in (*values.exact, *getattr(values, "prefixes", ())):
         yield text.partition("/")[0]

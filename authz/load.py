@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from authz.attributes import IDENTITY
 from authz.fields import FROM, TO, Field, Part, Value, to_strings
 from authz.findings import find_warnings
-from authz.policy import IDENTITY, Action, Conjunction, Default, Policy, PolicySet, Rule, Term
+from authz.policy import Action, Conjunction, Default, Policy, PolicySet, Rule, Term
 from authz.reader import NOT_SUPPORTED, StrictReader, hint
 from meshca.errors import InvalidDocument, Problem
 from meshca.yaml_source import Document, Path, load_documents
@@ -113,7 +114,15 @@ class _PolicyReader:
         selector = self._selector(spec)
         rules = self._rules(spec, namespace, name, action)
         line = self._document.line_of(())
-        return Policy(namespace, name, action, selector, rules, self._document.source, line)
+        return Policy(
+            namespace,
+            name,
+            action,
+            selector,
+            rules,
+            source=self._document.source,
+            line=line,
+        )
 
     def _is_policy(self, top: Mapping[str, Any]) -> bool:
         if top.get("apiVersion") not in API_VERSIONS:
@@ -166,13 +175,13 @@ class _PolicyReader:
         return self.strict.mapping(("spec",), top["spec"], known, unsupported=unsupported)
 
     def _action(self, value: Any) -> Action:
-        if value in tuple(Action):
+        if value in (Action.ALLOW, Action.DENY):
             return Action(value)
         path: Path = ("spec", "action")
         if value in ("AUDIT", "CUSTOM"):
             self.strict.problem(path, f"{value} is {NOT_SUPPORTED}; use ALLOW or DENY")
         else:
-            near = hint(str(value), tuple(Action))
+            near = hint(str(value), (Action.ALLOW, Action.DENY))
             self.strict.problem(path, f"{value!r} is not an action: use ALLOW or DENY{near}")
         return Action.ALLOW
 
@@ -213,7 +222,16 @@ class _PolicyReader:
             rule = self.strict.mapping((*path, index), value, ("from", "to"), unsupported=["when"])
             sources = self._alternatives((*path, index), rule or {}, FROM, action)
             operations = self._alternatives((*path, index), rule or {}, TO, action)
-            rules.append(Rule.of(namespace, policy, index, sources=sources, operations=operations))
+            rules.append(
+                Rule.of(
+                    namespace,
+                    policy,
+                    index,
+                    action=action,
+                    sources=sources,
+                    operations=operations,
+                )
+            )
         return tuple(rules)
 
     def _alternatives(
@@ -260,4 +278,11 @@ class _PolicyReader:
         # A peer without an identity is none of the named ones: only a negative term can hold.
         decidable = spec.attribute in IDENTITY and not spec.negative
         if_absent = action is Action.DENY and not decidable
-        return Term(name, spec.attribute, to_strings(parsed), spec.negative, if_absent)
+        return Term(
+            name,
+            spec.attribute,
+            to_strings(parsed),
+            spec.negative,
+            if_absent,
+            needs_value=spec.attribute in IDENTITY and action is not Action.DENY,
+        )

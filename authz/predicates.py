@@ -26,7 +26,9 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 from xds.type.matcher.v3.regex_pb2 import RegexMatcher
 from xds.type.matcher.v3.string_pb2 import StringMatcher
 
-from authz.policy import HTTP_ONLY, IDENTITY, Attribute, Conjunction, Strings, Term
+from authz.attributes import HTTP_ONLY, IDENTITY, Attribute
+from authz.policy import Conjunction, Term
+from authz.values import Strings
 
 Predicate = Any
 """A `Matcher.MatcherList.Predicate`, or a bool (xds-protos ships no annotations)."""
@@ -39,7 +41,7 @@ _SCHEME = "spiffe://"
 class View:
     """What is known of every connection that a compiled filter will see."""
 
-    trust_domain: str
+    trust_domains: tuple[str, ...]
     is_http: bool
     is_mutual_tls: bool
 
@@ -115,6 +117,7 @@ def term_predicate(term: Term, view: View) -> Predicate:
         return term.if_absent
     if term.attribute in HTTP_ONLY and not view.is_http:
         return term.if_absent
+    assert isinstance(term.values, Strings)  # noqa: S101  # what these attributes are read as
     positive = any_of(_VALUES[term.attribute](term.values, view))
     if not term.negative:
         return positive
@@ -127,13 +130,13 @@ def _has_attribute(attribute: Attribute, view: View) -> Predicate:
         case Attribute.PRINCIPAL:
             return HAS_IDENTITY
         case Attribute.NAMESPACE:
-            return _match(URI_SAN, prefix=_namespaces_of(view))
+            return any_of(_match(URI_SAN, prefix=start) for start in _namespaces_of(view))
         case _:
             return True
 
 
-def _namespaces_of(view: View) -> str:
-    return f"{_SCHEME}{view.trust_domain}/ns/"
+def _namespaces_of(view: View) -> list[str]:
+    return [f"{_SCHEME}{trust_domain}/ns/" for trust_domain in view.trust_domains]
 
 
 def _principal(values: Strings, _view: View) -> Iterable[Predicate]:
@@ -155,16 +158,16 @@ def _not_only_scheme(suffix: str) -> Predicate:
 
 
 def _namespace(values: Strings, view: View) -> Iterable[Predicate]:
-    start = _namespaces_of(view)
-    if values.present:
-        yield _match(URI_SAN, prefix=start)
-    for text in sorted(values.exact):
-        yield _match(URI_SAN, prefix=f"{start}{text}/")
-        yield _match(URI_SAN, exact=start + text)
-    for text in values.prefixes:
-        yield _match(URI_SAN, prefix=start + text)
-    for text in values.suffixes:
-        yield _regex(URI_SAN, rf"{re.escape(start)}[^/]*{re.escape(text)}(/.*)?")
+    for start in _namespaces_of(view):
+        if values.present:
+            yield _match(URI_SAN, prefix=start)
+        for text in sorted(values.exact):
+            yield _match(URI_SAN, prefix=f"{start}{text}/")
+            yield _match(URI_SAN, exact=start + text)
+        for text in values.prefixes:
+            yield _match(URI_SAN, prefix=start + text)
+        for text in values.suffixes:
+            yield _regex(URI_SAN, rf"{re.escape(start)}[^/]*{re.escape(text)}(/.*)?")
 
 
 def _port(values: Strings, _view: View) -> Iterable[Predicate]:

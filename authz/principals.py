@@ -6,9 +6,11 @@ now, by the very functions that the engine uses. What remains is the sources wit
 
 from dataclasses import replace
 
-from authz.policy import IDENTITY, Attribute, Conjunction, Strings, Term
+from authz.attributes import IDENTITY, Attribute
+from authz.policy import Conjunction, Term
 from authz.predicates import Predicate, View, alternatives_predicate
-from authz.request import identity_facts
+from authz.request import peer_facts
+from authz.values import Strings
 from meshca.spiffe_id import SpiffeId
 
 
@@ -23,7 +25,7 @@ def split_sources(sources: tuple[Conjunction, ...], view: View) -> tuple[list[st
         if term is None:
             rest.append(source)
             continue
-        principals |= {p for p in term.values.exact if _holds(source, p, view.trust_domain)}
+        principals |= {p for p in term.values.exact if _holds(source, p, view.trust_domains)}
         if not term.values.is_exact:
             rest.append(tuple(_without_exact(term) if t is term else t for t in source))
     others = alternatives_predicate(tuple(rest), view) if rest else False
@@ -40,11 +42,14 @@ def _named_principals(source: Conjunction) -> Term | None:
     return None
 
 
-def _holds(source: Conjunction, principal: str, trust_domain: str) -> bool:
-    facts = identity_facts(SpiffeId.parse(f"spiffe://{principal}"), trust_domain)
+def _holds(source: Conjunction, principal: str, trust_domains: tuple[str, ...]) -> bool:
+    facts = peer_facts(SpiffeId.parse(f"spiffe://{principal}"), trust_domains)
     return all(term.holds(facts) for term in source)
 
 
 def _without_exact(term: Term) -> Term:
-    values = Strings(frozenset(), term.values.prefixes, term.values.suffixes, term.values.present)
-    return replace(term, values=values)
+    values = term.values
+    assert isinstance(values, Strings)  # noqa: S101  # what principals are read as
+    return replace(
+        term, values=Strings(frozenset(), values.prefixes, values.suffixes, values.present)
+    )

@@ -23,7 +23,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 )
 from envoy.service.discovery.v3.discovery_pb2 import Resource as DeltaResource
 
-from authz.policy import Workload
+from authz.workload import Workload
 from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import clip, get_logger

@@ -15,7 +15,8 @@ from typing import Final
 
 from authz.compile import http_rbac, network_rbac
 from authz.engine import compile_workload
-from authz.policy import PolicySet, Workload
+from authz.policy import PolicySet
+from authz.workload import Workload
 from ca.bundle import NO_FEDERATION, Federated, TrustBundle
 from ca.revocation.view import NOTHING_REVOKED, RevocationView
 from meshca.clock import Clock, SystemClock

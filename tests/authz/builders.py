@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from authz.load import load_policies
-from authz.policy import Default, PolicySet, Workload
+from authz.policy import Default, PolicySet
 from authz.request import Http, Request
+from authz.workload import Workload
 from meshca.spiffe_id import SpiffeId
 
 TRUST_DOMAIN = "example.org"

@@ -8,8 +8,8 @@ in a query or a letter.
 from random import Random
 from typing import Any
 
-from authz.policy import Workload
 from authz.request import Request
+from authz.workload import Workload
 from tests.authz.builders import connection, document, request
 from tests.authz.naive import Asked
 

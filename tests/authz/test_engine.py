@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from authz.engine import MAXIMUM_COMPILED, compile_workload, decide
-from authz.policy import Workload
 from authz.request import Http, Request
+from authz.workload import Workload
 from meshca.spiffe_id import SpiffeId
 from tests.authz.builders import ORDERS, WEB, connection, document, load, request, rule
 

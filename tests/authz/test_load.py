@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from authz.load import load_policies
-from authz.policy import Action, Workload
+from authz.policy import Action
+from authz.workload import Workload
 from meshca.errors import InvalidDocument
 from tests.authz.builders import document, load, load_text, names, rule
 
