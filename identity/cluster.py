@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
-from identity.api_server import ApiServerConnection
 from identity.caller import Evidence
 from identity.claims import Expected
 from identity.key_ring import KeyRing
 from identity.key_sources import build_source
 from identity.review import ApiServerReviewer, TokenReviews
+from meshca.api_server import ApiServerConnection
 from meshca.clock import Clock
 from meshca.errors import IdentityForbidden
-from meshca.settings import ApiServer, fill_identity_template
 from meshca.settings import Cluster as Settings
+from meshca.settings import fill_identity_template
+from meshca.settings_values import ApiServer
 from meshca.spiffe_id import SpiffeId
 
 

@@ -10,9 +10,9 @@ from typing import Final
 import urllib3
 from kubernetes import client
 
-from identity.api_server import FAILURES, TIMEOUT_SECONDS, ApiServerConnection, read_limited
 from identity.key_ring import KeySource
 from identity.keys import MAXIMUM_BYTES
+from meshca.api_server import FAILURES, TIMEOUT_SECONDS, ApiServerConnection, read_limited
 from meshca.errors import KeysUnavailable
 from meshca.logs import get_logger
 from meshca.settings import Keys

@@ -17,15 +17,15 @@ from typing import Any, Final, Protocol
 
 from kubernetes import client
 
-from identity.api_server import (
+from identity.caller import Evidence
+from identity.shared_calls import SharedCalls
+from meshca.api_server import (
     FAILURES,
     MAXIMUM_CONNECTIONS,
     TIMEOUT_SECONDS,
     ApiServerConnection,
     read_limited,
 )
-from identity.caller import Evidence
-from identity.shared_calls import SharedCalls
 from meshca.errors import Overloaded, ProofRefused, ReviewUnavailable
 from meshca.logs import clip
 

@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from meshca.durations import format_duration
+from meshca.settings_policy import PolicyConfig
 from meshca.settings_revocation import RevocationConfig
+from meshca.settings_values import Address, ApiServer, Name, Url
 from meshca.settings_vault import KeysUnderTransit, Vault, VaultTransit
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 from meshca.strict import Duration, File, Strict, read_mapping, validate
@@ -25,26 +27,6 @@ SVIDS_PER_INTERMEDIATE = 6
 IDENTITY_FIELDS = ("trust_domain", "cluster", "namespace", "service_account")
 DEFAULT_IDENTITY = "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
 _ENVIRONMENT = "MESHCA_"
-# pydantic matches `pattern` with the Rust regex crate, whose `$` never accepts a trailing newline.
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):([0-9]{1,5})")
-
-
-def _address(value: str) -> str:
-    match = _ADDRESS.fullmatch(value)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError(f"{value!r} is not HOST:PORT")
-    return value
-
-
-def _http_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
-        raise ValueError(f"{value!r} is not an http or https URL without user, query and fragment")
-    return value.rstrip("/")
-
-
-Address = Annotated[str, AfterValidator(_address)]
-Url = Annotated[str, AfterValidator(_http_url)]
-Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Listen(Strict):
@@ -142,13 +124,6 @@ class Lifetimes(Strict):
         return self
 
 
-class ApiServer(Strict):
-    """How to reach a cluster's API server: a kubeconfig, or the pod's own service account."""
-
-    kubeconfig: File | None = None
-    context: str | None = None
-
-
 class Keys(Strict):
     """Where a cluster's token verification keys come from: exactly one of the three."""
 
@@ -204,20 +179,6 @@ class Cluster(Strict):
         if self.validation != "token_review" and self.keys is None:
             raise ValueError(f"validation {self.validation} needs `keys`")
         return self
-
-
-class PolicySource(Strict):
-    """One place that policies come from."""
-
-    directory: File
-
-
-class PolicyConfig(Strict):
-    """Authorization policy: its sources and what holds where no policy speaks."""
-
-    sources: list[PolicySource] = Field(default=[])
-    default: Literal["allow", "deny"] = "deny"
-    root_namespace: Name = "meshca"
 
 
 class BundleEndpoint(Strict):

@@ -13,10 +13,7 @@ from admin.state import AdminState
 from audit.entry import Entry
 from audit.log import EntrySink, Log
 from audit.refusals import RefusalRecorder
-from authz.change import Change
-from authz.load import load_policies
-from authz.sources import PolicyLoader, PolicyOptions
-from authz.state import PolicyState
+from authz.sources import PolicyLoader
 from authz.store import AppliedSet, AppliedSetSink
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
@@ -37,12 +34,12 @@ from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
+from meshca.wiring_policy import build_policies
 from meshca.wiring_revocation import RevocationParts, build_revocation
 from rotation.build import AUTHORITY_SINKS, build_intermediates
 from rotation.intermediates import SETTLES_WITHIN, Intermediates
@@ -136,7 +133,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     authenticator = build_authenticator(
         settings.clusters, trust_domain=settings.trust_domain, clock=clock, metrics=metrics
     )
-    policies = _policies(settings, engine=engine, writer=writer, clock=clock, metrics=metrics)
+    policies = build_policies(settings, engine=engine, writer=writer, clock=clock, metrics=metrics)
     ledger = Ledger()
     bundles = build_bundles(
         settings, authorities, engine=engine, writer=writer, clock=clock, metrics=metrics
@@ -259,60 +256,6 @@ def cut_off(revocation: RevocationState, ledger: Ledger, leaves: Leaves) -> None
     replaced = leaves.renew_revoked(revoked)
     if ended or replaced:
         log.warning("cut_off", streams=ended, replaced=replaced)
-
-
-def _policies(
-    settings: Settings,
-    *,
-    engine: sa.Engine,
-    writer: GroupWriter,
-    clock: Clock,
-    metrics: Metrics,
-) -> PolicyLoader:
-    """Return the loader; until it has loaded, nothing is allowed."""
-    options = PolicyOptions(
-        trust_domain=settings.trust_domain,
-        root_namespace=settings.policy.root_namespace,
-        default=settings.policy.default,
-        directories=tuple(source.directory for source in settings.policy.sources),
-    )
-    nothing = load_policies(
-        (),
-        trust_domain=options.trust_domain,
-        root_namespace=options.root_namespace,
-        default="deny",
-    )
-    return PolicyLoader(
-        state=PolicyState(nothing),
-        options=options,
-        engine=engine,
-        clock=clock,
-        metrics=metrics,
-        on_directory_change=lambda change: _note_directory_change(change, writer, clock),
-    )
-
-
-def _note_directory_change(change: Change, writer: GroupWriter, clock: Clock) -> None:
-    """Record a change of policy that nobody applied through a door of ours."""
-    try:
-        writer.enqueue(
-            Entry(
-                time=clock.now(),
-                kind="policy_change",
-                outcome="done",
-                actor="directory",
-                reason=str(change),
-                details={
-                    "before": change.before,
-                    "after": change.after,
-                    "added": list(change.added),
-                    "removed": list(change.removed),
-                    "changed": list(change.changed),
-                },
-            )
-        )
-    except MeshcaError as error:
-        log.error("not_recorded", what="policy change", error=str(error))
 
 
 def _profile(settings: Settings) -> Profile:

@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 
 from ca.bundle import TrustBundle
 from ca.publication.place import Published, explain
-from identity.api_server import TIMEOUT_SECONDS, ApiServerConnection
+from meshca.api_server import TIMEOUT_SECONDS, ApiServerConnection
 from meshca.settings import TrustBundleTarget
 
 GROUP: Final = "certificates.k8s.io"
@@ -41,7 +41,7 @@ class ClusterTrustBundle:
     def publish(self, bundle: TrustBundle) -> Published:
         """Make the object hold `bundle`.
 
-        Raises one of `identity.api_server.FAILURES` when the API server cannot be asked at all.
+        Raises one of `meshca.api_server.FAILURES` when the API server cannot be asked at all.
         """
         api: Any = client.CustomObjectsApi(self.connection.client())  # it returns plain mappings
         try:

@@ -24,7 +24,7 @@ from kubernetes.client.exceptions import ApiException
 
 from ca.bundle import TrustBundle
 from ca.publication.place import Published, explain
-from identity.api_server import TIMEOUT_SECONDS, ApiServerConnection
+from meshca.api_server import TIMEOUT_SECONDS, ApiServerConnection
 from meshca.settings import ConfigMapTarget
 
 PEM_KEY: Final = "bundle.pem"
@@ -47,7 +47,7 @@ class ConfigMaps:
     def publish(self, bundle: TrustBundle) -> Published:
         """Make the ConfigMap of every selected namespace hold `bundle`.
 
-        Raises one of `identity.api_server.FAILURES` when the API server cannot be asked at all.
+        Raises one of `meshca.api_server.FAILURES` when the API server cannot be asked at all.
         """
         api: Any = client.CoreV1Api(self.connection.client())  # its objects may lack any part
         wanted = {PEM_KEY: bundle.pem().decode(), JSON_KEY: bundle.spiffe_json().decode()}

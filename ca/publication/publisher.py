@@ -16,7 +16,7 @@ from ca.bundle import TrustBundle
 from ca.publication.cluster_trust_bundle import ClusterTrustBundle
 from ca.publication.config_maps import ConfigMaps
 from ca.publication.place import Place, Published, explain
-from identity.api_server import FAILURES, ApiServerConnection
+from meshca.api_server import FAILURES, ApiServerConnection
 from meshca.clock import Clock
 from meshca.errors import AuthorityUnavailable
 from meshca.logs import clip, get_logger

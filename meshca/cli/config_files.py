@@ -70,9 +70,10 @@ def _policy_problems(settings: Settings) -> list[Problem]:
 
     found: list[Problem] = []
     texts: list[Texts] = []
-    for policy_source in settings.policy.sources:
+    directories = [s.directory for s in settings.policy.sources if s.directory is not None]
+    for directory in directories:
         try:
-            texts.append(read_directory(policy_source.directory))
+            texts.append(read_directory(directory))
         except InvalidDocument as error:
             found += error.problems
     try:

@@ -15,9 +15,10 @@ from ca.publication.cluster_trust_bundle import ClusterTrustBundle
 from ca.publication.config_maps import ConfigMaps
 from ca.publication.place import Place
 from ca.publication.publisher import Publisher
-from identity.api_server import ApiServerConnection
+from meshca.api_server import ApiServerConnection
 from meshca.metrics import Metrics
-from meshca.settings import ApiServer, ConfigMapTarget, TrustBundleTarget
+from meshca.settings import ConfigMapTarget, TrustBundleTarget
+from meshca.settings_values import ApiServer
 from tests.builders import TRUST_DOMAIN, make_pki
 from tests.deploy.cluster import apply, write_kubeconfig
 from tests.deploy.manifests import DIRECTORY

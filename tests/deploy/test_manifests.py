@@ -76,7 +76,7 @@ def test_every_file_of_the_configuration_is_mounted(tmp_path: Path) -> None:
     assert isinstance(loaded.upstream, settings.Disk)
     upstream = loaded.upstream
     files = [upstream.root, upstream.chain, upstream.key, loaded.data_dir]
-    files += [source.directory / "x.yaml" for source in loaded.policy.sources]
+    files += [s.directory / "x.yaml" for s in loaded.policy.sources if s.directory is not None]
 
     directories = {str(file.parent) for file in files if file is not None}
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from identity.api_server import ApiServerConnection
 from identity.review import ApiServerReviewer, Review
+from meshca.api_server import ApiServerConnection
 from meshca.errors import ReviewUnavailable
-from meshca.settings import ApiServer
+from meshca.settings_values import ApiServer
 from tests.identity.servers import Answers, http_server, write_kubeconfig
 from tests.real_parts import free_port
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from identity.api_server import TIMEOUT_SECONDS
 from identity.key_ring import KeySource
 from identity.key_sources import build_source
 from identity.keys import MAXIMUM_BYTES
+from meshca.api_server import TIMEOUT_SECONDS
 from meshca.errors import KeysUnavailable
 from meshca.settings import Keys
 from tests.identity.builders import EC_KEY, jwk, jwks, write_key_set

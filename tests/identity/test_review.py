@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from identity.api_server import MAXIMUM_CONNECTIONS
 from identity.review import MAXIMUM_WAITING, TokenReviews
+from meshca.api_server import MAXIMUM_CONNECTIONS
 from meshca.errors import Overloaded, ProofRefused, ReviewUnavailable
 from tests.identity.builders import (
     AUDIENCE,

@@ -12,7 +12,7 @@ from kubernetes import client, config
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import OpenApiException
 
-from meshca.settings import ApiServer
+from meshca.settings_values import ApiServer
 
 TIMEOUT_SECONDS: Final = 5.0
 MAXIMUM_CONNECTIONS: Final = 16
