@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from authz.change import Change, difference
 from authz.directory import Texts, read_directory
 from authz.load import load_policies
+from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import Default, PolicySet
 from authz.state import PolicyState
 from authz.store import AppliedSet, latest, latest_version
@@ -84,6 +85,7 @@ class PolicyLoader:
 
     `start` once, then `run`. `on_directory_change` is called on the event loop after a change
     that came from a directory. `problems` are those of what was read last and is not in force.
+    `overlay` is laid over whatever set is loaded; change it with `set_overlay` only.
     """
 
     state: PolicyState
@@ -93,6 +95,7 @@ class PolicyLoader:
     metrics: Metrics
     on_directory_change: Callable[[Change], None] | None = None
     poll_seconds: float = POLL_SECONDS
+    overlay: Overlay[PolicySet] = NO_OVERLAY
     problems: tuple[Problem, ...] = field(default=(), init=False)
     _seen: Reading | None = None
     _in_force: Texts = ()
@@ -109,6 +112,14 @@ class PolicyLoader:
         self._applied = latest(self.engine)
         reading = self._read()
         self._install(reading, self._load(reading))
+
+    def set_overlay(self, overlay: Overlay[PolicySet]) -> bool:
+        """Lay `overlay` over the set in force, and over each one after it; on the event loop.
+
+        Return whether that changes what is in force. Before `start` it waits for the first set.
+        """
+        self.overlay = overlay
+        return self.state.replace(self.state.current.under(overlay))
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -171,7 +182,7 @@ class PolicyLoader:
         version = 1 if before is None else before.version + 1
         applied = AppliedSet(version, self.clock.now(), author, reason, text)
         reading = Reading(self._in_force, (), applied)
-        policies = self._load(reading)
+        policies = self._load(reading).under(self.overlay)
         name = applied_name(version)
         if not any(policy.source == name for policy in policies.policies):
             raise InvalidDocument([Problem("", "holds no policy; nothing was applied", name)])
@@ -182,6 +193,7 @@ class PolicyLoader:
         """Put `policies` in force; return what changed, or None when they mean the same."""
         self._seen, self._in_force, self._refused = reading, reading.texts, False
         self.problems = ()
+        policies = policies.under(self.overlay)
         change = difference(self.state.current, policies)
         if not self.state.replace(policies):
             return None

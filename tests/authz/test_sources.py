@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from authz.change import Change
+from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import PolicySet
 from authz.sources import PolicyLoader, PolicyOptions, PreparedChange
 from authz.state import PolicyState
@@ -268,5 +269,30 @@ def test_a_database_that_does_not_answer_leaves_the_applied_set(place: Place) ->
         assert place.in_force == ["api", "web"]
         place.loader.engine.dispose()
         place.loader.engine = working
+
+    run(place, story)
+
+
+def test_an_overlay_is_laid_over_the_set_in_force_and_every_one_after_it(place: Place) -> None:
+    place.write("web.yaml", WEB)
+    overlay: Overlay[PolicySet] = Overlay(approvals=frozenset({"0" * 32}))
+    state = place.loader.state
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        bare = state.current.version
+        assert place.loader.set_overlay(overlay)
+        assert not place.loader.set_overlay(overlay)
+        assert (state.current.overlay, state.current.version) == (
+            overlay,
+            bare + f"+{overlay.version}",
+        )
+        place.write("api.yaml", API)
+        assert await place.loader.reload()
+        prepared = await apply(place, writer, to_yaml(document("third")))
+        assert prepared.change.after == state.current.version
+        assert (state.current.overlay, place.in_force) == (overlay, ["api", "third", "web"])
+        assert place.loader.set_overlay(NO_OVERLAY)
+        assert "+" not in state.current.version
 
     run(place, story)
