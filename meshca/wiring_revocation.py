@@ -72,7 +72,7 @@ def build_revocation(
     feed.subscribe(REVOCATIONS_CHANGED, state.heed)
     feed.subscribe(CRLS_CHANGED, lists.heed)
     state.subscribe(lists.wake)
-    state.subscribe(views.refresh)
+    state.subscribe(views.refresh_soon)
     lists.subscribe(views.refresh)
     authorities.subscribe(lists.wake)
     authorities.subscribe(signers.heed)
