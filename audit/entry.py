@@ -14,6 +14,8 @@ KINDS: Final = (
     "refusal",
     "renewal",
     "policy_change",
+    "policy_stage",
+    "break_glass",
     "server_start",
     "server_stop",
     "authority_change",

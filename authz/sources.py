@@ -121,6 +121,19 @@ class PolicyLoader:
         self.overlay = overlay
         return self.state.replace(self.state.current.under(overlay))
 
+    def load_with(self, documents: str) -> PolicySet:
+        """Return what would be in force if `documents` were the applied set, without an overlay.
+
+        Nothing changes. Raises InvalidDocument with every problem.
+        """
+        known = 0 if self._applied is None else self._applied.version
+        applied = AppliedSet(known + 1, self.clock.now(), "", "", documents)
+        policies = self._load(Reading(self._in_force, (), applied))
+        name = applied_name(applied.version)
+        if not any(policy.source == name for policy in policies.policies):
+            raise InvalidDocument([Problem("", "holds no policy; nothing was changed", name)])
+        return policies
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
