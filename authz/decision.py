@@ -6,8 +6,8 @@ one, the rule with the fewest failing conditions, with its first condition that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from authz.attributes import IDENTITY, TOKEN, Attribute, Facts, texts_of
 from authz.policy import Conjunction, Rule, Term
@@ -32,8 +32,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether a request may pass; `rule` is the one that decided, None where no rule did.
 
     `facts`, `candidates` (the ALLOW rules that did not hold) and `detail` are what the reason is

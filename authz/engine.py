@@ -21,7 +21,7 @@ Pure: no I/O, no clock; the same set and request always give the same decision. 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from authz.attributes import Attribute, Facts
 from authz.decision import Decision, Outcome
@@ -174,7 +174,7 @@ def decide(
         decision = _decide(compiled.enforced, request, facts, answers)
         if compiled.shadow is None:
             return decision
-        return replace(decision, shadow=_decide(compiled.shadow, request, facts, answers))
+        return decision._replace(shadow=_decide(compiled.shadow, request, facts, answers))
     except Exception as error:  # noqa: BLE001  # whatever could not be decided is denied
         return Decision(False, Outcome.ERROR, None, (), detail=type(error).__name__)
 

@@ -9,7 +9,8 @@ What a caller of the decision did not say (None) is unknown, which is not the sa
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from authz.attributes import Facts
 from authz.values import SEPARATOR
@@ -63,23 +64,28 @@ def facts_of(request: Request, trust_domains: Collection[str]) -> Facts:
         request.source, trust_domains
     )
     port = None if request.port is None else str(request.port)
-    addresses = (request.source_ip, request.remote_ip, request.destination_ip, request.sni)
     http = request.http
     if http is None:
-        return (
-            *(principal, namespace, port, None, None, account, trust_domain),
-            *(any_namespace, any_account, *addresses, None, None, None, None, None, None),
-        )
-    path = None if http.path is None else http.path.partition("?")[0]
+        method = path = host = headers = None
+        said: tuple[Any, Any, Any, Any] = _NOT_HTTP
+    else:
+        method, headers = http.method, http.headers
+        path = None if http.path is None else http.path.partition("?")[0]
+        host = None if http.host is None else folded_host(http.host)
+        said = _token_facts(http.claims) if http.claims else _NO_TOKEN
+    # One flat tuple, made once: this is on the way of every decision.
     return (
-        *(principal, namespace, port, http.method, path, account, trust_domain),
-        *(any_namespace, any_account, *addresses),
-        None if http.host is None else folded_host(http.host),
-        http.headers,
-        *_token_facts(http.claims),
+        *(principal, namespace, port, method, path, account, trust_domain),
+        *(any_namespace, any_account, request.source_ip, request.remote_ip),
+        *(request.destination_ip, request.sni, host, headers, *said),
     )
 
 
+_NOT_HTTP: Final = (None, None, None, None)
+_NO_TOKEN: Final[tuple[Any, Any, Any, Any]] = ((), (), (), {})
+
+
+@lru_cache(maxsize=4096)
 def folded_host(host: str) -> str:
     """Return `host` as hosts are compared: in lower case, without a final dot before the port."""
     name, colon, port = host.lower().rpartition(":")
@@ -88,9 +94,7 @@ def folded_host(host: str) -> str:
     return f"{name.removesuffix('.')}:{port}"
 
 
-def _token_facts(claims: Mapping[str, Any] | None) -> tuple[Any, Any, Any, Any]:
-    if not claims:
-        return (), (), (), {}
+def _token_facts(claims: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     issuer, subject = claims.get("iss"), claims.get("sub")
     principal: Any = ()
     if isinstance(issuer, str) and isinstance(subject, str) and SEPARATOR not in issuer + subject:
@@ -124,7 +128,11 @@ def identity_facts(source: SpiffeId | None, trust_domains: Collection[str]) -> I
     """
     if source is None:
         return _NOBODY
-    trust_domain, path = source.trust_domain, source.path
+    return _identity_facts(source.trust_domain, source.path, tuple(trust_domains))
+
+
+@lru_cache(maxsize=16_384)
+def _identity_facts(trust_domain: str, path: str, trust_domains: tuple[str, ...]) -> Identity:
     principal = trust_domain + path
     if not path.startswith("/ns/"):
         return principal, None, None, trust_domain, None, None
