@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from audit.entry import Entry
 from audit.log import EntrySink
+from authz.records.tables import DECISION_SINKS
 from authz.store import AppliedSet, AppliedSetSink
 from ca.bundle_journal import NewBundle, NewBundleSink
 from ca.federation.store import FEDERATION_SINKS
@@ -39,6 +40,7 @@ SINKS: Mapping[type, Sink] = {
     **REVOCATION_SINKS,
     **CRL_SINKS,
     **EFFECT_SINKS,
+    **DECISION_SINKS,
     Entry: EntrySink(),
 }
 

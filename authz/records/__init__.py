@@ -1,0 +1,1 @@
+"""Decision records: what proxies and the decision door decided, kept so that it can be asked."""
