@@ -20,14 +20,15 @@ Pure: no I/O, no clock; the same set and request always give the same decision. 
 `authz.compile` makes proxies give the same answers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from authz.attributes import Attribute, Facts
 from authz.decision import Decision, Outcome
 from authz.overlay import Bypass
 from authz.peer_authentication import Mode, Modes, effective_modes
-from authz.policy import Action, Default, Policy, PolicySet, Rule, Stage
+from authz.policy import Action, Default, Policy, PolicySet, Stage
 from authz.request import Request, facts_of, is_malformed_path
 from authz.request_authentication import RequestAuthentication
 from authz.rule_index import RuleIndex
@@ -37,6 +38,7 @@ MAXIMUM_COMPILED = 20_000
 """Workloads remembered by one set; when labels vary more than that, the memory starts again."""
 
 NO_ANSWERS: Mapping[str, bool] = {}
+_PATH: Final = int(Attribute.PATH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +183,12 @@ def decide(
 
 def _decide(layer: Layer, request: Request, facts: Facts, answers: Mapping[str, bool]) -> Decision:
     audited = tuple(layer.audit.find_all(facts, time=request.time)) if layer.audit.rules else ()
-    path = facts[Attribute.PATH]
+    path = facts[_PATH]
     if path is not None and is_malformed_path(path):
         return Decision(False, Outcome.MALFORMED_PATH, None, facts, audited=audited)
     if request.source is None and layer.modes.of(request.port) is Mode.STRICT:
         return Decision(False, Outcome.NOT_MUTUAL_TLS, None, facts, audited=audited)
-    for rule in _custom(layer, request, facts):
+    for rule in layer.custom.find_all(facts, time=request.time) if layer.custom.rules else ():
         if answers.get(rule.provider) is not True:
             said = "denied" if rule.provider in answers else "has not answered"
             return Decision(False, Outcome.CUSTOM, rule, facts, audited=audited, detail=said)
@@ -201,8 +203,3 @@ def _decide(layer: Layer, request: Request, facts: Facts, answers: Mapping[str, 
         return Decision(True, Outcome.RULE, allows, facts, audited=audited)
     outcome = Outcome.NO_ALLOW_ON_TCP if on_tcp else Outcome.NO_ALLOW
     return Decision(False, outcome, None, facts, layer.allow.rules, audited=audited)
-
-
-def _custom(layer: Layer, request: Request, facts: Facts) -> Iterator[Rule]:
-    if layer.custom.rules:
-        yield from layer.custom.find_all(facts, time=request.time)

@@ -12,6 +12,7 @@ directories of a path are looked up, however long it is.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from authz.attributes import Attribute, Facts
@@ -52,14 +53,15 @@ class _Bucket:
         path = facts[_PATH]
         if not self.by_path or path is None:
             return _first(self.rules, facts, time, on_tcp=on_tcp)
-        rule = _first(self.pathless, facts, time, on_tcp=on_tcp)
+        rule = _first(self.pathless, facts, time, on_tcp=on_tcp) if self.pathless else None
         if rule is not None:
             return rule
-        for key in (path, *_directories(path)):
+        for key in _looked_up(path):
             named = self.by_path.get(key)
-            rule = None if named is None else _first(named, facts, time, on_tcp=on_tcp)
-            if rule is not None:
-                return rule
+            if named is not None:
+                rule = _first(named, facts, time, on_tcp=on_tcp)
+                if rule is not None:
+                    return rule
         return None
 
 
@@ -169,6 +171,12 @@ def _path_keys(values: Values) -> set[str] | None:
     if not all(directories):
         return None
     return {*strings.exact, *(above[-1] for above in directories)}
+
+
+@lru_cache(maxsize=8)
+def _looked_up(path: str) -> tuple[str, ...]:
+    """Return what to look up for `path`; remembered for the few times that a decision asks."""
+    return (path, *_directories(path))
 
 
 def _directories(path: str) -> list[str]:
