@@ -33,6 +33,13 @@ class Metrics:
     pending_writes: Gauge = field(init=False)
     refusals_unrecorded: Counter = field(init=False)
     policy_load_failures: Counter = field(init=False)
+    policy_source_stale: Gauge = field(init=False)
+    policy_source_current: Gauge = field(init=False)
+    staged_change: Gauge = field(init=False)
+    canary_fell_back: Counter = field(init=False)
+    canary_denied_pairs: Gauge = field(init=False)
+    canary_blind: Gauge = field(init=False)
+    break_glass_in_force: Gauge = field(init=False)
     loop_failures: Counter = field(init=False)
     upstream_failures: Counter = field(init=False)
     federation_polls: Counter = field(init=False)
@@ -50,6 +57,11 @@ class Metrics:
     upper_lists: Gauge = field(init=False)
     revocation_time_to_effect_seconds: Histogram = field(init=False)
     revocation_proxies_behind: Gauge = field(init=False)
+    authz_checks: Counter = field(init=False)
+    authz_check_seconds: Histogram = field(init=False)
+    authz_disagreements: Counter = field(init=False)
+    decisions_unrecorded: Counter = field(init=False)
+    access_log_entries: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
@@ -139,6 +151,49 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "Policy sets that did not load; the last good set stayed in force.",
             registry=r,
         ),
+        "staged_change": Gauge(
+            "meshca_authz_staged_change",
+            "1 for the stage that a staged change of policy is at.",
+            ["stage"],
+            registry=r,
+        ),
+        "canary_fell_back": Counter(
+            "meshca_authz_canary_fell_back",
+            "Canaries that were taken back by themselves, as this process has heard of it.",
+            registry=r,
+        ),
+        "canary_denied_pairs": Gauge(
+            "meshca_authz_canary_denied_pairs",
+            "Pairs of peer and destination that the canary has denied within its window and that "
+            "were allowed before it.",
+            registry=r,
+        ),
+        "canary_blind": Gauge(
+            "meshca_authz_canary_blind",
+            "1 when no decision of the canary's namespaces has been heard of for its window: what "
+            "it denies is not seen.",
+            registry=r,
+        ),
+        "break_glass_in_force": Gauge(
+            "meshca_authz_break_glass_in_force",
+            "What is in force by emergency: approved break-glass policies, and bypasses.",
+            ["kind"],
+            registry=r,
+        ),
+        "policy_source_stale": Gauge(
+            "meshca_policy_source_stale",
+            "1 when a source of policies does not answer, or lacks a kind; what was read before "
+            "stays in force.",
+            ["source"],
+            registry=r,
+        ),
+        "policy_source_current": Gauge(
+            "meshca_policy_source_current_timestamp_seconds",
+            "Unix time at which what is held of a source of policies was last known to be current; "
+            "0: not since the start.",
+            ["source"],
+            registry=r,
+        ),
         "loop_failures": Counter(
             "meshca_loop_failures",
             "Background loops that failed for an unforeseen reason and were started again.",
@@ -219,6 +274,40 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
         "revocation_proxies_behind": Gauge(
             "meshca_revocation_proxies_behind",
             "Connected proxies that have not acknowledged a revocation 30 s after its push.",
+            registry=r,
+        ),
+        "authz_checks": Counter(
+            "meshca_authz_checks",
+            "Requests that proxies asked about over ext_authz, by verdict: allow, deny, or error "
+            "(denied because it could not be decided).",
+            ["verdict"],
+            registry=r,
+        ),
+        "authz_check_seconds": Histogram(
+            "meshca_authz_check_seconds",
+            "Time from an ext_authz request to its answer, providers included.",
+            registry=r,
+            buckets=_LATENCY,
+        ),
+        "authz_disagreements": Counter(
+            "meshca_authz_disagreements",
+            "Requests that a proxy decided otherwise than the policy set in force does, though "
+            "neither a change under way nor an unknown fact explains it.",
+            ["proxy"],
+            registry=r,
+        ),
+        "decisions_unrecorded": Counter(
+            "meshca_decisions_unrecorded",
+            "Decisions that were not recorded: rate (too many denials), rows (too many different "
+            "operations), database (away for a minute), flood (too many access log entries).",
+            ["reason"],
+            registry=r,
+        ),
+        "access_log_entries": Counter(
+            "meshca_access_log_entries",
+            "Access log entries of proxies: recorded, checked (recorded by ext_authz), none (no "
+            "decision of policy), malformed, flood.",
+            ["outcome"],
             registry=r,
         ),
         "upper_lists": Gauge(
