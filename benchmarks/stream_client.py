@@ -20,8 +20,9 @@ import uvloop
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 
 from benchmarks import http2, worker
+from sds.bootstrap_filters import HTTP_REVOKED
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE
-from sds.snapshot import CERTIFICATE_NAME, HTTP_REVOKED_NAME
+from sds.snapshot import CERTIFICATE_NAME
 
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
 AGGREGATED = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -123,7 +124,7 @@ class Proxy(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
         said = [http2.preface()]
         for number, names in enumerate(self._names):
-            stream, filters = 2 * number + 1, [n for n in names if n == HTTP_REVOKED_NAME]
+            stream, filters = 2 * number + 1, [n for n in names if n == HTTP_REVOKED]
             secrets = [name for name in names if name not in filters]
             method = AGGREGATED if filters else METHOD
             said.append(http2.call(stream, _headers(self._token, method)))

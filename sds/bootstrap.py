@@ -17,7 +17,9 @@ import json
 from cryptography import x509
 
 from meshca.spiffe_id import SpiffeId
-from sds.bootstrap_listeners import clusters, listeners
+from sds.bootstrap_clusters import clusters
+from sds.bootstrap_filters import names_of_filters
+from sds.bootstrap_listeners import listeners
 from sds.bootstrap_tls import BUNDLE_SECRET, SECRET_TYPE, TOKEN_SECRET, Config
 from sds.bootstrap_values import Bootstrap
 
@@ -30,6 +32,13 @@ def bootstrap_config(bootstrap: Bootstrap) -> Config:
     metadata: Config = {"labels": dict(bootstrap.labels)} if bootstrap.labels else {}
     if bootstrap.validator is not None:
         metadata["validator"] = bootstrap.validator
+    filters = names_of_filters(
+        http=bootstrap.inbound is not None,
+        tcp=bool(bootstrap.inbound_tcp),
+        permissive=bootstrap.permissive,
+    )
+    if filters:
+        metadata["filters"] = filters
     if metadata:
         node["metadata"] = metadata
     config: Config = {"node": node}

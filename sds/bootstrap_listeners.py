@@ -1,65 +1,36 @@
-"""The listeners and clusters of a bootstrap: inbound, outbound, and the way to the mesh CA."""
+"""The listeners of a bootstrap: inbound over HTTP and TCP, and outbound.
 
-from sds.bootstrap_filters import (
-    http_authorization,
-    http_revoked,
-    note_of_peer,
-    tcp_authorization,
-    tcp_revoked,
-)
+An inbound listener takes mutual TLS and nothing else, unless it is permissive: then a second chain
+takes plaintext, whose first filter asks whether PeerAuthentication permits that (STRICT until it
+has heard). Which chain it is shows in a connection's first bytes, so on a permissive listener the
+client speaks first.
+"""
+
+from sds.bootstrap_clusters import APP_CLUSTER, address, outbound_name, tcp_name
+from sds.bootstrap_filters import http_filters, note_of_peer, tcp_filters
 from sds.bootstrap_lifetimes import http_lifetime, tcp_lifetime
-from sds.bootstrap_tls import (
-    SERVER_CLUSTER,
-    Config,
-    downstream_tls,
-    server_tls,
-    token_injector,
-    typed,
-    upstream_tls,
-)
+from sds.bootstrap_logs import connection_log, http_decision_log, refusal_log, tcp_decision_log
+from sds.bootstrap_tls import Config, downstream_tls, typed
 from sds.bootstrap_values import Bootstrap, Endpoint, Inbound, Outbound
-
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_CONNECTION_FIELDS = {
-    "event": "connection",
-    "time": "%START_TIME%",
-    "listener": "%DOWNSTREAM_LOCAL_PORT%",
-    "from": "%DOWNSTREAM_REMOTE_ADDRESS%",
-    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-    "serial": "%DOWNSTREAM_PEER_SERIAL%",
-    "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
-    "details": "%CONNECTION_TERMINATION_DETAILS%",
-}
-_REFUSAL_FIELDS = {
-    "event": "refused",
-    "time": "%START_TIME%",
-    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-    "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ)%",
-    "details": "%RESPONSE_CODE_DETAILS%",
-}
 
 
 def listeners(bootstrap: Bootstrap) -> list[Config]:
     """Return every listener."""
-    result = [_inbound(bootstrap, bootstrap.inbound)] if bootstrap.inbound else []
-    result += [_inbound_tcp(bootstrap, each) for each in bootstrap.inbound_tcp]
+    result: list[Config] = []
+    if inbound := bootstrap.inbound:
+        chains = [_inbound(bootstrap, plaintext=each) for each in _chains(bootstrap)]
+        result.append(_listener("inbound", bootstrap, inbound, chains))
+    for tcp in bootstrap.inbound_tcp:
+        chains = [_inbound_tcp(bootstrap, tcp, plaintext=each) for each in _chains(bootstrap)]
+        result.append(_listener(tcp_name(tcp), bootstrap, tcp, chains))
     return result + [_outbound(each) for each in bootstrap.outbound]
 
 
-def clusters(bootstrap: Bootstrap) -> list[Config]:
-    """Return every cluster; the mesh CA's comes first."""
-    result = [_server(bootstrap)]
-    if bootstrap.inbound:
-        result.append({**_cluster("app", bootstrap.inbound.app), **_same_protocol()})
-    for tcp in bootstrap.inbound_tcp:
-        result.append(_cluster(_tcp_name(tcp), tcp.app))
-    for outbound in bootstrap.outbound:
-        result.append(_upstream(bootstrap, outbound))
-    return result
+def _chains(bootstrap: Bootstrap) -> tuple[bool, ...]:
+    return (False, True) if bootstrap.permissive else (False,)
 
 
-def _inbound(bootstrap: Bootstrap, inbound: Inbound) -> Config:
+def _inbound(bootstrap: Bootstrap, *, plaintext: bool) -> list[Config]:
     connections = typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="inbound",
@@ -67,50 +38,76 @@ def _inbound(bootstrap: Bootstrap, inbound: Inbound) -> Config:
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action="UNESCAPE_AND_REDIRECT",
+        strip_trailing_host_dot=True,
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
+        **_remote_address(bootstrap),
         common_http_protocol_options=http_lifetime(bootstrap.connection_lifetime),
-        access_log=[_refusal_log()],
-        route_config=_route_everything_to("app"),
-        http_filters=[http_revoked(), http_authorization(), _router()],
+        access_log=[refusal_log(), *([http_decision_log()] if bootstrap.decision_log else [])],
+        route_config=_route_everything_to(APP_CLUSTER),
+        http_filters=[*http_filters(plaintext=plaintext), _router()],
     )
-    return _mutual_tls_listener("inbound", bootstrap, inbound, [_network_filter(connections)])
+    return [_network_filter(connections)]
 
 
-def _inbound_tcp(bootstrap: Bootstrap, tcp: Inbound) -> Config:
-    name = _tcp_name(tcp)
+def _remote_address(bootstrap: Bootstrap) -> Config:
+    """Return who counts as the remote address: the peer, or whom that many trusted hops name.
+
+    Otherwise whoever connects could name any address in X-Forwarded-For and pass for it.
+    """
+    return {
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "xff_num_trusted_hops": bootstrap.trusted_hops,
+    }
+
+
+def _inbound_tcp(bootstrap: Bootstrap, tcp: Inbound, *, plaintext: bool) -> list[Config]:
+    name = tcp_name(tcp)
     proxy = typed(
         "filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=name,
         cluster=name,
+        access_log=[tcp_decision_log()] if bootstrap.decision_log else [],
         **tcp_lifetime(bootstrap.connection_lifetime),
     )
-    filters: list[Config] = [
-        tcp_revoked(),
-        tcp_authorization(),
+    return [
+        *tcp_filters(plaintext=plaintext),
         {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy},
     ]
-    return _mutual_tls_listener(name, bootstrap, tcp, filters)
 
 
-def _mutual_tls_listener(
-    name: str, bootstrap: Bootstrap, inbound: Inbound, filters: list[Config]
+def _listener(
+    name: str, bootstrap: Bootstrap, inbound: Inbound, chains: list[list[Config]]
 ) -> Config:
-    return {
+    """Return the listener of one chain, mutual TLS, or of that and one of plaintext."""
+    secured: Config = {
+        "transport_socket": downstream_tls(bootstrap),
+        "filters": [note_of_peer(), *chains[0]],
+    }
+    listener: Config = {
         "name": name,
-        "address": _address(inbound.listen),
-        "access_log": [_stdout_log(_CONNECTION_FIELDS)],
-        "filter_chains": [
-            {
-                "transport_socket": downstream_tls(bootstrap),
-                "filters": [note_of_peer(), *filters],
-            },
-        ],
+        "address": address(inbound.listen),
+        "access_log": [connection_log()],
+        "filter_chains": [secured],
+    }
+    if len(chains) > 1:
+        secured["filter_chain_match"] = {"transport_protocol": "tls"}
+        match = {"transport_protocol": "raw_buffer"}
+        listener["filter_chains"] = [secured, {"filter_chain_match": match, "filters": chains[1]}]
+        listener["listener_filters"] = [_tls_inspector()]
+    return listener
+
+
+def _tls_inspector() -> Config:
+    return {
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": typed("filters.listener.tls_inspector.v3.TlsInspector"),
     }
 
 
 def _outbound(outbound: Outbound) -> Config:
-    name = _outbound_name(outbound)
+    name = outbound_name(outbound)
     connections = typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
@@ -119,64 +116,9 @@ def _outbound(outbound: Outbound) -> Config:
     )
     return {
         "name": name,
-        "address": _address(Endpoint("127.0.0.1", outbound.port)),
+        "address": address(Endpoint("127.0.0.1", outbound.port)),
         "filter_chains": [{"filters": [_network_filter(connections)]}],
     }
-
-
-def _upstream(bootstrap: Bootstrap, outbound: Outbound) -> Config:
-    return {
-        **_cluster(_outbound_name(outbound), outbound.to),
-        **_same_protocol(common_http_protocol_options=http_lifetime(bootstrap.connection_lifetime)),
-        "transport_socket": upstream_tls(bootstrap, outbound.peer),
-    }
-
-
-def _server(bootstrap: Bootstrap) -> Config:
-    keepalive = {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}
-    codec = typed("filters.http.upstream_codec.v3.UpstreamCodec")
-    options = typed(
-        "upstreams.http.v3.HttpProtocolOptions",
-        explicit_http_config={"http2_protocol_options": keepalive},
-        http_filters=[
-            token_injector(bootstrap),
-            {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},  # must be last
-        ],
-    )
-    return {
-        **_cluster(SERVER_CLUSTER, bootstrap.server),
-        "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
-        "transport_socket": server_tls(bootstrap),
-    }
-
-
-def _cluster(name: str, endpoint: Endpoint) -> Config:
-    lb_endpoint = {"endpoint": {"address": _address(endpoint)}}
-    cluster: Config = {
-        "name": name,
-        "type": "STATIC" if endpoint.is_address else "STRICT_DNS",
-        "connect_timeout": "2s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [lb_endpoint]}],
-        },
-    }
-    if not endpoint.is_address:
-        cluster["dns_lookup_family"] = "V4_PREFERRED"  # `localhost` is ::1 first, on most machines
-    return cluster
-
-
-def _same_protocol(**more: object) -> Config:
-    """Return options that call on with the HTTP version of the caller, so that gRPC passes."""
-    options = typed(
-        "upstreams.http.v3.HttpProtocolOptions",
-        use_downstream_protocol_config={
-            "http_protocol_options": {},
-            "http2_protocol_options": {},
-        },
-        **more,
-    )
-    return {"typed_extension_protocol_options": {_HTTP_OPTIONS: options}}
 
 
 def _route_everything_to(cluster: str) -> Config:
@@ -201,28 +143,3 @@ def _router() -> Config:
         "name": "envoy.filters.http.router",
         "typed_config": typed("filters.http.router.v3.Router"),
     }
-
-
-def _refusal_log() -> Config:
-    forbidden = {"default_value": 403, "runtime_key": "meshca.refusal_log.status"}
-    status = {"status_code_filter": {"comparison": {"op": "EQ", "value": forbidden}}}
-    return {**_stdout_log(_REFUSAL_FIELDS), "filter": status}
-
-
-def _stdout_log(fields: dict[str, str]) -> Config:
-    log = typed(
-        "access_loggers.stream.v3.StdoutAccessLog", log_format={"json_format": dict(fields)}
-    )
-    return {"name": "envoy.access_loggers.stdout", "typed_config": log}
-
-
-def _address(endpoint: Endpoint) -> Config:
-    return {"socket_address": {"address": endpoint.host, "port_value": endpoint.port}}
-
-
-def _tcp_name(tcp: Inbound) -> str:
-    return f"inbound-tcp-{tcp.listen.port}"
-
-
-def _outbound_name(outbound: Outbound) -> str:
-    return f"outbound-{outbound.port}"

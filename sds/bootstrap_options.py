@@ -28,6 +28,7 @@ from sds.bootstrap_values import (
 DEFAULT_OUTPUT = Path("envoy.json")
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # a sidecar's peers come from anywhere
 _MAXIMUM_NAME = 253
+_MOST_HOPS = 16
 _SHORTEST_LIFETIME = timedelta(seconds=1)
 _LONGEST_LIFETIME = timedelta(days=1)
 _ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})")
@@ -66,6 +67,9 @@ class BootstrapOptions:
     admin: str | None = None
     connection_lifetime: str | None = None
     validator: str | None = None
+    permissive: bool = False
+    trusted_hops: str | None = None
+    decision_log: bool = True
     node_id: str | None = None
     labels: Sequence[str] = ()
 
@@ -88,6 +92,7 @@ def parse_options(options: BootstrapOptions, *, directory: Path) -> Bootstrap:
     admin_port = reader.one("--admin", options.admin, _parse_port)
     lifetime = reader.one("--connection-lifetime", options.connection_lifetime, _parse_lifetime)
     validator = reader.one("--validator", options.validator, _parse_validator)
+    trusted_hops = reader.one("--trusted-hops", options.trusted_hops, _parse_hops)
     node_id = reader.one("--node-id", options.node_id, _parse_node_id)
     reader.check_combination()
     reader.check_ports([*_listened(listener, inbound_tcp, outbound, admin_port)])
@@ -107,6 +112,9 @@ def parse_options(options: BootstrapOptions, *, directory: Path) -> Bootstrap:
         admin_port=admin_port,
         connection_lifetime=lifetime or CONNECTION_LIFETIME,
         validator=validator,
+        permissive=options.permissive,
+        trusted_hops=trusted_hops or 0,
+        decision_log=options.decision_log,
         node_id=node_id or "envoy",
         labels=MappingProxyType(labels),
     )
@@ -143,6 +151,10 @@ class _Reader:
         if given.inbound is None and not given.inbound_tcp and not given.outbound:
             self.problems.append(
                 Problem("", "give at least one of --inbound, --inbound-tcp, --outbound")
+            )
+        if given.permissive and given.inbound is None and not given.inbound_tcp:
+            self.problems.append(
+                Problem("--permissive", "needs --inbound or --inbound-tcp: who may come plaintext")
             )
         keys = [text.partition("=")[0] for text in given.labels]
         for key in sorted({key for key in keys if keys.count(key) > 1}):
@@ -209,6 +221,12 @@ def _parse_lifetime(text: str) -> timedelta:
     if not _SHORTEST_LIFETIME <= lifetime <= _LONGEST_LIFETIME:
         raise ValueError(f"{text!r} is not between 1s and 1d: it bounds what a revocation leaves")
     return lifetime
+
+
+def _parse_hops(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) > _MOST_HOPS:
+        raise ValueError(f"{text!r} is not a number of proxies, 0 to {_MOST_HOPS}")
+    return int(text)
 
 
 def _parse_validator(text: str) -> str:

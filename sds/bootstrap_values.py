@@ -61,7 +61,9 @@ class Bootstrap:
     Node fields (`node_id`, `labels`) are hints: the server decides from the token alone.
     Callers may be of `trust_domain` or of one of `federated`, which are other trust domains.
     `validator` is the flavour of pushed validation contexts (sds/contexts.py); None leaves it to
-    the server.
+    the server. `permissive` takes plaintext, too, where PeerAuthentication permits it.
+    `trusted_hops` is how many proxies in front of callers are believed about whom they speak for.
+    With `decision_log` the mesh CA is told of each decision.
     """
 
     path: Path
@@ -77,6 +79,9 @@ class Bootstrap:
     admin_port: int | None = None
     connection_lifetime: timedelta = CONNECTION_LIFETIME
     validator: str | None = None
+    permissive: bool = False
+    trusted_hops: int = 0
+    decision_log: bool = True
     node_id: str = "envoy"
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 

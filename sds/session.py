@@ -28,14 +28,13 @@ from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import clip, get_logger
 from rotation.leaves import Holding, Leaves
-from sds.contexts import Validator, find_validator
 from sds.meters import Meters
+from sds.node_hints import NodeHints, read_hints
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource
 from sds.snapshot import Shared, Subject, View, everything, resolve, subject_of
 from sds.subscription import MAXIMUM_NAMES, Push, Subscription
 from sds.turns import LARGE
 
-MAXIMUM_LABELS: Final = 64
 LONGEST_EARLY_END: Final = timedelta(seconds=10)
 _TYPES: Final = (SECRET_TYPE, EXTENSION_TYPE)
 
@@ -56,22 +55,21 @@ class Session(Generic[_Request, _Response]):
         "_clock",
         "_done",
         "_heard",
+        "_hints",
         "_holding",
         "_is_awake",
+        "_labels",
         "_leaves",
         "_logged",
-        "_met",
         "_meters",
         "_release",
         "_shared",
         "_subscriptions",
         "_types",
-        "_validator",
         "_waiter",
         "caller",
         "connected_at",
         "ends_at",
-        "node_id",
         "peer",
         "service",
         "workload",
@@ -93,7 +91,6 @@ class Session(Generic[_Request, _Response]):
         self.caller = caller
         self.peer = peer
         self.service = service
-        self.node_id = ""
         self.connected_at: datetime = clock.now()
         self.ends_at = _end_of_stream(caller, self.connected_at)
         self.workload = Workload(caller.evidence.namespace)
@@ -110,8 +107,13 @@ class Session(Generic[_Request, _Response]):
         self._waiter: asyncio.Future[None] | None = None
         self._done = False
         self._logged = 0
-        self._met = False
-        self._validator: Validator | None = None
+        self._hints: NodeHints | None = None
+        self._labels: Mapping[str, str] = {}
+
+    @property
+    def node_id(self) -> str:
+        """Return how the proxy calls itself; nothing until it has said so."""
+        return self._hints.node_id if self._hints is not None else ""
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -171,7 +173,16 @@ class Session(Generic[_Request, _Response]):
 
     def _due(self, subscription: Subscription) -> list[Resource]:
         credential = self._holding.credential if self._holding is not None else None
-        view = View(self.caller.spiffe_id, self.workload, credential, self._shared, self._validator)
+        hints = self._hints or NodeHints()
+        self._select_workload(hints)
+        view = View(
+            self.caller.spiffe_id,
+            self.workload,
+            credential,
+            self._shared,
+            hints.validator,
+            hints.filters,
+        )
         return self._select(subscription, lambda name: resolve(view, subscription.type_url, name))
 
     async def _send(
@@ -193,24 +204,21 @@ class Session(Generic[_Request, _Response]):
         return self._subscriptions[type_url]
 
     def _meet(self, node: Node) -> None:
-        """Take the hints of a stream's first node: an id, labels, and its validator of choice.
+        """Take the hints of a stream's first node.
 
-        Labels only ever select which policies a proxy enforces on itself, the validator whom it
-        believes. They are read once: who could change them with each request could make us compile
-        without end.
+        They are read once: who could change them with each request could make us compile without
+        end.
         """
-        if self._met:
-            return
-        self._met = True
-        self.node_id = clip(node.id, 128)
-        validator = node.metadata.fields.get("validator")
-        if validator is not None:
-            self._validator = find_validator(validator.string_value)
-        labels = node.metadata.fields.get("labels")
-        if labels is not None:
-            fields = list(labels.struct_value.fields.items())[:MAXIMUM_LABELS]
-            pairs = {k: v.string_value for k, v in fields if v.string_value}
-            self.workload = Workload(self.caller.evidence.namespace, pairs)
+        if self._hints is None:
+            self._hints = read_hints(node)
+
+    def _select_workload(self, hints: NodeHints) -> None:
+        """Let the pod's labels say what is enforced; where they are not known, the proxy's own."""
+        known = self._shared.labels(self.caller)
+        labels = hints.labels if known is None else known
+        if labels is not self._labels and labels != self._labels:
+            self._labels = labels
+            self.workload = Workload(self.caller.evidence.namespace, labels)
 
     def _admit_names(self, subscription: Subscription, names: list[str], *, has_some: bool) -> None:
         """Hold a certificate if one is asked for; say which names are nobody's.

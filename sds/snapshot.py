@@ -3,25 +3,27 @@
 Secret names (SPIRE's and Envoy's conventions): `default` and the caller's own SPIFFE ID are its
 certificate; `ROOTCA` and `spiffe://<trust domain>` are the trust bundle, `ALL` is every trust
 domain's side by side, `spiffe://<other trust domain>` that one's, once it is federated; a bundle's
-name may end in the validator it is for, `@spiffe` or `@default` (sds/contexts.py). Extension names:
-`authz` is the HTTP filter's policy, `tcp-authz` the network filter's; `revoked` and `tcp-revoked`
-refuse who is revoked (sds/revoked.py). Any other name is nobody's: it gets no answer, whoever asks.
+name may end in the validator it is for, `@spiffe` or `@default` (sds/contexts.py). Extension names
+are those of the bootstrap's filters (sds/bootstrap_filters.py): what policy decides
+(sds/policy_resources.py), and `revoked` and `tcp-revoked`, which refuse who is revoked
+(sds/revoked.py). Any other name is nobody's: it gets no answer, whoever asks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from authz.compile import http_rbac, network_rbac
-from authz.engine import compile_workload
+from authz.jwt_filter import Keys
 from authz.policy import PolicySet
 from authz.workload import Workload
 from ca.bundle import NO_FEDERATION, Federated, TrustBundle
 from ca.revocation.view import NOTHING_REVOKED, RevocationView
+from identity.caller import Caller
 from meshca.clock import Clock, SystemClock
 from meshca.spiffe_id import SpiffeId
 from rotation.credential import Credential
+from sds.bootstrap_filters import CHECK, HTTP_REVOKED, TCP_REVOKED
 from sds.carried import CarriedVersions
 from sds.contexts import (
     OWN_BUNDLE_NAME,
@@ -31,16 +33,12 @@ from sds.contexts import (
     make_context,
     validator_of,
 )
+from sds.policy_resources import POLICY_NAMES, PolicyResources, no_keys
 from sds.resources import EXTENSION_TYPE, SECRET_TYPE, Resource, certificate, extension
 from sds.revoked import http_revoked, network_revoked
 from sds.turns import Turns
 
 CERTIFICATE_NAME: Final = "default"
-HTTP_POLICY_NAME: Final = "authz"
-NETWORK_POLICY_NAME: Final = "tcp-authz"
-HTTP_REVOKED_NAME: Final = "revoked"
-NETWORK_REVOKED_NAME: Final = "tcp-revoked"
-MAXIMUM_CACHED_WORKLOADS: Final = 4096
 
 
 class Subject(Enum):
@@ -48,17 +46,15 @@ class Subject(Enum):
 
     CERTIFICATE = "certificate"
     BUNDLE = "bundle"
-    HTTP_POLICY = "http policy"
-    NETWORK_POLICY = "network policy"
+    POLICY = "policy"
     HTTP_REVOKED = "revoked, http"
     NETWORK_REVOKED = "revoked, network"
 
 
 _EXTENSIONS: Final = {
-    HTTP_POLICY_NAME: Subject.HTTP_POLICY,
-    NETWORK_POLICY_NAME: Subject.NETWORK_POLICY,
-    HTTP_REVOKED_NAME: Subject.HTTP_REVOKED,
-    NETWORK_REVOKED_NAME: Subject.NETWORK_REVOKED,
+    **dict.fromkeys(POLICY_NAMES, Subject.POLICY),
+    HTTP_REVOKED: Subject.HTTP_REVOKED,
+    TCP_REVOKED: Subject.NETWORK_REVOKED,
 }
 
 
@@ -86,9 +82,17 @@ def everything(type_url: str) -> tuple[str, ...]:
     return tuple(_EXTENSIONS) if type_url == EXTENSION_TYPE else ()
 
 
+def _no_labels(_caller: Caller) -> Mapping[str, str] | None:
+    return None
+
+
 @dataclass(slots=True)
 class Shared:
-    """The resources that many proxies share, made once for each state that they are made of."""
+    """The resources that many proxies share, made once for each state that they are made of.
+
+    `keys` are those of the issuers of tokens. `labels` are those of a caller's pod; None where they
+    are not known, and then the proxy's own word counts.
+    """
 
     policies: Callable[[], PolicySet]
     bundle: Callable[[], TrustBundle]
@@ -97,22 +101,16 @@ class Shared:
     clock: Clock = field(default_factory=SystemClock)
     turns: Turns = field(default_factory=Turns)
     carried: CarriedVersions = field(default_factory=CarriedVersions)
-    _set: PolicySet | None = None
-    _compiled: dict[tuple[Subject, Workload], Resource] = field(default_factory=dict)
+    keys: Callable[[], Keys] = lambda: no_keys
+    labels: Callable[[Caller], Mapping[str, str] | None] = _no_labels
+    filters: PolicyResources = field(init=False)
     _trusted: tuple[TrustBundle, Federated, RevocationView] | None = None
     _contexts: dict[tuple[str, Validator], Resource] = field(default_factory=dict)
     _cut_off: RevocationView | None = None
     _revoked: dict[Subject, Resource] = field(default_factory=dict)
 
-    def policy(self, subject: Subject, workload: Workload) -> Resource:
-        """Return the policy resource of `workload`; compiled once a set."""
-        current = self.policies()
-        if current is not self._set or len(self._compiled) >= MAXIMUM_CACHED_WORKLOADS:
-            self._set, self._compiled = current, {}
-        key = (subject, workload)
-        if key not in self._compiled:
-            self._compiled[key] = _compile(current, subject, workload)
-        return self._compiled[key]
+    def __post_init__(self) -> None:
+        self.filters = PolicyResources(self.policies, self.keys, self.clock)
 
     def context(self, name: str, chosen: Validator | None = None) -> Resource:
         """Return the trust bundles under `name`, which `subject_of` has accepted.
@@ -138,9 +136,9 @@ class Shared:
             self._cut_off, self._revoked = view, {}
         if subject not in self._revoked:
             made = self._revoked[subject] = (
-                extension(HTTP_REVOKED_NAME, http_revoked(view))
+                extension(HTTP_REVOKED, http_revoked(view))
                 if subject is Subject.HTTP_REVOKED
-                else extension(NETWORK_REVOKED_NAME, network_revoked(view))
+                else extension(TCP_REVOKED, network_revoked(view))
             )
             self.carried.note(made.version, view, has_lists=False)
         return self._revoked[subject]
@@ -166,22 +164,16 @@ def current_revoked_version(shared: Shared, name: str) -> str | None:
     return shared.revoked(subject).version
 
 
-def _compile(policies: PolicySet, subject: Subject, workload: Workload) -> Resource:
-    compiled = compile_workload(policies, workload)
-    if subject is Subject.HTTP_POLICY:
-        return extension(HTTP_POLICY_NAME, http_rbac(compiled))
-    return extension(NETWORK_POLICY_NAME, network_rbac(compiled))
-
-
 @dataclass(frozen=True, slots=True)
 class View:
-    """The state of the mesh as one proxy may see it."""
+    """The state of the mesh as one proxy may see it; `filters` are the names of those it has."""
 
     caller: SpiffeId
     workload: Workload
     credential: Credential | None
     shared: Shared
     validator: Validator | None = None
+    filters: frozenset[str] = frozenset()
 
 
 def resolve(view: View, type_url: str, name: str) -> Resource | None:
@@ -198,4 +190,4 @@ def resolve(view: View, type_url: str, name: str) -> Resource | None:
         return view.shared.context(name, view.validator)
     if subject in (Subject.HTTP_REVOKED, Subject.NETWORK_REVOKED):
         return view.shared.revoked(subject)
-    return view.shared.policy(subject, view.workload)
+    return view.shared.filters.get(name, view.workload, with_check=CHECK in view.filters)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ca.bundle import NO_FEDERATION
+from sds.bootstrap_filters import HTTP_REVOKED, TCP_REVOKED
 from sds.carried import Carried, CarriedVersions
 from sds.contexts import is_bundle_name
 from sds.ledger import AnySession
 from sds.resources import EXTENSION_TYPE
-from sds.snapshot import CERTIFICATE_NAME, HTTP_REVOKED_NAME, NETWORK_REVOKED_NAME
+from sds.snapshot import CERTIFICATE_NAME
 from sds.subscription import Wanted
 
 
@@ -89,7 +90,7 @@ def standing(sessions: Iterable[AnySession], wants: Wants, carried: CarriedVersi
 def _take_filter(
     mark: Mark, name: str, wanted: Wanted, wants: Wants, carried: CarriedVersions
 ) -> None:
-    if name in (HTTP_REVOKED_NAME, NETWORK_REVOKED_NAME):
+    if name in (HTTP_REVOKED, TCP_REVOKED):
         known = carried.find(wanted.accepted)
         mark.take(wanted, has=known is not None and known.revision >= wants.revision)
 

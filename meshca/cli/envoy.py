@@ -74,6 +74,27 @@ def bootstrap(
             help="Which of Envoy's validators to use. [default: spiffe once we federate]",
         ),
     ] = None,
+    permissive: Annotated[
+        bool,
+        typer.Option(
+            "--permissive",
+            help="Take plaintext, too, on inbound ports that PeerAuthentication makes PERMISSIVE.",
+        ),
+    ] = False,
+    trusted_hops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How many proxies before the caller are believed about the remote address "
+            "(X-Forwarded-For). [default: 0]",
+        ),
+    ] = None,
+    decision_log: Annotated[
+        bool,
+        typer.Option(
+            "--decision-log/--no-decision-log", help="Tell meshca of each request that comes in."
+        ),
+    ] = True,
     node_id: Annotated[str | None, typer.Option(help="How Envoy calls itself.")] = None,
     label: Annotated[
         list[str] | None,
@@ -122,6 +143,9 @@ def bootstrap(
         admin=admin,
         connection_lifetime=connection_lifetime,
         validator=validator,
+        permissive=permissive,
+        trusted_hops=trusted_hops,
+        decision_log=decision_log,
         node_id=node_id,
         labels=label or [],
     )

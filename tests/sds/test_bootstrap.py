@@ -132,6 +132,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"validator": "SPIFFE"},
         "--validator: 'SPIFFE' is neither default nor spiffe",
     ),
+    "trusted hops that are no number": (
+        {"trusted_hops": "-1"},
+        "--trusted-hops: '-1' is not a number of proxies, 0 to 16",
+    ),
+    "permissive without anything inbound": (
+        {"inbound": None, "app": None, "outbound": [f"15001=o:1={ORDERS}"], "permissive": True},
+        "--permissive: needs --inbound or --inbound-tcp: who may come plaintext",
+    ),
     "empty node id": ({"node_id": ""}, "--node-id: must be 1 to 253 printable characters"),
 }
 
@@ -231,7 +239,7 @@ def test_a_peer_of_another_domain_is_called_by_every_bundle_and_its_one_identity
 def test_denies_until_it_is_told_who_is_revoked_and_a_policy_comes() -> None:
     bootstrap = parse(inbound_tcp=["15007=127.0.0.1:5432"])
 
-    assert [each["rules"] for each in typed_configs(bootstrap, "rbac.v3.RBAC")] == [{}] * 4
+    assert [each["rules"] for each in typed_configs(bootstrap, "rbac.v3.RBAC")] == [{}] * 6
 
 
 def test_revocation_stands_before_policy_and_knows_the_peer() -> None:
@@ -242,7 +250,7 @@ def test_revocation_stands_before_policy_and_knows_the_peer() -> None:
     )
     names = [each["name"] for each in http[1]["typed_config"]["http_filters"]]
 
-    assert names == ["revoked", "authz", "envoy.filters.http.router"]
+    assert names == ["revoked", "jwt", "authz", "authz-check", "envoy.filters.http.router"]
     assert [each["name"] for each in tcp[1:3]] == ["tcp-revoked", "tcp-authz"]
     for chain in (http, tcp):
         note = chain[0]["typed_config"]["on_downstream_tls_handshake"]
@@ -271,7 +279,63 @@ def test_every_connection_ends_within_the_lifetime() -> None:
 def test_the_validator_of_choice_is_said_in_the_node() -> None:
     node: Any = bootstrap_config(parse(validator="spiffe", labels=["app=web"]))["node"]
 
-    assert node["metadata"] == {"labels": {"app": "web"}, "validator": "spiffe"}
+    assert node["metadata"]["validator"] == "spiffe"
+    assert node["metadata"]["labels"] == {"app": "web"}
+
+
+def test_the_node_names_the_filters_that_are_there() -> None:
+    def filters(**changes: Any) -> Any:
+        node: Any = bootstrap_config(parse(**changes))["node"]
+        return node.get("metadata", {}).get("filters")
+
+    http = ["revoked", "jwt", "authz", "authz-check"]
+    tcp = ["tcp-revoked", "tcp-authz"]
+    permissive = ["peer-auth-mode", "authz-plaintext", "tcp-peer-auth-mode", "tcp-authz-plaintext"]
+    assert filters() == http
+    assert filters(inbound_tcp=["15007=127.0.0.1:5432"]) == http + tcp
+    assert sorted(filters(permissive=True, inbound_tcp=["15007=db:5432"])) == sorted(
+        http + tcp + permissive
+    )
+    assert filters(inbound=None, app=None, outbound=[f"15001=o:1={ORDERS}"]) is None
+
+
+def test_plaintext_is_taken_only_when_asked_and_asks_for_the_mode_first() -> None:
+    strict: Any = bootstrap_config(parse())
+    config: Any = bootstrap_config(parse(permissive=True, inbound_tcp=["15007=127.0.0.1:5432"]))
+
+    (only,) = strict["static_resources"]["listeners"][0]["filter_chains"]
+    assert only["transport_socket"]["name"] == "envoy.transport_sockets.tls"
+    for listener, mode in zip(
+        config["static_resources"]["listeners"],
+        ["peer-auth-mode", "tcp-peer-auth-mode"],
+        strict=True,
+    ):
+        secured, plain = listener["filter_chains"]
+        assert secured["filter_chain_match"] == {"transport_protocol": "tls"}
+        assert "transport_socket" in secured
+        assert plain["filter_chain_match"] == {"transport_protocol": "raw_buffer"}
+        assert "transport_socket" not in plain
+        first = plain["filters"][0]
+        http = first.get("typed_config", {}).get("http_filters")
+        assert (http or [first])[0]["name"] == mode
+
+
+def test_nobody_is_believed_about_the_remote_address_unless_configured() -> None:
+    for options, hops in (({}, 0), ({"trusted_hops": "2"}, 2)):
+        (manager,) = typed_configs(parse(**options), "HttpConnectionManager")
+        assert manager["use_remote_address"]
+        assert manager["skip_xff_append"]
+        assert manager["xff_num_trusted_hops"] == hops
+
+
+def test_decisions_are_told_to_the_server_unless_left_out() -> None:
+    def logs(**changes: Any) -> list[Any]:
+        bootstrap = parse(inbound_tcp=["15007=127.0.0.1:5432"], **changes)
+        return typed_configs(bootstrap, "GrpcAccessLogConfig")
+
+    assert [each["common_config"]["log_name"] for each in logs()] == ["decisions", "tcp-decisions"]
+    assert not any("additional_request_headers_to_log" in each for each in logs())
+    assert logs(decision_log=False) == []
 
 
 def test_never_listens_without_its_secrets() -> None:
@@ -281,7 +345,7 @@ def test_never_listens_without_its_secrets() -> None:
         if "api_config_source" in each
     ]
 
-    assert len(sources) == 6  # certificate and roots in and out, the revoked, and the policy
+    assert len(sources) == 8  # certificate and roots in and out, and four filters
     assert {each["initial_fetch_timeout"] for each in sources} == {"0s"}
     assert {each["api_config_source"]["api_type"] for each in sources} == {"DELTA_GRPC"}
 
@@ -319,10 +383,9 @@ def test_labels_are_hints_in_the_node_and_nothing_else() -> None:
     labelled = json.loads(render(parse(labels=["app=web", "shop.example.org/tier=1"])))
     plain = json.loads(render(parse()))
 
-    assert labelled.pop("node")["metadata"] == {
-        "labels": {"app": "web", "shop.example.org/tier": "1"}
-    }
-    assert plain.pop("node") == {"id": "envoy", "cluster": "meshca"}
+    node, unlabelled = labelled.pop("node"), plain.pop("node")
+    assert node["metadata"].pop("labels") == {"app": "web", "shop.example.org/tier": "1"}
+    assert node == unlabelled
     assert labelled == plain
 
 
@@ -390,6 +453,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "federate": ["partner.test"],
         "outbound": ["15001=127.0.0.1:15006=spiffe://partner.test/ns/shop/sa/payments"],
     },
+    "permissive": {"permissive": True, "inbound_tcp": ["15007=127.0.0.1:5432"]},
+    "no decision log": {"decision_log": False, "trusted_hops": "1"},
     "everything": {
         "inbound_tcp": ["15007=127.0.0.1:5432", "15008=db.shop.svc:5432"],
         "outbound": [f"15001=orders.shop.svc:15006={ORDERS}"],
@@ -397,6 +462,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "node_id": "no",
         "connection_lifetime": "1h",
         "validator": "spiffe",
+        "permissive": True,
+        "trusted_hops": "2",
         "labels": ["app=yes", "version=1"],
     },
 }

@@ -1,0 +1,37 @@
+"""The filter that asks us about each request, for workloads whose policy RBAC alone cannot say.
+
+It calls `Check` over the bootstrap's own cluster, with the proxy's token as its proof. No answer in
+time, no connection, an error: the request is refused (403).
+"""
+
+from typing import Any, Final
+
+from envoy.config.core.v3.config_source_pb2 import ApiVersion
+from envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2 import ExtAuthz
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HTTP_RBAC
+from envoy.type.v3.http_status_pb2 import HttpStatus, StatusCode
+from google.protobuf.duration_pb2 import Duration
+
+from authz.jwt_filter import METADATA_NAMESPACE
+from sds.bootstrap_tls import SERVER_CLUSTER
+
+TIMEOUT_MILLISECONDS: Final = 250
+STAT_PREFIX: Final = "meshca"
+
+
+def check_filter(*, is_needed: bool) -> Any:
+    """Return the ext_authz filter, or where it is not needed an RBAC filter that lets all pass."""
+    if not is_needed:
+        return HTTP_RBAC()
+    config = ExtAuthz(
+        transport_api_version=ApiVersion.V3,
+        failure_mode_allow=False,
+        status_on_error=HttpStatus(code=StatusCode.Forbidden),
+        include_peer_certificate=True,
+        include_tls_session=True,
+        metadata_context_namespaces=[METADATA_NAMESPACE],
+        stat_prefix=STAT_PREFIX,
+    )
+    config.grpc_service.envoy_grpc.cluster_name = SERVER_CLUSTER
+    config.grpc_service.timeout.CopyFrom(Duration(nanos=TIMEOUT_MILLISECONDS * 1_000_000))
+    return config
