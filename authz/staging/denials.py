@@ -19,7 +19,7 @@ canary_denials = sa.Table(
     "canary_denials",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("candidate", sa.BigInteger, nullable=False, index=True),
+    sa.Column("canary", sa.BigInteger, nullable=False, index=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("destination", sa.Text, nullable=False),
     sa.Column("at_us", sa.BigInteger, nullable=False),
@@ -31,12 +31,12 @@ canary_denials = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class CanaryDenial:
-    """`source` was denied `destination` by `candidate`, last at `at`, `count` times so far.
+    """`source` was denied `destination` in `canary`, last at `at`, `count` times so far.
 
-    `example` says which rule of the candidate denied which request.
+    `canary` is the number of the step that began it. `example` says why, of one request.
     """
 
-    candidate: int
+    canary: int
     source: str
     destination: str
     at: datetime
@@ -58,7 +58,7 @@ class CanaryDenialSink:
         announce(connection, STAGING_CHANGED)
         for record in records:
             values = {
-                "candidate": record.candidate,
+                "canary": record.canary,
                 "source": record.source,
                 "destination": record.destination,
                 "at_us": _microseconds(record.at),
@@ -69,10 +69,10 @@ class CanaryDenialSink:
             connection.execute(sa.insert(canary_denials).values(values))
 
 
-def read_denials(engine: sa.Engine, candidate: int, *, since: datetime) -> list[CanaryDenial]:
-    """Return the denials of `candidate` since then, oldest first; raises StoreUnavailable."""
+def read_denials(engine: sa.Engine, canary: int, *, since: datetime) -> list[CanaryDenial]:
+    """Return the denials of `canary` since then, oldest first; raises StoreUnavailable."""
     c = canary_denials.c
-    wanted = (c.candidate == candidate, c.at_us >= _microseconds(since))
+    wanted = (c.canary == canary, c.at_us >= _microseconds(since))
     query = sa.select(canary_denials).where(*wanted).order_by(c.id)
     with reading(engine) as connection:
         return [_denial(row) for row in connection.execute(query)]
@@ -82,7 +82,7 @@ def _denial(row: sa.Row[Any]) -> CanaryDenial:
     r = row._mapping
     at = _EPOCH + timedelta(microseconds=r["at_us"])
     return CanaryDenial(
-        r["candidate"], r["source"], r["destination"], at, r["count"], r["replica"], r["example"]
+        r["canary"], r["source"], r["destination"], at, r["count"], r["replica"], r["example"]
     )
 
 
