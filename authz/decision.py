@@ -5,6 +5,7 @@ asked for: for a request that no ALLOW rule let pass it looks at every rule and 
 one, the rule with the fewest failing conditions, with its first condition that failed.
 """
 
+import heapq
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from authz.policy import Conjunction, Rule, Term
 from authz.values import SEPARATOR
 from meshca.logs import clip
 
+MAXIMUM_NEAR_MISSES = 5
+_OVER = "it has expired, or when the request was made is not known"
 _SHOWN_TEXT = 120
 _SHOWN_VALUES = 3
 
@@ -30,6 +33,18 @@ class Outcome(StrEnum):
     CUSTOM = "custom"
     BYPASS = "bypass"
     ERROR = "error"
+
+
+class NearMiss(NamedTuple):
+    """An ALLOW rule that does not hold: the terms that fail, and for each (or instead) why.
+
+    Of several sources or operations the one that comes nearest counts. There are no terms where
+    no term is to blame: TCP, an expired rule.
+    """
+
+    rule: Rule
+    failed: tuple[Term, ...]
+    reasons: tuple[str, ...]
 
 
 class Decision(NamedTuple):
@@ -64,9 +79,9 @@ class Decision(NamedTuple):
                 verdict = "allow" if self.allowed else "deny"
                 return f"no ALLOW policy selects this workload; the default is {verdict}"
             case Outcome.NO_ALLOW:
-                return _nearest(self.candidates, self.facts, on_tcp=False)
+                return _nearest(self._misses(1))
             case Outcome.NO_ALLOW_ON_TCP:
-                return _nearest(self.candidates, self.facts, on_tcp=True)
+                return _nearest(self._misses(1))
             case Outcome.MALFORMED_PATH:
                 return "the path is not absolute or has a #; proxies refuse it"
             case Outcome.NOT_MUTUAL_TLS:
@@ -78,6 +93,25 @@ class Decision(NamedTuple):
                 return f"emergency bypass {self.detail} is in force for this workload"
             case Outcome.ERROR:
                 return f"the decision failed with {self.detail}; errors deny"
+
+    @property
+    def near_misses(self) -> list[NearMiss]:
+        """Return the ALLOW rules that came nearest to holding, nearest first."""
+        return self._misses(MAXIMUM_NEAR_MISSES)
+
+    @property
+    def shadow_in_words(self) -> str:
+        """Return what would decide if everything on trial were in force; empty if nothing is."""
+        if self.shadow is None:
+            return ""
+        verdict = "allow" if self.shadow.allowed else "deny"
+        as_now = "as now" if self.shadow.allowed is self.allowed else "unlike now"
+        return f"with what is on trial in force: {verdict}, {as_now}; {self.shadow.reason}"
+
+    def _misses(self, at_most: int) -> list[NearMiss]:
+        on_tcp = self.outcome is Outcome.NO_ALLOW_ON_TCP
+        misses = (_near_miss(rule, self.facts, on_tcp=on_tcp) for rule in self.candidates)
+        return heapq.nsmallest(at_most, misses, key=lambda miss: len(miss.reasons))
 
     def _by_rule(self) -> str:
         assert self.rule is not None  # noqa: S101  # Outcome.RULE carries its rule
@@ -97,22 +131,20 @@ def _taken_to_hold(rule: Rule, facts: Facts) -> str:
     return ""
 
 
-def _nearest(candidates: Sequence[Rule], facts: Facts, *, on_tcp: bool) -> str:
-    if not candidates:
+def _nearest(misses: Sequence[NearMiss]) -> str:
+    if not misses:
         return "the ALLOW policies of this workload have no rules, which allows nothing"
-    failures = [(rule, _failures(rule, facts, on_tcp=on_tcp)) for rule in candidates]
-    rule, failed = min(failures, key=lambda pair: len(pair[1]))
-    return f"no ALLOW rule holds; nearest is {rule.name}: {failed[0]}"
+    nearest = misses[0]
+    return f"no ALLOW rule holds; nearest is {nearest.rule.name}: {nearest.reasons[0]}"
 
 
-def _failures(rule: Rule, facts: Facts, *, on_tcp: bool) -> list[str]:
-    """Return why `rule` does not hold, the first condition first."""
+def _near_miss(rule: Rule, facts: Facts, *, on_tcp: bool) -> NearMiss:
     if on_tcp and rule.http_only:
-        return ["it looks at what only HTTP requests have"]
+        return NearMiss(rule, (), ("it looks at what only HTTP requests have",))
     failed = [*_closest(rule.sources, facts), *_closest(rule.operations, facts)]
     failed += [term for term in rule.conditions if not term.holds(facts)]
-    said = [_explain(term, facts) for term in failed]
-    return said or ["it has expired, or when the request was made is not known"]
+    said = tuple(_explain(term, facts) for term in failed)
+    return NearMiss(rule, tuple(failed), said or (_OVER,))
 
 
 def _closest(alternatives: tuple[Conjunction, ...], facts: Facts) -> list[Term]:
