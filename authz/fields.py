@@ -1,182 +1,178 @@
-"""The fields of a source and of an operation, and how each one's values are read.
+"""The fields of a source and of an operation, and the keys of `when`: what each one looks at.
 
-Rules. `*` alone is "present", a leading `*` a suffix, a trailing `*` a prefix, anything else exact;
-a `*` elsewhere is an error, never a literal. What cannot match any request is an error too: in a
-DENY it would be a hole. Every parser raises ValueError with a sentence that says what to write.
-
-A field of the full language that this version does not read is listed here, so that its error says
-so; it is never ignored.
+How their values are read is in `authz.forms` and `authz.paths`. What Istio knows and we do not is
+listed here with what to write instead; it is never ignored.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from authz.attributes import Attribute
-from authz.values import Strings
-from meshca.spiffe_id import SpiffeId, parse_trust_domain
+from authz.forms import (
+    parse_claim_value,
+    parse_header_value,
+    parse_host,
+    parse_method,
+    parse_namespace,
+    parse_network,
+    parse_port,
+    parse_principal,
+    parse_request_principal,
+    parse_server_name,
+    parse_service_account,
+    parse_trust_domain_form,
+    to_strings,
+)
+from authz.paths import parse_path, to_paths
+from authz.values import IssuerSubject, Network, Networks, RequestPrincipals, Values
 
-_PRINCIPAL_TEXT = re.compile(r"[A-Za-z0-9._/-]+")
-_NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_METHOD = re.compile(r"[A-Za-z0-9!#$%&'^_`|~+.-]+")
-_PATH = re.compile(r"[!-~]+")
-_PORT = re.compile(r"[0-9]{1,5}")
-_HIGHEST_PORT = 65535
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value in one of the four forms: `exact`, `prefix`, `suffix` or `present`."""
-
-    form: str
-    text: str
-
-
-def parse_form(text: str) -> Value:
-    """Return `text` in the form its stars give it."""
-    if not text:
-        raise ValueError("the value is empty")
-    if text == "*":
-        return Value("present", "")
-    if "*" not in text:
-        return Value("exact", text)
-    if text.count("*") == 1 and text.startswith("*"):
-        return Value("suffix", text[1:])
-    if text.count("*") == 1 and text.endswith("*"):
-        return Value("prefix", text[:-1])
-    raise ValueError(
-        f"{text!r} has a `*` that is not its only one at one end; nothing else is a wildcard"
-    )
+_MOST_SERVICE_ACCOUNTS = 16
 
 
-def parse_principal(text: str) -> Value:
-    """Return a peer identity without `spiffe://`, e.g. `example.org/ns/shop/sa/web`."""
-    if text.startswith("spiffe://"):
-        raise ValueError(f"write it without spiffe://: {text.removeprefix('spiffe://')!r}")
-    value = parse_form(text)
-    if value.form == "present":
-        return value
-    if not _PRINCIPAL_TEXT.fullmatch(value.text) or "//" in value.text:
-        raise ValueError(f"{text!r} cannot be part of a SPIFFE ID")
-    if value.form == "exact" and not SpiffeId.parse(f"spiffe://{text}").is_leaf:
-        raise ValueError(f"{text!r} is a trust domain, which no workload carries; write {text}/*")
-    if value.form == "prefix":
-        trust_domain, slash, _ = value.text.partition("/")
-        parse_trust_domain(trust_domain)
-        if not slash:
-            raise ValueError(f"{text!r} must hold a whole trust domain: write {value.text}/*")
-    if value.form == "suffix" and value.text.endswith("/"):
-        raise ValueError(f"{text!r} ends with a slash, as no SPIFFE ID does")
-    return value
+def _to_networks(networks: Iterable[Network]) -> Networks:
+    return Networks(tuple(sorted(set(networks), key=str)))
 
 
-def parse_namespace(text: str) -> Value:
-    """Return a namespace, one whole segment of the peer's identity."""
-    value = parse_form(text)
-    if value.form != "present" and not _NAMESPACE.fullmatch(value.text):
-        raise ValueError(f"{text!r} cannot be a namespace: letters, digits, dot, dash, underscore")
-    return value
-
-
-def parse_method(text: str) -> Value:
-    """Return an HTTP method; case matters."""
-    value = parse_form(text)
-    if value.form != "present" and not _METHOD.fullmatch(value.text):
-        raise ValueError(f"{text!r} cannot be an HTTP method")
-    return value
-
-
-def parse_path(text: str) -> Value:
-    """Return a path as the proxy sees it: normalised, without the query; case matters."""
-    if "{*}" in text or "{**}" in text:
-        raise ValueError(f"{text!r} is a path template: not supported by this version")
-    if "{" in text or "}" in text:
-        raise ValueError(f"{text!r} has a brace: write %7B or %7D for a literal one")
-    value = parse_form(text)
-    if value.form == "present":
-        return value
-    if not _PATH.fullmatch(value.text):
-        raise ValueError(f"{text!r} has characters that a path only holds percent-encoded")
-    if "?" in value.text or "#" in value.text:
-        raise ValueError(f"{text!r} never matches: the query is removed first, and # is refused")
-    if value.form != "suffix" and not value.text.startswith("/"):
-        raise ValueError(f"{text!r} never matches: a path begins with /")
-    return value
-
-
-def parse_port(text: str) -> Value:
-    """Return a port, 0 to 65535, in plain decimal; ports have no wildcard."""
-    if not _PORT.fullmatch(text) or int(text) > _HIGHEST_PORT:
-        raise ValueError(f"{text!r} is not a port: write a number from 0 to 65535")
-    return Value("exact", str(int(text)))
+def _to_request_principals(principals: Iterable[IssuerSubject]) -> RequestPrincipals:
+    by_text = {principal.text: principal for principal in principals}
+    return RequestPrincipals(tuple(by_text[text] for text in sorted(by_text)))
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How one field of a source or an operation is read."""
+    """What a field or a condition looks at, and how its values are read.
+
+    `parse` reads one value (it raises ValueError); `combine` makes the OR of what it returned.
+    """
 
     attribute: Attribute
-    negative: bool
-    parse: Callable[[str], Value]
-
-
-def _pair(name: str, attribute: Attribute, parse: Callable[[str], Value]) -> dict[str, Field]:
-    negative = f"not{name[0].upper()}{name[1:]}"
-    return {name: Field(attribute, False, parse), negative: Field(attribute, True, parse)}
+    parse: Callable[[str], Any]
+    combine: Callable[[list[Any]], Values] = to_strings
+    at_most: int | None = None
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One half of a rule: `key` holds a list of mappings, each with `inner`, a mapping of `fields`.
 
-    `to_come` are the fields of the full language that this version refuses by name.
+    Every field has a negation: `notX` (see `names`).
     """
 
     key: str
     inner: str
     fields: Mapping[str, Field]
-    to_come: tuple[str, ...]
+    names: Mapping[str, tuple[str, bool]]
+
+    @classmethod
+    def of(cls, key: str, inner: str, fields: Mapping[str, Field]) -> "Part":
+        """Return the part with these `fields` and their negations."""
+        names = {name: (name, False) for name in fields}
+        names |= {f"not{name[0].upper()}{name[1:]}": (name, True) for name in fields}
+        return cls(key, inner, fields, names)
 
 
-FROM: Final = Part(
-    key="from",
-    inner="source",
-    fields={
-        **_pair("principals", Attribute.PRINCIPAL, parse_principal),
-        **_pair("namespaces", Attribute.NAMESPACE, parse_namespace),
-    },
-    to_come=(
-        *("requestPrincipals", "notRequestPrincipals", "serviceAccounts", "notServiceAccounts"),
-        *("trustDomains", "notTrustDomains", "ipBlocks", "notIpBlocks"),
-        *("remoteIpBlocks", "notRemoteIpBlocks"),
-    ),
+_PRINCIPALS: Final = Field(Attribute.PRINCIPAL, parse_principal)
+_NAMESPACES: Final = Field(Attribute.NAMESPACE, parse_namespace)
+_TRUST_DOMAINS: Final = Field(Attribute.TRUST_DOMAIN, parse_trust_domain_form)
+_SERVICE_ACCOUNTS: Final = Field(
+    Attribute.SERVICE_ACCOUNT, parse_service_account, at_most=_MOST_SERVICE_ACCOUNTS
 )
-TO: Final = Part(
-    key="to",
-    inner="operation",
-    fields={
-        **_pair("ports", Attribute.PORT, parse_port),
-        **_pair("methods", Attribute.METHOD, parse_method),
-        **_pair("paths", Attribute.PATH, parse_path),
+_REQUEST_PRINCIPALS: Final = Field(
+    Attribute.REQUEST_PRINCIPAL, parse_request_principal, _to_request_principals
+)
+_SOURCE_IPS: Final = Field(Attribute.SOURCE_IP, parse_network, _to_networks)
+_REMOTE_IPS: Final = Field(Attribute.REMOTE_IP, parse_network, _to_networks)
+_PORTS: Final = Field(Attribute.PORT, parse_port)
+
+FROM: Final = Part.of(
+    "from",
+    "source",
+    {
+        "principals": _PRINCIPALS,
+        "requestPrincipals": _REQUEST_PRINCIPALS,
+        "namespaces": _NAMESPACES,
+        "serviceAccounts": _SERVICE_ACCOUNTS,
+        "trustDomains": _TRUST_DOMAINS,
+        "ipBlocks": _SOURCE_IPS,
+        "remoteIpBlocks": _REMOTE_IPS,
     },
-    to_come=("hosts", "notHosts"),
+)
+TO: Final = Part.of(
+    "to",
+    "operation",
+    {
+        "hosts": Field(Attribute.HOST, parse_host),
+        "ports": _PORTS,
+        "methods": Field(Attribute.METHOD, parse_method),
+        "paths": Field(Attribute.PATH, parse_path, to_paths),
+    },
 )
 
+CONDITIONS: Final[Mapping[str, Field]] = {
+    "source.ip": _SOURCE_IPS,
+    "remote.ip": _REMOTE_IPS,
+    "source.namespace": _NAMESPACES,
+    "source.trustDomain": _TRUST_DOMAINS,
+    "source.serviceAccount": _SERVICE_ACCOUNTS,
+    "source.principal": _PRINCIPALS,
+    "request.auth.principal": _REQUEST_PRINCIPALS,
+    "request.auth.audiences": Field(Attribute.AUDIENCES, parse_claim_value),
+    "request.auth.presenter": Field(Attribute.PRESENTER, parse_claim_value),
+    "destination.ip": Field(Attribute.DESTINATION_IP, parse_network, _to_networks),
+    "destination.port": _PORTS,
+    "connection.sni": Field(Attribute.SNI, parse_server_name),
+}
+"""The keys of `when` that are written as they are; headers and claims carry a name in brackets."""
 
-def to_strings(values: list[Value]) -> Strings:
-    """Return the OR of `values`."""
-    texts: dict[str, set[str]] = {
-        "exact": set(),
-        "prefix": set(),
-        "suffix": set(),
-        "present": set(),
-    }
-    for value in values:
-        texts[value.form].add(value.text)
-    return Strings(
-        exact=frozenset(texts["exact"]),
-        prefixes=tuple(sorted(texts["prefix"])),
-        suffixes=tuple(sorted(texts["suffix"])),
-        present=bool(texts["present"]),
-    )
+KEYS: Final = (*CONDITIONS, "request.headers[NAME]", "request.auth.claims[NAME]")
+
+_HEADER = re.compile(r"request\.headers\[([!#$%&'*+.^_`|~0-9A-Za-z:-]{1,256})\]")
+_CLAIM = re.compile(r"request\.auth\.claims((?:\[[^\[\]]{1,256}\]){1,16})")
+_PSEUDO_HEADERS: Final = {
+    ":path": "operation.paths",
+    ":method": "operation.methods",
+    ":authority": "operation.hosts",
+    "host": "operation.hosts",
+    ":scheme": "destination.port",
+}
+_ADVICE: Final = {
+    "destination.labels": "use spec.selector",
+    "destination.name": "use spec.selector",
+    "destination.namespace": "put the policy into that namespace",
+    "destination.user": "use spec.selector",
+}
+_EXPERIMENTAL = "experimental.envoy.filters."
+
+
+def find_condition(key: str) -> Field | None:
+    """Return what the condition `key` looks at; None for a key that does not exist.
+
+    Raises ValueError, with advice, for one that Istio knows and we do not.
+    """
+    if found := CONDITIONS.get(key):
+        return found
+    if header := _HEADER.fullmatch(key):
+        return _header(header[1].lower())
+    if claim := _CLAIM.fullmatch(key):
+        names = tuple(claim[1][1:-1].split("]["))
+        return Field(Attribute.CLAIM, parse_claim_value, key=names)
+    if key.startswith(_EXPERIMENTAL):
+        raise ValueError(
+            "what other filters say of a request is not known to policy here; use "
+            "request.headers[NAME] of a header that is set before, or a CUSTOM policy"
+        )
+    for known, advice in _ADVICE.items():
+        if key.startswith(known):
+            raise ValueError(f"{known} is no longer a condition; {advice}")
+    return None
+
+
+def _header(name: str) -> Field:
+    if instead := _PSEUDO_HEADERS.get(name):
+        raise ValueError(f"{name} is not compared as a header; use {instead}")
+    if name.startswith(":"):
+        raise ValueError(f"{name} is not a header that a request has")
+    return Field(Attribute.HEADER, parse_header_value, key=(name,))

@@ -1,60 +1,159 @@
 """Findings: where a policy that loads does less, or more, than its author may think.
 
-A finding never changes what a policy means and never refuses it.
+A finding never changes what a policy means and never refuses it. This runs at every load, over
+every policy, so it looks at each term once and at no pair of policies; `authz.analysis` does. What
+is seen in single values (foreign trust domains, regular expressions) is noted where they are read.
+
+Whether plaintext is possible at all is decided by the proxies' bootstrap; what a PERMISSIVE port
+lets through is said only in sets that speak of modes (PeerAuthentication) at all.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from authz.attributes import Attribute
-from authz.policy import Action, Policy, Rule, Term
-from authz.values import Values
+from authz.attributes import HTTP_ONLY, IDENTITY, TOKEN, Attribute
+from authz.peer_authentication import Mode, PeerAuthentication, effective_modes
+from authz.policy import Action, Policy, PolicySet, Rule, Term
+from authz.workload import Workload
 from meshca.errors import Problem
 
+_OPEN_MODES = frozenset({Mode.PERMISSIVE, Mode.DISABLE})
+_WATCHED = HTTP_ONLY | IDENTITY
 
-def find_warnings(policies: Iterable[Policy], trust_domain: str) -> Iterator[Problem]:
-    """Yield a problem for each term whose effect is easily misread."""
-    for policy in policies:
+
+def find_warnings(policies: PolicySet) -> Iterator[Problem]:
+    """Yield a problem for each rule whose effect is easily misread."""
+    surroundings = _Surroundings(policies)
+    for policy in policies.policies:
         for rule in policy.rules:
-            for message in _rule_warnings(policy, rule, trust_domain):
+            terms = [term for term in rule.all_terms() if term.attribute in _WATCHED]
+            if not terms:
+                continue
+            for message in _rule_warnings(policy, rule, terms, surroundings):
                 path = f"spec.rules[{rule.index}]"
-                name = f"{policy.namespace}/{policy.name}"
-                yield Problem(path, f"{name}: {message}", policy.source, policy.line)
+                yield Problem(path, f"{policy.full_name}: {message}", policy.source, policy.line)
 
 
-def _rule_warnings(policy: Policy, rule: Rule, trust_domain: str) -> Iterator[str]:
+def _rule_warnings(
+    policy: Policy, rule: Rule, terms: list[Term], surroundings: "_Surroundings"
+) -> Iterator[str]:
+    used = {term.attribute for term in terms}
     if policy.action is Action.DENY:
-        if rule.http_only:
+        yield from _deny_warnings(rule, terms)
+    if Attribute.HEADER in used:
+        yield from _header_warnings(terms)
+    if used & IDENTITY and surroundings.takes_plaintext(policy):
+        yield from _plaintext_warnings(policy, terms)
+    if used & TOKEN and not surroundings.has_tokens(policy):
+        name = min(term.field for term in terms if term.attribute in TOKEN)
+        yield (
+            f"{name} looks at a token, but no RequestAuthentication can select these workloads, "
+            "so that no token is ever valid"
+        )
+
+
+def _deny_warnings(rule: Rule, terms: list[Term]) -> Iterator[str]:
+    if rule.http_only:
+        yield (
+            "on TCP connections methods, paths, hosts, headers and tokens do not exist, and this "
+            "DENY rule denies whatever its other fields match"
+        )
+    if path := _least_exact(terms, Attribute.PATH):
+        yield (
+            f"denies exactly {path}, not {path}/, {path};x or another case of its letters; "
+            "ALLOW what is wanted instead, or deny the prefix"
+        )
+    if host := _least_exact(terms, Attribute.HOST):
+        yield f"denies exactly the host {host}, not {host} with a port; add {host}:*"
+
+
+def _header_warnings(terms: list[Term]) -> Iterator[str]:
+    for term in terms:
+        if term.attribute is Attribute.HEADER and term.values.exact:
+            value = min(term.values.exact)
             yield (
-                "on TCP connections methods and paths do not exist, and this DENY rule denies "
-                "whatever its other fields match"
+                f"{term.field} is compared as a whole, several lines joined by commas: a caller "
+                f"who sends two of them does not send exactly {value!r}"
             )
-        if spelled := _exact_paths(rule):
-            path = min(spelled)
+
+
+def _plaintext_warnings(policy: Policy, terms: list[Term]) -> Iterator[str]:
+    for term in terms:
+        if term.attribute not in IDENTITY:
+            continue
+        if policy.action is Action.DENY and not term.negative:
             yield (
-                f"denies exactly {path}, not {path}/, {path};x or another case of its letters; "
-                "ALLOW what is wanted instead, or deny the prefix"
+                f"plaintext evades this DENY: a caller without an identity is none of its "
+                f"{term.field}, and a PeerAuthentication leaves ports here open to plaintext; "
+                "make them STRICT, or ALLOW what is wanted instead"
             )
-    if foreign := sorted(_foreign_trust_domains(rule, trust_domain)):
-        yield f"names peers of {', '.join(foreign)}, which is not our trust domain {trust_domain}"
+        elif policy.action is Action.ALLOW:
+            yield (
+                f"a caller in plaintext never satisfies {term.field}, and a PeerAuthentication "
+                "leaves ports here open to plaintext"
+            )
+        return
 
 
-def _terms(rule: Rule, attribute: Attribute) -> Iterator[Term]:
-    for terms in (*rule.sources, *rule.operations):
-        yield from (term for term in terms if term.attribute is attribute)
-
-
-def _exact_paths(rule: Rule) -> set[str]:
-    terms = (term for term in _terms(rule, Attribute.PATH) if not term.negative)
-    return {path for term in terms for path in term.values.exact}
-
-
-def _foreign_trust_domains(rule: Rule, trust_domain: str) -> set[str]:
+def _least_exact(terms: Iterable[Term], attribute: Attribute) -> str:
+    """Return one of the texts that a positive term names exactly; of hosts one without a port."""
     named = {
-        name for term in _terms(rule, Attribute.PRINCIPAL) for name in _trust_domains(term.values)
+        text
+        for term in terms
+        if term.attribute is attribute and not term.negative
+        for text in term.values.exact
     }
-    return named - {trust_domain}
+    if attribute is Attribute.HOST:
+        prefixes = tuple(
+            prefix
+            for term in terms
+            if term.attribute is attribute
+            for prefix in getattr(term.values, "prefixes", ())
+        )
+        named = {h for h in named if ":" not in h and not f"{h}:".startswith(prefixes)}
+    return min(named, default="")
 
 
-def _trust_domains(values: Values) -> Iterator[str]:
-    for text in (*values.exact, *getattr(values, "prefixes", ())):
-        yield text.partition("/")[0]
+@dataclass(slots=True)
+class _Surroundings:
+    """What other documents of the set say of the workloads that a policy selects."""
+
+    policies: PolicySet
+    _plaintext: dict[str, bool] = field(default_factory=dict)
+
+    def takes_plaintext(self, policy: Policy) -> bool:
+        """Return whether documents let plaintext reach a workload that `policy` may select."""
+        known = self._plaintext.get(policy.namespace)
+        if known is None:
+            known = self._plaintext[policy.namespace] = self._is_open(policy.namespace)
+        return known
+
+    def _is_open(self, namespace: str) -> bool:
+        documents = self.policies.peer_authentications
+        root = self.policies.root_namespace
+        if not documents:
+            return False
+        if effective_modes(documents, Workload(namespace), root).default is not Mode.STRICT:
+            return True
+        return any(
+            _opens(document) for document in documents if namespace in (root, document.namespace)
+        )
+
+    def has_tokens(self, policy: Policy) -> bool:
+        """Return whether a RequestAuthentication may select a workload that `policy` selects."""
+        root = self.policies.root_namespace
+        return any(
+            (each.namespace in (root, policy.namespace) or policy.namespace == root)
+            and _are_compatible(each.selector, policy.selector)
+            for each in self.policies.request_authentications
+        )
+
+
+def _opens(document: PeerAuthentication) -> bool:
+    return document.mode in _OPEN_MODES or bool(_OPEN_MODES & set(document.ports.values()))
+
+
+def _are_compatible(one: frozenset[tuple[str, str]], other: frozenset[tuple[str, str]]) -> bool:
+    """Return whether a workload could have all labels of both."""
+    labels = dict(one)
+    return all(labels.get(key, value) == value for key, value in other)

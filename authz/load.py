@@ -1,42 +1,44 @@
 """Loading policy: texts in, one checked set out, or every mistake at once.
 
-Rules. Strict and whole: an unknown field, an empty list, a null, a value that cannot be read, a
-field this version does not support, two policies of one name: each is a problem with file, line
+Rules. Strict and whole: an unknown field, an empty list, a null, a value that cannot be read, what
+Istio knows and we do not, two documents of one kind and name: each is a problem with file, line
 and field, and one problem refuses the whole set. What loads means what Istio means by it, except
 where docs/authorization.md says how it differs. After loading nothing is checked again.
 
-This file reads no files and remembers nothing; `authz.sources` does.
+Documents of all three kinds may stand in any file. This file reads no files and remembers nothing;
+`authz.sources` does.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from authz.attributes import IDENTITY
-from authz.fields import FROM, TO, Field, Part, Value, to_strings
+from authz import peer_documents, policy_documents, request_documents
 from authz.findings import find_warnings
-from authz.policy import Action, Conjunction, Default, Policy, PolicySet, Rule, Term
-from authz.reader import NOT_SUPPORTED, StrictReader, hint
+from authz.metadata import read_metadata
+from authz.peer_authentication import PeerAuthentication
+from authz.policy import Default, Policy, PolicySet
+from authz.policy_documents import Names
+from authz.reader import StrictReader, hint
+from authz.request_authentication import RequestAuthentication
 from meshca.errors import InvalidDocument, Problem
-from meshca.yaml_source import Document, Path, load_documents
+from meshca.yaml_source import Document, load_documents
 
-API_VERSIONS = ("security.istio.io/v1", "security.istio.io/v1beta1")
-KIND = "AuthorizationPolicy"
-MAXIMUM_RULES = 512
-MAXIMUM_ALTERNATIVES = 512
+API_VERSIONS: Final = ("security.istio.io/v1", "security.istio.io/v1beta1")
+SPEC_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    policy_documents.KIND: (
+        *("selector", "targetRef", "targetRefs", "action", "provider", "rules"),
+    ),
+    peer_documents.KIND: ("selector", "mtls", "portLevelMtls"),
+    request_documents.KIND: ("selector", "targetRef", "targetRefs", "jwtRules"),
+}
+"""The kinds that are read, each with the fields of its spec."""
 
-_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_LONGEST_NAME = 253
-_LABEL_NAME = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
-# What an API server adds to a document that was read back from it; none of it is policy.
-_METADATA_IGNORED = (
-    *("labels", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"),
-    *("ownerReferences", "finalizers", "selfLink", "deletionTimestamp"),
-    "deletionGracePeriodSeconds",
-)
+_ADVICE: Final = {
+    policy_documents.KIND: "write `spec: {}` for a policy that allows nothing",
+    peer_documents.KIND: "write `spec: {mtls: {mode: STRICT}}`",
+    request_documents.KIND: "write `spec: {jwtRules: [...]}`",
+}
 
 
 def load_policies(
@@ -45,244 +47,120 @@ def load_policies(
     trust_domain: str,
     root_namespace: str,
     default: Default,
+    aliases: Iterable[str] = (),
+    providers: Collection[str] | None = None,
 ) -> PolicySet:
-    """Return the set of all policies in `texts`, pairs of a source's name and its YAML.
+    """Return the set of all documents in `texts`, pairs of a source's name and its YAML.
 
-    Raises InvalidDocument with every problem of every source.
+    `aliases` are further names of our trust domain. `providers` are the names that CUSTOM policies
+    may ask; None checks none. Raises InvalidDocument with every problem of every source.
     """
-    problems: list[Problem] = []
-    policies: list[Policy] = []
+    others = sorted(set(aliases) - {trust_domain})
+    loading = _Loading(Names((trust_domain, *others), providers), root_namespace)
     for source, text in texts:
-        try:
-            documents = load_documents(text, source)
-        except InvalidDocument as error:
-            problems += error.problems
-            continue
-        for document in documents:
-            reader = _PolicyReader(StrictReader(document))
-            policy = reader.policy()
-            problems += sorted(reader.strict.problems, key=lambda problem: problem.line)
-            policies += [policy] if policy is not None else []
-    problems += _duplicates(policies)
+        loading.read(source, text)
+    settled, older = peer_documents.settle_scopes(loading.peers)
+    problems = [*loading.problems, *loading.duplicates(), *settled]
     if problems:
         raise InvalidDocument(problems)
-    return PolicySet.of(
-        policies,
+    loaded = PolicySet.of(
+        loading.policies,
         trust_domain=trust_domain,
         root_namespace=root_namespace,
         default=default,
-        warnings=tuple(find_warnings(policies, trust_domain)),
+        aliases=others,
+        peer_authentications=loading.peers,
+        request_authentications=loading.requests,
+        warnings=(*loading.warnings, *older),
     )
+    return replace(loaded, warnings=(*loaded.warnings, *find_warnings(loaded)))
 
 
-def _duplicates(policies: list[Policy]) -> list[Problem]:
-    first: dict[tuple[str, str], Policy] = {}
-    problems: list[Problem] = []
-    for policy in policies:
-        other = first.setdefault((policy.namespace, policy.name), policy)
-        if other is not policy:
-            where = f"{other.source}:{other.line}"
-            message = f"{policy.namespace}/{policy.name} is already defined in {where}"
-            problems.append(Problem("metadata.name", message, policy.source, policy.line))
-    return problems
+@dataclass(slots=True)
+class _Loading:
+    """What has been read so far; good only while there are no problems."""
 
+    names: Names
+    root_namespace: str
+    policies: list[Policy] = field(default_factory=list)
+    peers: list[PeerAuthentication] = field(default_factory=list)
+    requests: list[RequestAuthentication] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
-@dataclass(frozen=True, slots=True)
-class _PolicyReader:
-    """Reads one document as an AuthorizationPolicy."""
-
-    strict: StrictReader
-
-    @property
-    def _document(self) -> Document:
-        return self.strict.document
-
-    def policy(self) -> Policy | None:
-        """Return the policy, or None when the document is none that could be checked further.
-
-        What it returns is only good when `strict` has no problems.
-        """
-        known = ("apiVersion", "kind", "metadata", "spec")
-        top = self.strict.mapping((), self._document.value, known, ignored=("status",))
-        if top is None or not self._is_policy(top):
-            return None
-        namespace, name = self._metadata(top.get("metadata"))
-        spec = self._spec(top)
-        if spec is None:
-            return None
-        action = self._action(spec.get("action", Action.ALLOW))
-        selector = self._selector(spec)
-        rules = self._rules(spec, namespace, name, action)
-        line = self._document.line_of(())
-        return Policy(
-            namespace,
-            name,
-            action,
-            selector,
-            rules,
-            source=self._document.source,
-            line=line,
-        )
-
-    def _is_policy(self, top: Mapping[str, Any]) -> bool:
-        if top.get("apiVersion") not in API_VERSIONS:
-            self.strict.problem(("apiVersion",), f"must be {' or '.join(API_VERSIONS)}")
-            return False
-        if top.get("kind") != KIND:
-            near = hint(str(top.get("kind")), (KIND,))
-            self.strict.problem(("kind",), f"must be {KIND}; nothing else is supported{near}")
-            return False
-        return True
-
-    def _metadata(self, value: Any) -> tuple[str, str]:
-        path: Path = ("metadata",)
-        known = ("name", "namespace", "annotations")
-        metadata = self.strict.mapping(path, value, known, ignored=_METADATA_IGNORED)
-        if metadata is None:
-            return "", ""
-        self._annotations((*path, "annotations"), metadata.get("annotations"))
-        return self._name(metadata, "namespace", _NAMESPACE), self._name(metadata, "name", _NAME)
-
-    def _annotations(self, path: Path, value: Any) -> None:
-        if not isinstance(value, dict | None):
-            self.strict.problem(path, "must be a mapping")
+    def read(self, source: str, text: str) -> None:
+        """Read every document of `text`."""
+        try:
+            documents = load_documents(text, source)
+        except InvalidDocument as error:
+            self.problems += error.problems
             return
-        for key, text in (value or {}).items():
-            dry_run = key == "istio.io/dry-run" and text != "false"
-            if dry_run or key.startswith("meshca.io/"):
-                self.strict.problem((*path, key), NOT_SUPPORTED)
+        for document in documents:
+            strict = StrictReader(document)
+            self._document(strict, document)
+            self.problems += sorted(strict.problems, key=lambda problem: problem.line)
+            self.warnings += strict.warnings
 
-    def _name(self, metadata: Mapping[str, Any], key: str, form: re.Pattern[str]) -> str:
-        path: Path = ("metadata", key)
-        value = metadata.get(key)
-        if value is None:
-            self.strict.problem(path, f"missing: write the {key}; it is never guessed")
-            return ""
-        if not isinstance(value, str) or len(value) > _LONGEST_NAME or not form.fullmatch(value):
-            self.strict.problem(path, f"{value!r} is not the {key} of a Kubernetes object")
-            return ""
-        return value
-
-    def _spec(self, top: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        if "spec" not in top:
-            advice = "write `spec: {}` for a policy that allows nothing"
-            self.strict.problem((), f"spec is missing; {advice}")
-            return None
-        known, unsupported = (
-            ("action", "selector", "rules"),
-            ("targetRef", "targetRefs", "provider"),
-        )
-        return self.strict.mapping(("spec",), top["spec"], known, unsupported=unsupported)
-
-    def _action(self, value: Any) -> Action:
-        if value in (Action.ALLOW, Action.DENY):
-            return Action(value)
-        path: Path = ("spec", "action")
-        if value in ("AUDIT", "CUSTOM"):
-            self.strict.problem(path, f"{value} is {NOT_SUPPORTED}; use ALLOW or DENY")
-        else:
-            near = hint(str(value), (Action.ALLOW, Action.DENY))
-            self.strict.problem(path, f"{value!r} is not an action: use ALLOW or DENY{near}")
-        return Action.ALLOW
-
-    def _selector(self, spec: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-        path: Path = ("spec", "selector")
-        if "selector" not in spec:
-            return frozenset()
-        selector = self.strict.mapping(path, spec["selector"], ("matchLabels",))
-        labels = None if selector is None else selector.get("matchLabels")
-        if not isinstance(labels, dict) or not labels:
-            advice = "leave selector out to select every workload of the namespace"
-            self.strict.problem(path, f"has no labels in matchLabels; {advice}")
-            return frozenset()
-        pairs = [(key, self._label((*path, "matchLabels", key), labels[key])) for key in labels]
-        return frozenset(pairs)
-
-    def _label(self, path: Path, value: Any) -> str:
-        if not _LABEL_NAME.fullmatch(str(path[-1])):
-            self.strict.problem(path, f"{path[-1]!r} is not the name of a label")
-        text = self.strict.text(path, value)
-        if text is None or _LABEL_VALUE.fullmatch(text):
-            return text or ""
-        self.strict.problem(path, f"{text!r} is not the value of a label; there are no wildcards")
-        return ""
-
-    def _rules(
-        self, spec: Mapping[str, Any], namespace: str, policy: str, action: Action
-    ) -> tuple[Rule, ...]:
-        path: Path = ("spec", "rules")
-        if "rules" not in spec:
-            if action is Action.DENY:
-                advice = "write a rule, or `rules: [{}]` to deny everything"
-                self.strict.problem(("spec",), f"DENY without rules denies nothing; {advice}")
-            return ()
-        rules: list[Rule] = []
-        entries = self.strict.entries(path, spec["rules"], at_most=MAXIMUM_RULES)
-        for index, value in enumerate(entries):
-            rule = self.strict.mapping((*path, index), value, ("from", "to"), unsupported=["when"])
-            sources = self._alternatives((*path, index), rule or {}, FROM, action)
-            operations = self._alternatives((*path, index), rule or {}, TO, action)
-            rules.append(
-                Rule.of(
-                    namespace,
-                    policy,
-                    index,
-                    action=action,
-                    sources=sources,
-                    operations=operations,
+    def _document(self, strict: StrictReader, document: Document) -> None:
+        known = ("apiVersion", "kind", "metadata", "spec")
+        top = strict.mapping((), document.value, known, ignored=("status",))
+        kind = None if top is None else _kind(strict, top)
+        if top is None or kind is None:
+            return
+        metadata = read_metadata(strict, top.get("metadata"))
+        spec = _spec(strict, top, kind)
+        if spec is None:
+            return
+        match kind:
+            case policy_documents.KIND:
+                self.policies.append(
+                    policy_documents.read_policy(strict, metadata, spec, self.names)
                 )
-            )
-        return tuple(rules)
+            case peer_documents.KIND:
+                self.peers.append(
+                    peer_documents.read_peer_authentication(
+                        strict, metadata, spec, self.root_namespace
+                    )
+                )
+            case _:
+                self.requests.append(
+                    request_documents.read_request_authentication(strict, metadata, spec)
+                )
 
-    def _alternatives(
-        self, path: Path, rule: Mapping[str, Any], part: Part, action: Action
-    ) -> tuple[Conjunction, ...]:
-        """Return the conjunctions of `part`, one for each of its sources or operations."""
-        if part.key not in rule:
-            return ()
-        path = (*path, part.key)
-        conjunctions: list[Conjunction] = []
-        entries = self.strict.entries(path, rule[part.key], at_most=MAXIMUM_ALTERNATIVES)
-        for index, entry in enumerate(entries):
-            wrapper = self.strict.mapping((*path, index), entry, (part.inner,))
-            if wrapper is not None:
-                inner = (*path, index, part.inner)
-                conjunctions.append(self._conjunction(inner, wrapper, part, action))
-        return tuple(conjunctions)
+    def duplicates(self) -> list[Problem]:
+        """Return a problem for each document whose kind, namespace and name are already there."""
+        problems: list[Problem] = []
+        for documents in (self.policies, self.peers, self.requests):
+            problems += _duplicates(documents)
+        return problems
 
-    def _conjunction(
-        self, path: Path, wrapper: Mapping[str, Any], part: Part, action: Action
-    ) -> Conjunction:
-        value = wrapper.get(part.inner)
-        fields = self.strict.mapping(path, value, part.fields, unsupported=part.to_come)
-        if fields is None:
-            return ()
-        if not fields:
-            self.strict.problem(path, f"an empty {part.inner} would match everything; leave it out")
-        known = [name for name in part.fields if name in fields]
-        return tuple(
-            self._term((*path, name), fields[name], name, part.fields[name], action)
-            for name in known
-        )
 
-    def _term(self, path: Path, values: Any, name: str, spec: Field, action: Action) -> Term:
-        parsed: list[Value] = []
-        for index, value in enumerate(self.strict.entries(path, values)):
-            text = self.strict.text((*path, index), value)
-            if text is None:
-                continue
-            try:
-                parsed.append(spec.parse(text))
-            except ValueError as error:
-                self.strict.problem((*path, index), str(error))
-        # A peer without an identity is none of the named ones: only a negative term can hold.
-        decidable = spec.attribute in IDENTITY and not spec.negative
-        if_absent = action is Action.DENY and not decidable
-        return Term(
-            name,
-            spec.attribute,
-            to_strings(parsed),
-            spec.negative,
-            if_absent,
-            needs_value=spec.attribute in IDENTITY and action is not Action.DENY,
-        )
+def _kind(strict: StrictReader, top: Mapping[str, Any]) -> str | None:
+    if top.get("apiVersion") not in API_VERSIONS:
+        strict.problem(("apiVersion",), f"must be {' or '.join(API_VERSIONS)}")
+        return None
+    kind = top.get("kind")
+    if not isinstance(kind, str) or kind not in SPEC_FIELDS:
+        known = ", ".join(SPEC_FIELDS)
+        strict.problem(("kind",), f"{kind!r} is none of {known}{hint(str(kind), SPEC_FIELDS)}")
+        return None
+    return kind
+
+
+def _spec(strict: StrictReader, top: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    if "spec" not in top:
+        strict.problem((), f"spec is missing; {_ADVICE[kind]}")
+        return None
+    return strict.mapping(("spec",), top["spec"], SPEC_FIELDS[kind])
+
+
+def _duplicates(
+    documents: Iterable[Policy | PeerAuthentication | RequestAuthentication],
+) -> Iterable[Problem]:
+    first: dict[tuple[str, str], Any] = {}
+    for document in documents:
+        other = first.setdefault((document.namespace, document.name), document)
+        if other is not document:
+            where = f"{other.source}:{other.line}"
+            message = f"{document.namespace}/{document.name} is already defined in {where}"
+            yield Problem("metadata.name", message, document.source, document.line)

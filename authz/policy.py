@@ -210,7 +210,12 @@ class Policy:
         return hashlib.sha256(orjson.dumps(_meaning(self))).hexdigest()[:32]
 
     def selects(self, workload: Workload) -> bool:
-        """Return whether selector and gateways select `workload` (namespaces apart)."""
+        """Return whether selector and gateways select `workload`; a Gateway is of its namespace.
+
+        That a selector is for one namespace, or from the root namespace for all, is left apart.
+        """
+        if self.gateways and workload.namespace != self.namespace:
+            return False
         return workload.is_selected(self.selector, self.gateways)
 
     def is_enforced_for(self, workload: Workload) -> bool:
@@ -307,11 +312,12 @@ class PolicySet:
 
     def request_authentications_for(self, workload: Workload) -> tuple[RequestAuthentication, ...]:
         """Return the RequestAuthentications that apply to `workload`."""
-        namespaces = (self.root_namespace, workload.namespace)
+        own, root = workload.namespace, self.root_namespace
         return tuple(
             each
             for each in self.request_authentications
-            if each.namespace in namespaces and workload.is_selected(each.selector, each.gateways)
+            if (each.namespace == own or (each.namespace == root and not each.gateways))
+            and workload.is_selected(each.selector, each.gateways)
         )
 
 

@@ -4,29 +4,34 @@ The caller reads everything and looks at the problems afterwards, so that an aut
 them at once. What a method returns after a problem is only good for reading on.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from meshca.errors import Problem
 from meshca.logs import clip
 from meshca.yaml_source import Document, Path
 
-NOT_SUPPORTED = "not supported by this version"
 _LONGEST_MESSAGE = 400
+NOTHING: Final[Mapping[str, str]] = {}
 
 
 @dataclass(slots=True)
 class StrictReader:
-    """Reads one document and collects its `problems`."""
+    """Reads one document and collects its `problems`, and `warnings` that refuse nothing."""
 
     document: Document
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
     def problem(self, path: Path, message: str) -> None:
         """Note that what is at `path` is wrong."""
         self.problems.append(self.document.problem(path, clip(message, _LONGEST_MESSAGE)))
+
+    def warn(self, path: Path, message: str) -> None:
+        """Note that what is at `path` may do something else than its author thinks."""
+        self.warnings.append(self.document.problem(path, clip(message, _LONGEST_MESSAGE)))
 
     def mapping(
         self,
@@ -35,17 +40,20 @@ class StrictReader:
         known: Collection[str],
         *,
         ignored: Collection[str] = (),
-        unsupported: Collection[str] = (),
+        advice: Mapping[str, str] = NOTHING,
     ) -> Mapping[str, Any] | None:
-        """Return `value` if it is a mapping, noting every key but those `known` and `ignored`."""
+        """Return `value` if it is a mapping, noting every key but those `known` and `ignored`.
+
+        `advice` is what to say of keys that are refused by name.
+        """
         if not isinstance(value, dict):
             self.problem(path, "missing or empty" if value is None else "must be a mapping")
             return None
         for key in value:
-            if key in unsupported:
-                self.problem((*path, key), NOT_SUPPORTED)
+            if key in advice:
+                self.problem((*path, key), advice[key])
             elif key not in known and key not in ignored:
-                self.problem((*path, key), f"unknown field{hint(key, [*known, *unsupported])}")
+                self.problem((*path, key), f"unknown field{hint(key, known)}")
         return value
 
     def entries(self, path: Path, value: Any, *, at_most: int | None = None) -> list[Any]:
@@ -58,6 +66,15 @@ class StrictReader:
         if at_most is not None and len(value) > at_most:
             self.problem(path, f"has {len(value)} entries; at most {at_most} are allowed")
         return value
+
+    def texts(
+        self, path: Path, value: Any, *, at_most: int | None = None
+    ) -> Iterator[tuple[Path, str]]:
+        """Yield each text of the list `value` with its path; what is no text is a problem."""
+        for index, entry in enumerate(self.entries(path, value, at_most=at_most)):
+            text = self.text((*path, index), entry)
+            if text is not None:
+                yield (*path, index), text
 
     def text(self, path: Path, value: Any) -> str | None:
         """Return `value` if it is text; a number or a boolean is told to be quoted."""

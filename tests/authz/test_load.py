@@ -42,7 +42,7 @@ def problems_of(text: str) -> list[str]:
 
 SOURCE_REFUSALS = {
     "unknown field": ("principal: ['*']", "principal: unknown field; did you mean principals?"),
-    "field of the full language": ("ipBlocks: ['10.0.0.0/8']", "not supported by this version"),
+    "network": ("ipBlocks: ['10.0.0.0/33']", "neither an IP address nor a block"),
     "empty list": ("principals: []", "an empty list says nothing"),
     "null": ("principals:", "must be a list"),
     "text for a list": ("namespaces: shop", "must be a list"),
@@ -63,7 +63,7 @@ SOURCE_REFUSALS = {
 }
 OPERATION_REFUSALS = {
     "empty operation": ("{}", "an empty operation would match everything"),
-    "host": ("hosts: ['a']", "not supported by this version"),
+    "host with a scheme": ("hosts: ['http://a']", "cannot be a host"),
     "port number": ("ports: [8080]", 'write it as text: "8080"'),
     "port too high": ("ports: ['65536']", "is not a port"),
     "named port": ("ports: ['http']", "is not a port"),
@@ -72,8 +72,8 @@ OPERATION_REFUSALS = {
     "port wildcard": ("ports: ['80*']", "is not a port"),
     "method with a space": ("methods: ['GET ']", "cannot be an HTTP method"),
     "star in a path": ("paths: ['/a/*/b']", "nothing else is a wildcard"),
-    "template": ("paths: ['/a/{*}']", "is a path template: not supported"),
-    "rest template": ("paths: ['/a/{**}']", "is a path template: not supported"),
+    "template after the rest": ("paths: ['/a/{**}/{*}']", "must be the last operator"),
+    "template and text in one segment": ("paths: ['/a/{*}b']", "a segment of a template is"),
     "brace": ("paths: ['/a/{id}']", "write %7B or %7D"),
     "relative path": ("paths: ['api']", "a path begins with /"),
     "query": ("paths: ['/a?x=1']", "the query is removed first"),
@@ -100,7 +100,7 @@ def test_refuses_an_operation(operation: str, message: str) -> None:
 
 DOCUMENT_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "other version": ({"apiVersion": "security.istio.io/v2"}, "apiVersion: must be security"),
-    "other kind": ({"kind": "PeerAuthentication"}, "kind: must be AuthorizationPolicy"),
+    "other kind": ({"kind": "Service"}, "kind: 'Service' is none of AuthorizationPolicy, Peer"),
     "misspelt kind": ({"kind": "Authorizationpolicy"}, "did you mean AuthorizationPolicy?"),
     "unknown top field": ({"specs": {}}, "specs: unknown field; did you mean spec?"),
     "no name": ({"metadata": {"namespace": "shop"}}, "metadata.name: missing"),
@@ -114,31 +114,33 @@ DOCUMENT_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
             "metadata": {
                 "name": "web",
                 "namespace": "shop",
-                "annotations": {"istio.io/dry-run": "true"},
+                "annotations": {"istio.io/dry-run": "yes"},
             }
         },
-        "metadata.annotations.istio.io/dry-run: not supported by this version",
+        "metadata.annotations.istio.io/dry-run: 'yes' is neither",
     ),
     "staged": (
         {
             "metadata": {
                 "name": "web",
                 "namespace": "shop",
-                "annotations": {"meshca.io/stage": "shadow"},
+                "annotations": {"meshca.io/stage": "shadowed"},
             }
         },
-        "metadata.annotations.meshca.io/stage: not supported by this version",
+        "metadata.annotations.meshca.io/stage: 'shadowed' is none of draft, shadow, canary",
     ),
     "null spec": ({"spec": None}, "spec: missing or empty"),
-    "audit": ({"spec": {"action": "AUDIT"}}, "AUDIT is not supported by this version"),
-    "custom": ({"spec": {"action": "CUSTOM"}}, "CUSTOM is not supported by this version"),
+    "custom without whom to ask": (
+        {"spec": {"action": "CUSTOM", "rules": [{}]}},
+        "write provider: {name: ...}",
+    ),
     "misspelt action": ({"spec": {"action": "Deny"}}, "did you mean DENY?"),
-    "targets": ({"spec": {"targetRefs": []}}, "spec.targetRefs: not supported"),
+    "no targets": ({"spec": {"targetRefs": []}}, "spec.targetRefs: an empty list says nothing"),
     "deny without rules": ({"spec": {"action": "DENY"}}, "DENY without rules denies nothing"),
     "empty rules": ({"spec": {"rules": []}}, "spec.rules: an empty list says nothing"),
     "null rules": ({"spec": {"rules": None}}, "spec.rules: must be a list"),
     "null rule": ({"spec": {"rules": [None]}}, "spec.rules[0]: missing or empty"),
-    "when": ({"spec": {"rules": [{"when": []}]}}, "spec.rules[0].when: not supported"),
+    "empty when": ({"spec": {"rules": [{"when": []}]}}, "spec.rules[0].when: an empty list"),
     "empty from": ({"spec": {"rules": [{"from": []}]}}, "spec.rules[0].from: an empty list"),
     "null from": ({"spec": {"rules": [{"from": None}]}}, "spec.rules[0].from: must be a list"),
     "empty source": (
@@ -243,14 +245,18 @@ def test_an_action_that_is_not_written_is_allow() -> None:
         ),
         (
             document("p", action="DENY", rules=[rule(None, {"methods": ["GET"]})]),
-            "on TCP connections methods and paths do not exist",
+            "on TCP connections methods, paths, hosts, headers and tokens do not exist",
         ),
         (
             document("p", rules=[rule({"principals": ["cluster.local/ns/a/sa/b"]})]),
-            "names peers of cluster.local, which is not our trust domain example.org",
+            "cluster.local is taken for our trust domain, as in Istio; write example.org",
+        ),
+        (
+            document("p", rules=[rule({"principals": ["partner.test/ns/a/sa/b"]})]),
+            "names peers of partner.test, which is not our trust domain example.org",
         ),
     ],
-    ids=["exact path denied", "deny of a method", "foreign trust domain"],
+    ids=["exact path denied", "deny of a method", "cluster.local", "foreign trust domain"],
 )
 def test_warns_of_what_is_easily_misread(policy: dict[str, Any], message: str) -> None:
     warnings = [str(problem) for problem in load(policy).warnings]
