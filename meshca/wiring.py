@@ -13,6 +13,7 @@ from admin.state import AdminState
 from audit.entry import Entry
 from audit.log import EntrySink, Log
 from audit.refusals import RefusalRecorder
+from authz.records.sinks import DECISION_SINKS
 from authz.sources import PolicyLoader
 from authz.store import AppliedSet, AppliedSetSink
 from ca.authority import Authorities
@@ -102,6 +103,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             **REVOCATION_SINKS,
             **CRL_SINKS,
             **EFFECT_SINKS,
+            **DECISION_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
             Entry: EntrySink(),

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from audit.entry import Entry
 from audit.log import EntrySink
-from authz.records.tables import DECISION_SINKS
+from authz.records.sinks import DECISION_SINKS
 from authz.store import AppliedSet, AppliedSetSink
 from ca.bundle_journal import NewBundle, NewBundleSink
 from ca.federation.store import FEDERATION_SINKS

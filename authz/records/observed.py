@@ -25,7 +25,8 @@ class Observed:
 
     `allowed` is what happened to the request: the proxy's word. `decision` is the engine's, about
     the same request under the set in force now. `is_partial` says that facts which a rule of the
-    workload looks at are not known here, so that the two may differ without anything being wrong.
+    workload looks at are not known here, so that the two may differ without anything being wrong;
+    `disagrees` that they differ although nothing explains it.
     `destination` is the SPIFFE ID of the proxy; `named` the rule that it named, as `Rule.name`.
     """
 
@@ -38,6 +39,7 @@ class Observed:
     destination: str = ""
     named: str = ""
     is_partial: bool = False
+    disagrees: bool = False
 
     @property
     def shadow_differs(self) -> bool:

@@ -9,7 +9,6 @@ Rows are only ever added, and deleted when they are old (authz/records/retention
 proxy passed on is cut and cleaned before it comes here (authz/records/operation.py).
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from authz.records.operation import Operation
-from meshca.database import Sink, bulk_insert, metadata
+from meshca.database import metadata
 
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -132,71 +131,6 @@ class Gap:
     count: int
 
 
-class FullRecordSink:
-    """Writes decisions in full."""
-
-    def write(self, connection: sa.Connection, records_: Sequence[FullRecord]) -> None:
-        """Insert one row each."""
-        bulk_insert(connection, records, [_full_row(r) for r in records_])
-
-
-class MinuteCountSink:
-    """Writes counts of minutes."""
-
-    def write(self, connection: sa.Connection, counts: Sequence[MinuteCount]) -> None:
-        """Insert one row each."""
-        bulk_insert(connection, minutes, [_minute_row(c) for c in counts])
-
-
-class GapSink:
-    """Writes gaps."""
-
-    def write(self, connection: sa.Connection, gaps_: Sequence[Gap]) -> None:
-        """Insert one row each."""
-        rows = [(microseconds(g.at), microseconds(g.since), g.reason, g.count) for g in gaps_]
-        bulk_insert(connection, gaps, rows)
-
-
-DECISION_SINKS: Final[Mapping[type, Sink]] = {
-    FullRecord: FullRecordSink(),
-    MinuteCount: MinuteCountSink(),
-    Gap: GapSink(),
-}
-
-
 def microseconds(time: datetime) -> int:
     """Return `time` in microseconds since the epoch."""
     return round(time.timestamp() * 1_000_000)
-
-
-def _operation_row(operation: Operation, outcome: Outcome) -> tuple[Any, ...]:
-    return (
-        operation.source,
-        operation.destination,
-        operation.namespace,
-        operation.labels,
-        operation.protocol,
-        operation.port,
-        operation.method,
-        operation.path,
-        operation.host,
-        outcome.verdict,
-        outcome.policy,
-        outcome.rule,
-    )
-
-
-def _full_row(r: FullRecord) -> tuple[Any, ...]:
-    return (
-        microseconds(r.at),
-        *_operation_row(r.operation, r.outcome),
-        *(r.sni, r.source_ip, r.remote_ip, r.door, r.shadow, r.reason, r.details),
-    )
-
-
-def _minute_row(c: MinuteCount) -> tuple[Any, ...]:
-    return (
-        c.minute,
-        *_operation_row(c.operation, c.outcome),
-        *(c.count, microseconds(c.first), microseconds(c.last)),
-    )

@@ -1,0 +1,146 @@
+"""Recording decisions without holding up who decides, and without losing any in silence.
+
+    record   at once: tells the observers, counts by the minute, keeps what is recorded in full
+    flush    each second: words the reasons (off the event loop), writes what is due
+
+In full: denials, decisions that what is on trial would have reversed, AUDIT matches, and those on
+which a proxy and the engine disagree; so many a second, since whoever is denied can ask again as
+often as they like. What is over the bound, or could not be written for a minute because the
+database was away, is counted by reason, and the counts are written as a `Gap`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from authz.records.bucket import Bucket
+from authz.records.counting import MinuteCounts
+from authz.records.observed import Observed, Observers
+from authz.records.operation import Operation
+from authz.records.tables import FullRecord, Gap, MinuteCount
+from authz.records.wording import in_full, outcome_of
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import Overloaded, StoreUnavailable
+from meshca.metrics import Metrics
+
+RECORDS_PER_SECOND: Final = 100.0
+BURST: Final = 1_000
+FLUSH_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 60.0
+"""For how long records wait for a database that is away."""
+
+_AT_ONCE: Final = 200
+RATE, ROWS, DATABASE = "rate", "rows", "database"
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Records that wait for the database, since when (monotonic), and for how many they stand."""
+
+    records: Sequence[FullRecord | MinuteCount]
+    since: float
+
+    def lost(self) -> int:
+        return sum(r.count if type(r) is MinuteCount else 1 for r in self.records)
+
+
+@dataclass(slots=True)
+class DecisionRecorder:
+    """Records decisions; belongs to the event loop. Wiring runs `run`, and `close` at the end."""
+
+    writer: GroupWriter
+    clock: Clock
+    metrics: Metrics
+    observers: Observers = field(default_factory=Observers)
+    counts: MinuteCounts = field(default_factory=MinuteCounts)
+    records_per_second: float = RECORDS_PER_SECOND
+    burst: int = BURST
+    _bucket: Bucket = field(init=False)
+    _fresh: list[Observed] = field(init=False, default_factory=list)
+    _waiting: list[_Waiting] = field(init=False, default_factory=list)
+    _lost: Counter[str] = field(init=False, default_factory=Counter)
+    _losing_since: datetime | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._bucket = Bucket(self.clock, self.records_per_second, float(self.burst))
+
+    def record(self, observed: Observed) -> None:
+        """Take note of a decision; never waits, never raises."""
+        self.observers.tell(observed)
+        operation = Operation.of(observed.request, observed.destination)
+        outcome = outcome_of(observed)
+        if not self.counts.add(operation, outcome, self.clock.now(), observed.count):
+            self.lose(ROWS, observed.count)
+        if _is_full(observed):
+            if self._bucket.take():
+                self._fresh.append(observed)
+            else:
+                self.lose(RATE, observed.count)
+
+    def lose(self, reason: str, count: int = 1) -> None:
+        """Count decisions that are not recorded."""
+        self.metrics.decisions_unrecorded.labels(reason).inc(count)
+        self._lost[reason] += count
+        if self._losing_since is None:
+            self._losing_since = self.clock.now()
+
+    async def run(self) -> None:
+        """Write what is due each second, until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def close(self) -> None:
+        """Write everything, the minute under way too: the process ends."""
+        await self.flush(with_current=True)
+
+    async def flush(self, *, with_current: bool = False) -> None:
+        """Write what is due; what cannot be written waits, and in the end counts as lost."""
+        fresh, self._fresh = self._fresh, []
+        if fresh:
+            worded = await asyncio.to_thread(lambda: [in_full(each) for each in fresh])
+            self._wait(worded)
+        self._wait(self.counts.take(self.clock.now(), with_current=with_current))
+        waiting, self._waiting = self._waiting, []
+        for some in waiting:
+            if not await self._write(*some.records):
+                self._keep(some)
+        await self._write_gaps()
+
+    def _wait(self, records: Sequence[FullRecord | MinuteCount]) -> None:
+        now = self.clock.monotonic()
+        for start in range(0, len(records), _AT_ONCE):
+            self._waiting.append(_Waiting(records[start : start + _AT_ONCE], now))
+
+    def _keep(self, some: _Waiting) -> None:
+        if self.clock.monotonic() - some.since < PATIENCE_SECONDS:
+            self._waiting.append(some)
+        else:
+            self.lose(DATABASE, some.lost())
+
+    async def _write(self, *records: Any) -> bool:
+        try:
+            await self.writer.submit(*records)
+        except (Overloaded, StoreUnavailable):
+            return False
+        return True
+
+    async def _write_gaps(self) -> None:
+        if not self._lost:
+            return
+        lost, since = self._lost, self._losing_since or self.clock.now()
+        self._lost, self._losing_since = Counter(), None
+        now = self.clock.now()
+        if not await self._write(*(Gap(now, since, r, n) for r, n in sorted(lost.items()))):
+            self._lost.update(lost)
+            self._losing_since = since
+
+
+def _is_full(observed: Observed) -> bool:
+    if not observed.allowed or observed.disagrees or observed.shadow_differs:
+        return True
+    return bool(observed.decision.audited)
