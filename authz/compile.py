@@ -2,7 +2,10 @@
 
 One filter holds everything, in the order of the engine; the first match decides:
 
-    guard: several URI SANs, a path that is not absolute           DENY
+    several URI SANs                                               DENY   several-uri-sans
+    an emergency bypass (where Check follows)                      ALLOW  emergency-bypass
+    a path that is not absolute                                    DENY   path-not-absolute
+    plaintext on a STRICT port                                     DENY   not-mutual-tls
     DENY rules:  exact principals in maps, then the other rules    DENY   ns[N]-policy[P]-rule[I]
     ALLOW rules: exact principals in maps, then the other rules    ALLOW  ns[N]-policy[P]-rule[I]
     nothing matched                                                default-deny or default-allow
@@ -11,66 +14,102 @@ The name of what decided is in the proxy's access log: `rbac_access_denied_match
 A map finds a principal in constant time; a principal that is in the map, but for which no entry
 matches, goes on to what follows (xDS: a nested matcher without a match is not a match).
 
-Rules. The result is never without rules (`RBAC{}` allows all). What cannot be said exactly raises;
-nothing is dropped, widened or narrowed. Equal policies give equal bytes. A filter compiled for
-mutual TLS belongs on a chain that requires and verifies a client certificate; on plaintext it
-denies as soon as it needs an identity. Pure: no I/O.
+What RBAC cannot say (`needs_check`): tokens, providers, the clock. Then there are two filters.
+`with_check=True` is for a proxy that asks our Check about what this filter lets pass: it lets pass
+whatever the engine may allow. `with_check=False` denies whatever the engine may deny. On TCP there
+is no Check, so it is always the second.
+
+What is on trial (`WorkloadPolicies.shadow`) is compiled beside, as the shadow matcher, which
+only counts.
+
+Rules. The result is never without rules (`RBAC{}` allows all). What cannot be said raises or is
+decided on the safe side, as above; nothing else is dropped, widened or narrowed. Equal policies
+give equal bytes. A filter compiled for mutual TLS belongs on a chain that requires and verifies a
+client certificate; on plaintext it denies as soon as it needs an identity. Pure: no I/O.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from envoy.config.rbac.v3.rbac_pb2 import RBAC as RULES
-from envoy.config.rbac.v3.rbac_pb2 import Action as RbacAction
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HTTP_RBAC
 from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC as NETWORK_RBAC
 from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 
-from authz.engine import WorkloadPolicies
+from authz.engine import Layer, WorkloadPolicies
+from authz.matchers import Entry, act, first_match
+from authz.peer_authentication import Mode, Modes
 from authz.policy import Action, Rule
 from authz.predicates import (
     HAS_ABSOLUTE_PATH,
-    HAS_IDENTITY,
     HAS_SEVERAL_IDENTITIES,
-    URI_SAN,
+    PORT,
     Predicate,
-    View,
-    all_of,
-    alternatives_predicate,
+    any_of,
+    compare,
     negate,
-    packed_extension,
 )
-from authz.principals import split_sources
+from authz.rule_entries import rule_entries
+from authz.term_predicates import View
 
 DEFAULT_DENY = "default-deny"
 DEFAULT_ALLOW = "default-allow"
 SEVERAL_URI_SANS = "several-uri-sans"
 PATH_NOT_ABSOLUTE = "path-not-absolute"
-NETWORK_STAT_PREFIX = "meshca_"
-
-_OWN_MAP_FROM = 17
-"""A rule with operations and this many exact principals gets a map of its own, so that its
-operations are written once and not once for each principal."""
-
-_OnMatch = Any
-_Entry = tuple[Predicate, _OnMatch]
+NOT_MUTUAL_TLS = "not-mutual-tls"
+EMERGENCY_BYPASS = "emergency-bypass"
+STAT_PREFIX = "meshca_"
+SHADOW_STAT_PREFIX = "meshca_shadow_"
 
 
-def http_rbac(policies: WorkloadPolicies, *, mutual_tls: bool = True) -> Any:
-    """Return the HTTP RBAC filter (`envoy.extensions.filters.http.rbac.v3.RBAC`) of a workload."""
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Which filter is compiled: what its connections are, and whether Check comes after it."""
+
+    view: View
+    with_check: bool
+
+
+def needs_check(policies: WorkloadPolicies) -> bool:
+    """Return whether what is in force needs our Check beside RBAC to be decided exactly (HTTP)."""
+    layer = policies.enforced
+    rules = (*layer.custom.rules, *layer.deny.rules, *layer.allow.rules)
+    return bool(policies.bypasses) or any(_needs_check(rule) for rule in rules)
+
+
+def http_rbac(
+    policies: WorkloadPolicies, *, mutual_tls: bool = True, with_check: bool = False
+) -> Any:
+    """Return the HTTP RBAC filter (`envoy.extensions.filters.http.rbac.v3.RBAC`) of a workload.
+
+    `with_check` says that the proxy asks our Check about every request that the filter lets pass.
+    """
     view = View(policies.trust_domains, is_http=True, is_mutual_tls=mutual_tls)
-    return HTTP_RBAC(matcher=_matcher(policies, view))
+    kind = _Filter(view, with_check)
+    message = HTTP_RBAC(rules_stat_prefix=STAT_PREFIX, track_per_rule_stats=True)
+    message.matcher.CopyFrom(_matcher(policies, policies.enforced, kind))
+    if policies.shadow is not None:
+        message.shadow_matcher.CopyFrom(_matcher(policies, policies.shadow, kind))
+        message.shadow_rules_stat_prefix = SHADOW_STAT_PREFIX
+    return message
 
 
 def network_rbac(policies: WorkloadPolicies, *, mutual_tls: bool = True) -> Any:
     """Return the network RBAC filter (`envoy.extensions.filters.network.rbac.v3.RBAC`).
 
     As in the engine, an ALLOW rule that looks at HTTP never holds, and in a DENY rule what looks
-    at HTTP is taken to hold.
+    at HTTP is taken to hold. No time is known, and no provider asked: as in the engine, rules of
+    ALLOW that expire do not hold, those of DENY do, and CUSTOM denies. A bypass has no effect.
     """
     view = View(policies.trust_domains, is_http=False, is_mutual_tls=mutual_tls)
-    return NETWORK_RBAC(stat_prefix=NETWORK_STAT_PREFIX, matcher=_matcher(policies, view))
+    kind = _Filter(view, with_check=False)
+    message = NETWORK_RBAC(stat_prefix=STAT_PREFIX)
+    message.matcher.CopyFrom(_matcher(policies, policies.enforced, kind))
+    if policies.shadow is not None:
+        message.shadow_matcher.CopyFrom(_matcher(policies, policies.shadow, kind))
+        message.shadow_rules_stat_prefix = SHADOW_STAT_PREFIX
+    return message
 
 
 def to_any(message: Any) -> AnyMessage:
@@ -80,81 +119,54 @@ def to_any(message: Any) -> AnyMessage:
     return packed
 
 
-def _matcher(policies: WorkloadPolicies, view: View) -> Any:
-    return _first_match(_entries(policies, view), otherwise=_default(policies))
+def _matcher(policies: WorkloadPolicies, layer: Layer, kind: _Filter) -> Any:
+    bypassed = bool(policies.bypasses) and kind.with_check
+    entries = _entries(layer, kind, bypassed=bypassed)
+    return Matcher.FromString(first_match(entries, otherwise=_default(layer)))
 
 
-def _default(policies: WorkloadPolicies) -> _OnMatch:
-    if not policies.enforced.has_allow and policies.enforced.default == "allow":
-        return _act(DEFAULT_ALLOW, Action.ALLOW)
-    return _act(DEFAULT_DENY, Action.DENY)
+def _default(layer: Layer) -> bytes:
+    if not layer.has_allow and layer.default == "allow":
+        return act(DEFAULT_ALLOW, Action.ALLOW)
+    return act(DEFAULT_DENY, Action.DENY)
 
 
-def _entries(policies: WorkloadPolicies, view: View) -> Iterator[_Entry]:
+def _entries(layer: Layer, kind: _Filter, *, bypassed: bool) -> Iterator[Entry]:
+    view = kind.view
     if view.is_mutual_tls:
-        yield HAS_SEVERAL_IDENTITIES, _act(SEVERAL_URI_SANS, Action.DENY)
+        yield HAS_SEVERAL_IDENTITIES, act(SEVERAL_URI_SANS, Action.DENY)
+    if bypassed:
+        yield True, act(EMERGENCY_BYPASS, Action.ALLOW)
     if view.is_http:
-        yield negate(HAS_ABSOLUTE_PATH), _act(PATH_NOT_ABSOLUTE, Action.DENY)
-    yield from _rule_entries(policies.enforced.deny.rules, Action.DENY, view)
-    allow = [rule for rule in policies.enforced.allow.rules if view.is_http or not rule.http_only]
-    yield from _rule_entries(allow, Action.ALLOW, view)
+        yield negate(HAS_ABSOLUTE_PATH), act(PATH_NOT_ABSOLUTE, Action.DENY)
+    if not view.is_mutual_tls:
+        yield _is_strict(layer.modes), act(NOT_MUTUAL_TLS, Action.DENY)
+    yield from rule_entries(_denying(layer, kind), Action.DENY, view)
+    yield from rule_entries(_allowing(layer, kind), Action.ALLOW, view)
 
 
-def _rule_entries(rules: Iterable[Rule], action: Action, view: View) -> Iterator[_Entry]:
-    """Yield the entries of all rules of one action: those with maps first."""
-    shared: dict[str, list[_Entry]] = {}
-    own: list[_Entry] = []
-    others: list[_Entry] = []
-    for rule in rules:
-        act = _act(rule.name, action)
-        operations = alternatives_predicate(rule.operations, view)
-        if operations is False:
+def _is_strict(modes: Modes) -> Predicate:
+    """Return whether the connection was made to a port that requires mutual TLS."""
+    default_strict = modes.default is Mode.STRICT
+    others = sorted(p for p, mode in modes.ports.items() if (mode is Mode.STRICT) != default_strict)
+    is_other = any_of([compare(PORT, "exact", str(port)) for port in others])
+    return negate(is_other) if default_strict else is_other
+
+
+def _needs_check(rule: Rule) -> bool:
+    return rule.action is Action.CUSTOM or rule.token_only or rule.expires is not None
+
+
+def _denying(layer: Layer, kind: _Filter) -> Iterator[Rule]:
+    """Yield the rules that deny; those that Check decides only where it does not follow."""
+    rules = (*layer.custom.rules, *layer.deny.rules)
+    return (rule for rule in rules if not (kind.with_check and _needs_check(rule)))
+
+
+def _allowing(layer: Layer, kind: _Filter) -> Iterator[Rule]:
+    """Yield the rules that allow; those that only Check can decide only where it follows."""
+    for rule in layer.allow.rules:
+        if rule.http_only and not kind.view.is_http:
             continue
-        principals, sources = split_sources(rule.sources, view)
-        others.append((all_of((sources, operations)), act))
-        if operations is not True and len(principals) >= _OWN_MAP_FROM:
-            own.append((operations, _by_principal(dict.fromkeys(principals, act))))
-            continue
-        for principal in principals:
-            shared.setdefault(principal, []).append((operations, act))
-    if shared:
-        nested = {name: _nested(_first_match(entries)) for name, entries in shared.items()}
-        yield HAS_IDENTITY, _by_principal(nested)
-    yield from own
-    yield from others
-
-
-def _first_match(entries: Iterable[_Entry], *, otherwise: _OnMatch | None = None) -> Any:
-    """Return the matcher that takes the first of `entries` that matches; else `otherwise`."""
-    matcher = Matcher()
-    for predicate, on_match in entries:
-        if predicate is True:
-            otherwise = on_match
-            break
-        if predicate is not False:
-            matcher.matcher_list.matchers.add(predicate=predicate, on_match=on_match)
-    if otherwise is not None:
-        matcher.on_no_match.CopyFrom(otherwise)
-    return matcher
-
-
-def _nested(matcher: Any) -> _OnMatch:
-    """Return what to do with a match: `matcher`, or its outcome when it has nothing to match."""
-    if matcher.HasField("matcher_list"):
-        return Matcher.OnMatch(matcher=matcher)
-    return matcher.on_no_match
-
-
-def _by_principal(outcomes: dict[str, _OnMatch]) -> _OnMatch:
-    """Return the constant-time choice among `outcomes` by the peer's principal."""
-    matcher = Matcher()
-    matcher.matcher_tree.input.CopyFrom(URI_SAN)
-    table = matcher.matcher_tree.exact_match_map.map
-    for principal, outcome in outcomes.items():
-        table[f"spiffe://{principal}"].CopyFrom(outcome)
-    return Matcher.OnMatch(matcher=matcher)
-
-
-def _act(name: str, action: Action) -> _OnMatch:
-    rbac_action = RbacAction(name=name, action=RULES.Action.Value(action))
-    return Matcher.OnMatch(action=packed_extension(name, rbac_action))
+        if kind.with_check or not _needs_check(rule):
+            yield rule

@@ -17,8 +17,8 @@ from typing import Final
 from authz.values import IssuerSubject, Network, Strings
 from meshca.spiffe_id import SpiffeId, parse_trust_domain
 
-LONGEST_NAMESPACE_SUFFIX: Final = 64
-"""Proxies compare it with a regular expression, whose size Envoy bounds (100 instructions)."""
+LONGEST_NAMESPACE_SUFFIX: Final = 253
+"""As long as a namespace may be; proxies compare it with a regular expression."""
 LONGEST_SERVICE_ACCOUNT: Final = 320
 
 _PRINCIPAL_TEXT = re.compile(r"[A-Za-z0-9._/-]+")
