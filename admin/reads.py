@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from admin import views
 from admin.revocation_views import revoked_json
+from admin.staging_views import overlay_json
 from admin.state import AdminState
 from audit import query as audit
 from ca.revocation.listing import Listing
@@ -150,6 +151,7 @@ async def _status(state: AdminState) -> views.Json:
             "version": policies.version,
             "default": policies.default,
             "problems": [str(problem) for problem in state.loader.problems],
+            **overlay_json(policies),
         },
         "federation": {
             "trust_domains": len(federated),

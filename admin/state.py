@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from audit.log import Log
 from authz.sources import PolicyLoader
+from authz.staging.parts import Staging
 from authz.state import PolicyState
 from ca.authority import Authorities
 from ca.bundle import TrustBundle
@@ -44,6 +45,7 @@ class AdminState:
     proxies: Proxies
     policies: PolicyState
     loader: PolicyLoader
+    staging: Staging
     bundle: Callable[[], TrustBundle]
     federation: Federation
     renew: Callable[[str], Awaitable[int]]

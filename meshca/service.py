@@ -103,6 +103,7 @@ async def serve(service: Service) -> int:
     Raises MeshcaError when it does not start.
     """
     await asyncio.to_thread(service.policies.start)
+    await service.staging.load()
     await service.revocation.load()
     await service.intermediates.load()
     await service.upper.look()  # before any proxy asks: it would get none of the lists
@@ -144,10 +145,14 @@ async def _doors(
             "lists": service.revocation.lists.run,
             "upper lists": service.upper.run,
             "ocsp": service.revocation.signers.run,
+            "ocsp colleagues": service.revocation.colleagues.run,
             "interrupted": service.revocation.operations.run,
             "effects": service.effects.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
+            "pods": service.pods.run,
+            "staging": service.staging.live.run,
+            "canary": service.staging.watch.run,
             "bundle": service.journal.run,
             "federation": service.federation.run,
             "publication": service.publisher.run,

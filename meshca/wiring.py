@@ -13,8 +13,12 @@ from admin.state import AdminState
 from audit.entry import Entry
 from audit.log import EntrySink, Log
 from audit.refusals import RefusalRecorder
+from authz.kubernetes.kept import KEPT_SINKS
+from authz.kubernetes.pods import PodLabels
 from authz.records.sinks import DECISION_SINKS
 from authz.sources import PolicyLoader
+from authz.staging.parts import Staging
+from authz.staging.sinks import STAGING_SINKS
 from authz.store import AppliedSet, AppliedSetSink
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
@@ -22,6 +26,7 @@ from ca.bundles import build_bundles
 from ca.federation.federation import Federation
 from ca.federation.store import FEDERATION_SINKS
 from ca.issuance import Issuance
+from ca.ocsp.colleagues_store import COLLEAGUES_SINKS
 from ca.profile import Profile
 from ca.publication.publisher import Publisher
 from ca.revocation.crl_store import CRL_SINKS
@@ -40,7 +45,7 @@ from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
-from meshca.wiring_policy import build_policies
+from meshca.wiring_policy import build_pod_labels, build_policies, build_staging
 from meshca.wiring_revocation import RevocationParts, build_revocation
 from rotation.build import AUTHORITY_SINKS, build_intermediates
 from rotation.intermediates import SETTLES_WITHIN, Intermediates
@@ -79,6 +84,8 @@ class Service:
     leaves: Leaves
     authenticator: TokenAuthenticator
     policies: PolicyLoader
+    pods: PodLabels
+    staging: Staging
     ledger: Ledger
     doors: Doors
     identity: ServerIdentity
@@ -99,10 +106,13 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             Intent: IntentSink(),
             Signed: SignedSink(),
             AppliedSet: AppliedSetSink(),
+            **KEPT_SINKS,
             **AUTHORITY_SINKS,
             **REVOCATION_SINKS,
             **CRL_SINKS,
+            **COLLEAGUES_SINKS,
             **EFFECT_SINKS,
+            **STAGING_SINKS,
             **DECISION_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
@@ -135,7 +145,19 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     authenticator = build_authenticator(
         settings.clusters, trust_domain=settings.trust_domain, clock=clock, metrics=metrics
     )
-    policies = build_policies(settings, engine=engine, writer=writer, clock=clock, metrics=metrics)
+    policies = build_policies(
+        settings, engine=engine, writer=writer, feed=feed, clock=clock, metrics=metrics
+    )
+    pods = build_pod_labels(settings, clock=clock, metrics=metrics)
+    staging = build_staging(
+        settings,
+        loader=policies,
+        engine=engine,
+        writer=writer,
+        feed=feed,
+        clock=clock,
+        metrics=metrics,
+    )
     ledger = Ledger()
     bundles = build_bundles(
         settings, authorities, engine=engine, writer=writer, clock=clock, metrics=metrics
@@ -231,6 +253,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         leaves=leaves,
         authenticator=authenticator,
         policies=policies,
+        pods=pods,
+        staging=staging,
         ledger=ledger,
         doors=doors,
         identity=ServerIdentity(lambda: authorities.bundle.pem()),
@@ -298,6 +322,7 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         proxies=service.ledger,
         policies=service.policies.state,
         loader=service.policies,
+        staging=service.staging,
         renew=renew,
         operations=AuthorityOperations(service.intermediates),
         revocations=service.revocation.operations,

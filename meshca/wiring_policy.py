@@ -2,11 +2,17 @@
 
 import sqlalchemy as sa
 
+from admin.staging_entries import staging_entry
 from audit.entry import Entry
-from authz.change import Change
-from authz.load import load_policies
-from authz.sources import PolicyLoader, PolicyOptions
+from authz.kubernetes.pods import PodLabels
+from authz.kubernetes.watch import KubernetesPolicies
+from authz.policy import PolicySet
+from authz.sources import PolicyLoader, PolicyOptions, SourceChange
+from authz.staging.parts import Staging, join
 from authz.state import PolicyState
+from authz.store import POLICIES_CHANGED
+from meshca.api_server import ApiServerConnection
+from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import MeshcaError
@@ -22,35 +28,81 @@ def build_policies(
     *,
     engine: sa.Engine,
     writer: GroupWriter,
+    feed: ChangeFeed,
     clock: Clock,
     metrics: Metrics,
 ) -> PolicyLoader:
     """Return the loader; until it has loaded, nothing is allowed."""
-    options = PolicyOptions(
-        trust_domain=settings.trust_domain,
-        root_namespace=settings.policy.root_namespace,
-        default=settings.policy.default,
-        directories=tuple(
-            source.directory for source in settings.policy.sources if source.directory is not None
-        ),
+    policy = settings.policy
+    nothing = PolicySet.empty(
+        trust_domain=settings.trust_domain, root_namespace=policy.root_namespace
     )
-    nothing = load_policies(
-        (),
-        trust_domain=options.trust_domain,
-        root_namespace=options.root_namespace,
-        default="deny",
-    )
-    return PolicyLoader(
+    servers = [source.kubernetes for source in policy.sources if source.kubernetes is not None]
+    loader = PolicyLoader(
         state=PolicyState(nothing),
-        options=options,
+        options=PolicyOptions(
+            trust_domain=settings.trust_domain,
+            root_namespace=policy.root_namespace,
+            default=policy.default,
+            directories=tuple(s.directory for s in policy.sources if s.directory is not None),
+            aliases=tuple(policy.trust_domain_aliases),
+            providers=frozenset(policy.providers),
+        ),
         engine=engine,
         clock=clock,
         metrics=metrics,
-        on_directory_change=lambda change: _note_directory_change(change, writer, clock),
+        live=tuple(
+            KubernetesPolicies(
+                name="kubernetes" if index == 0 else f"kubernetes-{index + 1}",
+                connection=ApiServerConnection(server),
+                engine=engine,
+                writer=writer,
+                clock=clock,
+                metrics=metrics,
+            )
+            for index, server in enumerate(servers)
+        ),
+        on_source_change=lambda change: _note_source_change(change, writer, clock),
+    )
+    feed.subscribe(POLICIES_CHANGED, loader.heed)
+    return loader
+
+
+def build_pod_labels(settings: Settings, *, clock: Clock, metrics: Metrics) -> PodLabels:
+    """Return the informer of the pods of each cluster that `policy.pods` names."""
+    return PodLabels(
+        connections={pods.cluster: ApiServerConnection(pods) for pods in settings.policy.pods},
+        clock=clock,
+        metrics=metrics,
     )
 
 
-def _note_directory_change(change: Change, writer: GroupWriter, clock: Clock) -> None:
+def build_staging(
+    settings: Settings,
+    *,
+    loader: PolicyLoader,
+    engine: sa.Engine,
+    writer: GroupWriter,
+    feed: ChangeFeed,
+    clock: Clock,
+    metrics: Metrics,
+) -> Staging:
+    """Return what lays staged changes and emergencies over what `loader` loads."""
+    return join(
+        loader,
+        engine=engine,
+        writer=writer,
+        feed=feed,
+        clock=clock,
+        metrics=metrics,
+        entry_of=staging_entry,
+        denials=settings.policy.canary.denials,
+        window=settings.policy.canary.window,
+        replica=settings.replica,
+    )
+
+
+def _note_source_change(told: SourceChange, writer: GroupWriter, clock: Clock) -> None:
     """Record a change of policy that nobody applied through a door of ours."""
     try:
         writer.enqueue(
@@ -58,15 +110,9 @@ def _note_directory_change(change: Change, writer: GroupWriter, clock: Clock) ->
                 time=clock.now(),
                 kind="policy_change",
                 outcome="done",
-                actor="directory",
-                reason=str(change),
-                details={
-                    "before": change.before,
-                    "after": change.after,
-                    "added": list(change.added),
-                    "removed": list(change.removed),
-                    "changed": list(change.changed),
-                },
+                actor=told.origin,
+                reason=str(told.change),
+                details=told.change.recorded(told.diff),
             )
         )
     except MeshcaError as error:

@@ -16,10 +16,13 @@ import sqlalchemy as sa
 
 from audit.entry import Entry
 from audit.log import EntrySink
+from authz.kubernetes.kept import KEPT_SINKS
 from authz.records.sinks import DECISION_SINKS
+from authz.staging.sinks import STAGING_SINKS
 from authz.store import AppliedSet, AppliedSetSink
 from ca.bundle_journal import NewBundle, NewBundleSink
 from ca.federation.store import FEDERATION_SINKS
+from ca.ocsp.colleagues_store import COLLEAGUES_SINKS
 from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.effects import EFFECT_SINKS
 from ca.revocation.sinks import REVOCATION_SINKS
@@ -34,12 +37,15 @@ SINKS: Mapping[type, Sink] = {
     Intent: IntentSink(),
     Signed: SignedSink(),
     AppliedSet: AppliedSetSink(),
+    **KEPT_SINKS,
     NewBundle: NewBundleSink(),
     **FEDERATION_SINKS,
     **AUTHORITY_SINKS,
     **REVOCATION_SINKS,
     **CRL_SINKS,
+    **COLLEAGUES_SINKS,
     **EFFECT_SINKS,
+    **STAGING_SINKS,
     **DECISION_SINKS,
     Entry: EntrySink(),
 }

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from authz.records.operation import Operation
 from authz.records.tables import ALLOW, minutes, records
 from meshca.database import reading
 
@@ -27,7 +28,7 @@ class Difference:
     """One operation that the change would newly deny, or newly allow, and how often it was seen."""
 
     is_denial: bool
-    operation: dict[str, Any]
+    operation: Operation
     count: int
     first: datetime
     last: datetime
@@ -83,7 +84,7 @@ def _difference(row: sa.Row[Any]) -> Difference:
     r = row._mapping
     return Difference(
         is_denial=r["shadow"] != ALLOW,
-        operation={name: r[name] for name in _OPERATION},
+        operation=Operation(**{name: r[name] for name in _OPERATION}),
         count=int(r["count"]),
         first=_EPOCH + timedelta(microseconds=int(r["first"])),
         last=_EPOCH + timedelta(microseconds=int(r["last"])),

@@ -26,6 +26,7 @@ from authz.staging.standing import (
     Candidate,
     EmergencyBypass,
     Standing,
+    break_glass_in_force,
     next_end,
     overlay_of,
     standing_of,
@@ -93,17 +94,6 @@ class LiveStaging:
         now = self.clock.now()
         return [b for b in self.standing.bypasses.values() if b.state(now) is state]
 
-    def break_glass(self) -> list[str]:
-        """Return the policies that are in force through an approval, as `namespace/name`."""
-        current = self.loader.state.current
-        overlay = current.overlay
-        sets = [current]
-        if overlay.canary and overlay.candidate is not None:
-            sets.append(overlay.candidate)
-        every = (policy for policies in sets for policy in policies.policies)
-        in_force = {p.full_name for p in every if p.break_glass and p.digest in overlay.approvals}
-        return sorted(in_force)
-
     def suspend(self, candidate: Candidate) -> None:
         """Take the canary back in this process, before that is on record."""
         self.suspended = candidate.last
@@ -143,7 +133,9 @@ class LiveStaging:
                 approvals=len(overlay.approvals),
                 bypasses=[bypass.name for bypass in overlay.bypasses],
             )
-        self.metrics.break_glass_in_force.labels("policy").set(len(self.break_glass()))
+        self.metrics.break_glass_in_force.labels("policy").set(
+            len(break_glass_in_force(self.loader.state.current))
+        )
         self.metrics.break_glass_in_force.labels("bypass").set(len(overlay.bypasses))
         for stage in Stage:
             is_there = self.staged is not None and self.staged.stage is stage

@@ -187,6 +187,16 @@ def next_end(standing: Standing, now: datetime) -> datetime | None:
     return min(ends, default=None)
 
 
+def break_glass_in_force(policies: PolicySet) -> list[str]:
+    """Return the policies that approvals have put in force, as `namespace/name`."""
+    overlay = policies.overlay
+    sets = [policies]
+    if overlay.canary and overlay.candidate is not None:
+        sets.append(overlay.candidate)
+    every = (policy for each in sets for policy in each.policies)
+    return sorted({p.full_name for p in every if p.break_glass and p.digest in overlay.approvals})
+
+
 def _candidate_after(candidate: Candidate | None, event: Event) -> Candidate | None:
     if event.step is Step.STAGED:
         return Candidate(

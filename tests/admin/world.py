@@ -14,10 +14,12 @@ import sqlalchemy as sa
 
 from admin.api import create_app
 from admin.serve import serve_unix
+from admin.staging_entries import staging_entry
 from admin.state import AdminState
 from audit.log import Log
 from authz.policy import PolicySet
 from authz.sources import PolicyLoader, PolicyOptions
+from authz.staging.parts import Staging, join
 from authz.state import PolicyState
 from ca.authority import Authorities
 from ca.federation.federation import Federation
@@ -30,6 +32,7 @@ from ca.revocation.view import Crl
 from ca.store import Intent, Inventory, Signed
 from ca.upstream import self_signed
 from identity.caller import Evidence
+from meshca.change_feed import ChangeFeed
 from meshca.database import GroupWriter
 from meshca.metrics import Metrics
 from rotation.intermediates import Intermediates
@@ -141,6 +144,24 @@ def loader(
     return PolicyLoader(state=state, options=options, engine=engine, clock=clock, metrics=Metrics())
 
 
+def staging(
+    engine: sa.Engine, writer: GroupWriter, clock: FakeClock, loader: PolicyLoader
+) -> Staging:
+    """Return what stages changes over `loader`; two denied pairs take a canary back."""
+    return join(
+        loader,
+        engine=engine,
+        writer=writer,
+        feed=ChangeFeed(engine),
+        clock=clock,
+        metrics=Metrics(),
+        entry_of=staging_entry,
+        denials=2,
+        window=timedelta(minutes=5),
+        replica="one",
+    )
+
+
 @asynccontextmanager
 async def running(
     directory: Path, *, policy_directory: Path | None = None, **changes: Any
@@ -165,6 +186,7 @@ async def running(
 
         kept = await intermediates(directory, engine, writer, clock, proxies)
         endpoints = FakeEndpoints()
+        loaded = loader(engine, clock, policies, policy_directory)
         state = AdminState(
             trust_domain=TRUST_DOMAIN,
             version="0.1.0",
@@ -181,7 +203,8 @@ async def running(
             lists=lambda: world.lists,
             proxies=proxies,
             policies=policies,
-            loader=loader(engine, clock, policies, policy_directory),
+            loader=loaded,
+            staging=staging(engine, writer, clock, loaded),
             bundle=lambda: kept.authorities.bundle,
             federation=Federation(
                 trust_domain=TRUST_DOMAIN,
@@ -198,6 +221,7 @@ async def running(
         state = replace(state, **changes)
         world = World(state, socket, clock, proxies, engine, writer, client, endpoints)
         await asyncio.to_thread(state.loader.start)
+        await state.staging.load()
         await stack.enter_async_context(serve_unix(create_app(state), socket))
         await stack.enter_async_context(client)
         yield world
