@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from authz.policy import Policy, PolicySet
+from authz.policy import PolicySet
 
 MAXIMUM_NAMES = 100
 """Names of one kind that `Change.details` holds."""
@@ -11,7 +11,10 @@ MAXIMUM_NAMES = 100
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The policies, as `namespace/name`, that one set has and another has not, or has otherwise."""
+    """The documents that one set has and another has not, or has otherwise.
+
+    An AuthorizationPolicy is `namespace/name`; documents of other kinds have the kind before it.
+    """
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -35,6 +38,15 @@ class Change:
             },
         }
 
+    def recorded(self, diff: str) -> dict[str, Any]:
+        """Return the change as the audit log has it: every name, and the texts' difference."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            **{kind: list(names) for kind, names in self._kinds()},
+            "diff": diff,
+        }
+
     def _kinds(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return (("added", self.added), ("removed", self.removed), ("changed", self.changed))
 
@@ -51,5 +63,16 @@ def difference(before: PolicySet, after: PolicySet) -> Change:
     )
 
 
-def _by_name(policies: PolicySet) -> dict[str, Policy]:
-    return {f"{policy.namespace}/{policy.name}": policy for policy in policies.policies}
+def _by_name(policies: PolicySet) -> dict[str, object]:
+    """Return every document by its name."""
+    return {
+        **{f"{each.namespace}/{each.name}": each for each in policies.policies},
+        **{
+            f"PeerAuthentication {each.namespace}/{each.name}": each
+            for each in policies.peer_authentications
+        },
+        **{
+            f"RequestAuthentication {each.namespace}/{each.name}": each
+            for each in policies.request_authentications
+        },
+    }

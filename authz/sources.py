@@ -1,33 +1,40 @@
-"""Where policies come from: directories, and the set that was applied last; together one set.
+"""Where policies come from: directories, clusters, and the set applied last; together one set.
 
     reload   read everything -> load it whole -> swap it in
     apply    the same with a new applied set -> its durable record -> swap it in
 
 Rules. One set at a time is in force. What does not load changes nothing: the last good set stays,
-each problem is logged once and counted. At start it raises instead. Directories are watched by
-reading them: what is compared is what is loaded, and only once two readings agree, so that a file
-is not taken half written. A database that does not answer leaves the applied set as it was known.
+each problem is logged once and counted. At start it raises instead, unless the live sources have a
+last good state that loads. Directories are watched by reading them: what is compared is what is
+loaded, and only once two readings agree, so that a file is not taken half written. A database that
+does not answer leaves the applied set as it was known.
 
 Nothing is audited here: `apply` hands its record to the caller, who writes it with the audit
-entry in one transaction; a change by directory is told to `on_directory_change`.
+entry in one transaction; a change that came from outside is told to `on_source_change`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
+from authz.applied import AppliedSource, Draft, replacing
 from authz.change import Change, difference
 from authz.directory import Texts, read_directory
 from authz.load import load_policies
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import Default, PolicySet
+from authz.reading import Reading, applied_name
 from authz.state import PolicyState
-from authz.store import AppliedSet, latest, latest_version
+from authz.status import SourceStatus
+from authz.store import AppliedSet
+from authz.text_diff import text_diff
 from meshca.clock import Clock
-from meshca.errors import InvalidDocument, Problem, StoreUnavailable
+from meshca.errors import InvalidDocument, Problem
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 
@@ -37,55 +44,86 @@ POLL_SECONDS = 0.5
 SETTLE_SECONDS = 0.05
 _SETTLE_READINGS = 20
 _LOGGED_WARNINGS = 50
+_NOTHING = Reading((), (), None)
+
+
+class LiveSource(Protocol):
+    """A source that says by itself when it has changed; see `authz.kubernetes.watch`.
+
+    `last_good` is what of it was last in force, as far as that is remembered.
+    """
+
+    last_good: Texts | None
+
+    def start(self) -> None:
+        """Read it for the first time, or what is remembered of it; blocking. Raises MeshcaError."""
+        ...
+
+    def texts(self) -> Texts:
+        """Return what it holds now."""
+        ...
+
+    def accepted(self, texts: Texts) -> None:
+        """Take note that `texts` of it are in force."""
+        ...
+
+    def status(self) -> SourceStatus:
+        """Return how it stands."""
+        ...
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Follow it until cancelled, and call `changed` after each change."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyOptions:
-    """What every set is loaded with, and the directories that policies are read from."""
+    """What every set is loaded with, and the directories that policies are read from.
+
+    `providers` are the names that CUSTOM policies may ask; None checks none.
+    """
 
     trust_domain: str
     root_namespace: str
     default: Default
     directories: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Everything that was read at one time, before any of it is understood."""
-
-    texts: Texts
-    problems: tuple[Problem, ...]
-    applied: AppliedSet | None
-
-    def all_texts(self) -> Texts:
-        """Return every text: the files, then the applied set."""
-        if self.applied is None:
-            return self.texts
-        return (*self.texts, (applied_name(self.applied.version), self.applied.documents))
+    aliases: tuple[str, ...] = ()
+    providers: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedChange:
-    """An applied set that loads with everything else: to be recorded, then committed."""
+    """An applied set that loads with everything else: to be recorded, then committed.
+
+    `diff` is the difference of the texts, of bounded size.
+    """
 
     applied: AppliedSet
     policies: PolicySet
     change: Change
     reading: Reading
+    diff: str
 
 
-def applied_name(version: int) -> str:
-    """Return how problems name the applied set."""
-    return f"applied set {version}"
+@dataclass(frozen=True, slots=True)
+class SourceChange:
+    """A change that came from outside: through `origin`, a directory or a cluster."""
+
+    change: Change
+    origin: str
+    diff: str
+
+
+Record = Callable[[PreparedChange], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True)
 class PolicyLoader:
-    """Keeps `state` at what the directories and the applied set say.
+    """Keeps `state` at what the sources and the applied set say.
 
-    `start` once, then `run`. `on_directory_change` is called on the event loop after a change
-    that came from a directory. `problems` are those of what was read last and is not in force.
-    `overlay` is laid over whatever set is loaded; change it with `set_overlay` only.
+    `start` once, then `run`. `on_source_change` is called on the event loop after a change that
+    came from outside. `problems` are those of what was read last and is not in force. `overlay` is
+    laid over whatever set is loaded; change it with `set_overlay` only.
     """
 
     state: PolicyState
@@ -93,25 +131,50 @@ class PolicyLoader:
     engine: sa.Engine
     clock: Clock
     metrics: Metrics
-    on_directory_change: Callable[[Change], None] | None = None
+    live: Sequence[LiveSource] = ()
+    on_source_change: Callable[[SourceChange], None] | None = None
     poll_seconds: float = POLL_SECONDS
     overlay: Overlay[PolicySet] = NO_OVERLAY
     problems: tuple[Problem, ...] = field(default=(), init=False)
     _seen: Reading | None = None
-    _in_force: Texts = ()
+    _in_force: Reading = _NOTHING
     _refused: bool = False
-    _applied: AppliedSet | None = None
-    _store_answers: bool = True
+    _applied: AppliedSource = field(init=False)
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._applied = AppliedSource(self.engine)
 
     def start(self) -> None:
         """Load the first set; before the event loop serves anybody.
 
-        Raises InvalidDocument with every problem, and StoreUnavailable.
+        Raises InvalidDocument with every problem, and what a source raises.
         """
-        self._applied = latest(self.engine)
-        reading = self._read()
-        self._install(reading, self._load(reading))
+        self._applied.load()
+        for source in self.live:
+            source.start()
+        reading = self._read(self._live_texts())
+        try:
+            self._install(reading, self._load(reading))
+        except InvalidDocument as error:
+            kept = self._last_good(reading)
+            if kept is None:
+                raise
+            self._install(kept, self._load(kept))
+            self._seen = reading
+            self._refuse(error)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for source in self.live:
+                tasks.create_task(source.run(self.heed))
+            tasks.create_task(self._watch())
+
+    def heed(self) -> None:
+        """Read everything again soon: something has changed; on the event loop."""
+        self._wake.set()
 
     def set_overlay(self, overlay: Overlay[PolicySet]) -> bool:
         """Lay `overlay` over the set in force, and over each one after it; on the event loop.
@@ -126,23 +189,10 @@ class PolicyLoader:
 
         Nothing changes. Raises InvalidDocument with every problem.
         """
-        known = 0 if self._applied is None else self._applied.version
-        applied = AppliedSet(known + 1, self.clock.now(), "", "", documents)
-        policies = self._load(Reading(self._in_force, (), applied))
-        name = applied_name(applied.version)
-        if not any(policy.source == name for policy in policies.policies):
-            raise InvalidDocument([Problem("", "holds no policy; nothing was changed", name)])
+        applied = AppliedSet(self._applied.version + 1, self.clock.now(), "", "", documents)
+        policies = self._load(replace(self._in_force, applied=applied))
+        _check_not_empty(policies, applied, "nothing was changed")
         return policies
-
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        while True:
-            await asyncio.sleep(self.poll_seconds)
-            try:
-                await self.reload()
-            except Exception:  # the watch must outlive whatever one reading runs into
-                self.metrics.policy_load_failures.inc()
-                log.exception("policy_watch_failed")
 
     async def reload(self) -> bool:
         """Read everything and put it in force if it changed; return whether what was read loads.
@@ -153,19 +203,16 @@ class PolicyLoader:
             reading = await self._settled()
             if reading == self._seen:
                 return not self._refused
-            self._seen, self._refused = reading, True
+            self._seen = reading
             try:
                 policies = await asyncio.to_thread(self._load, reading)
             except InvalidDocument as error:
-                self.metrics.policy_load_failures.inc()
-                self.problems = tuple(error.problems)
-                for problem in error.problems:
-                    log.error("policy_refused", problem=str(problem))
+                self._refuse(error)
                 return False
-            from_directory = reading.texts != self._in_force
+            before = self._in_force
             change = self._install(reading, policies)
-            if change is not None and from_directory and self.on_directory_change is not None:
-                self.on_directory_change(change)
+            if change is not None:
+                await self._tell(change, before, reading)
             return True
 
     async def apply(
@@ -174,38 +221,64 @@ class PolicyLoader:
         *,
         author: str,
         reason: str,
-        record: Callable[[PreparedChange], Awaitable[None]],
+        record: Record,
+        expect_version: int | None = None,
+        may_be_empty: bool = False,
     ) -> PreparedChange:
-        """Replace the applied set by the policies in `text`; one call at a time.
+        """Replace the applied set by the policies in `text`; see `change_applied`."""
+        draft = Draft(replacing(text), author, reason, expect_version, may_be_empty)
+        return await self.change_applied(draft, record)
 
-        They are loaded together with the directories' policies in force, so a directory that does
-        not load now is no obstacle. `record` makes the change durable (its `applied` and the audit
-        entry in one transaction) before it is in force. Raises InvalidDocument with every problem,
-        and what `record` raises; then nothing has changed.
+    async def change_applied(self, draft: Draft, record: Record) -> PreparedChange:
+        """Make the next applied set; one call at a time.
+
+        It is loaded together with what else is in force, so a source that does not load now is no
+        obstacle. `record` makes the change durable (its `applied` and the audit entry in one
+        transaction) before it is in force. Raises InvalidDocument with every problem, Conflict,
+        NotFound, and what `record` raises; then nothing has changed.
         """
         async with self._changing:
-            prepared = await asyncio.to_thread(self._prepare, text, author, reason)
+            prepared = await asyncio.to_thread(self._prepare, draft)
             await record(prepared)
-            self._applied = prepared.applied
+            self._applied.known = prepared.applied
             self._install(prepared.reading, prepared.policies)
             return prepared
 
-    def _prepare(self, text: str, author: str, reason: str) -> PreparedChange:
-        before = self._newest_applied()
-        version = 1 if before is None else before.version + 1
-        applied = AppliedSet(version, self.clock.now(), author, reason, text)
-        reading = Reading(self._in_force, (), applied)
+    async def preview(self, draft: Draft) -> PreparedChange:
+        """Return what `change_applied` would do; nothing is recorded. Raises as it does."""
+        async with self._changing:
+            return await asyncio.to_thread(self._prepare, draft)
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.poll_seconds):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.reload()
+            except Exception:  # the watch must outlive whatever one reading runs into
+                self.metrics.policy_load_failures.inc()
+                log.exception("policy_watch_failed")
+
+    def _prepare(self, draft: Draft) -> PreparedChange:
+        before = self._applied.newest()
+        applied = draft.make(before, self.clock)
+        reading = replace(self._in_force, applied=applied)
         policies = self._load(reading).under(self.overlay)
-        name = applied_name(version)
-        if not any(policy.source == name for policy in policies.policies):
-            raise InvalidDocument([Problem("", "holds no policy; nothing was applied", name)])
+        if not draft.may_be_empty:
+            _check_not_empty(policies, applied, "nothing was applied; say so if that is meant")
         change = difference(self.state.current, policies)
-        return PreparedChange(applied, policies, change, reading)
+        old = () if before is None else (("", before.documents),)
+        diff = text_diff(old, (("", applied.documents),))
+        return PreparedChange(applied, policies, change, reading, diff)
 
     def _install(self, reading: Reading, policies: PolicySet) -> Change | None:
         """Put `policies` in force; return what changed, or None when they mean the same."""
-        self._seen, self._in_force, self._refused = reading, reading.texts, False
+        self._seen, self._in_force, self._refused = reading, replace(reading, problems=()), False
         self.problems = ()
+        for source, texts in zip(self.live, reading.live, strict=True):
+            source.accepted(texts)
         policies = policies.under(self.overlay)
         change = difference(self.state.current, policies)
         if not self.state.replace(policies):
@@ -213,20 +286,45 @@ class PolicyLoader:
         _log_warnings(policies)
         return change
 
+    def _refuse(self, error: InvalidDocument) -> None:
+        self._refused = True
+        self.metrics.policy_load_failures.inc()
+        self.problems = tuple(error.problems)
+        for problem in error.problems:
+            log.error("policy_refused", problem=str(problem))
+
+    async def _tell(self, change: Change, before: Reading, after: Reading) -> None:
+        """Tell of a change that came from outside; one of the applied set has its own record."""
+        origins = []
+        if after.texts != before.texts:
+            origins.append("directory")
+        if after.live != before.live:
+            origins.append("kubernetes")
+        if origins and self.on_source_change is not None:
+            texts = before.external_texts(), after.external_texts()
+            diff = await asyncio.to_thread(text_diff, *texts)
+            self.on_source_change(SourceChange(change, ", ".join(origins), diff))
+
     async def _settled(self) -> Reading:
-        """Return a reading that is what was seen before, or that two readings agree on."""
-        reading = await asyncio.to_thread(self._read)
+        """Return a reading whose files are those seen before, or that two readings agree on."""
+        reading = await self._read_now()
         for _ in range(_SETTLE_READINGS):
-            if reading == self._seen:
+            if self._seen is not None and _files(reading) == _files(self._seen):
                 break
             await asyncio.sleep(SETTLE_SECONDS)
-            again = await asyncio.to_thread(self._read)
-            if again == reading:
-                break
+            again = await self._read_now()
+            if _files(again) == _files(reading):
+                return again
             reading = again
         return reading
 
-    def _read(self) -> Reading:
+    async def _read_now(self) -> Reading:
+        return await asyncio.to_thread(self._read, self._live_texts())
+
+    def _live_texts(self) -> tuple[Texts, ...]:
+        return tuple(source.texts() for source in self.live)
+
+    def _read(self, live: tuple[Texts, ...]) -> Reading:
         texts: list[tuple[str, str]] = []
         problems: list[Problem] = []
         for directory in self.options.directories:
@@ -234,20 +332,15 @@ class PolicyLoader:
                 texts += read_directory(directory)
             except InvalidDocument as error:
                 problems += error.problems
-        return Reading(tuple(texts), tuple(problems), self._newest_applied())
+        return Reading(tuple(texts), tuple(problems), self._applied.newest(), live)
 
-    def _newest_applied(self) -> AppliedSet | None:
-        known = 0 if self._applied is None else self._applied.version
-        try:
-            if latest_version(self.engine) != known:
-                self._applied = latest(self.engine)
-        except StoreUnavailable as error:
-            if self._store_answers:
-                log.warning("applied_policies_unknown", error=str(error), kept_version=known)
-            self._store_answers = False
-        else:
-            self._store_answers = True
-        return self._applied
+    def _last_good(self, reading: Reading) -> Reading | None:
+        """Return `reading` with what was last in force of the live sources, if it is another."""
+        kept = tuple(
+            texts if source.last_good is None else source.last_good
+            for source, texts in zip(self.live, reading.live, strict=True)
+        )
+        return None if kept == reading.live else replace(reading, live=kept)
 
     def _load(self, reading: Reading) -> PolicySet:
         if reading.problems:
@@ -257,7 +350,25 @@ class PolicyLoader:
             trust_domain=self.options.trust_domain,
             root_namespace=self.options.root_namespace,
             default=self.options.default,
+            aliases=self.options.aliases,
+            providers=self.options.providers,
         )
+
+
+def _files(reading: Reading) -> tuple[Texts, tuple[Problem, ...]]:
+    return reading.texts, reading.problems
+
+
+def _check_not_empty(policies: PolicySet, applied: AppliedSet, consequence: str) -> None:
+    """Raise InvalidDocument unless a document of `applied` is in `policies`."""
+    name = applied_name(applied.version)
+    sources = [
+        *(each.source for each in policies.policies),
+        *(each.source for each in policies.peer_authentications),
+        *(each.source for each in policies.request_authentications),
+    ]
+    if name not in sources:
+        raise InvalidDocument([Problem("", f"holds no policy; {consequence}", name)])
 
 
 def _log_warnings(policies: PolicySet) -> None:

@@ -35,6 +35,7 @@ class Metrics:
     policy_load_failures: Counter = field(init=False)
     policy_source_stale: Gauge = field(init=False)
     policy_source_current: Gauge = field(init=False)
+    pod_labels_stale: Gauge = field(init=False)
     staged_change: Gauge = field(init=False)
     canary_fell_back: Counter = field(init=False)
     canary_denied_pairs: Gauge = field(init=False)
@@ -192,6 +193,12 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "Unix time at which what is held of a source of policies was last known to be current; "
             "0: not since the start.",
             ["source"],
+            registry=r,
+        ),
+        "pod_labels_stale": Gauge(
+            "meshca_pod_labels_stale",
+            "1 when the pods of a cluster cannot be watched; the labels are those of before.",
+            ["cluster"],
             registry=r,
         ),
         "loop_failures": Counter(

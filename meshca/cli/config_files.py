@@ -34,6 +34,16 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield f"clusters[{index}].keys.file", keys.file
         if keys is not None and keys.ca_file is not None:
             yield f"clusters[{index}].keys.ca_file", keys.ca_file
+    yield from _kubeconfigs(settings)
+
+
+def _kubeconfigs(settings: Settings) -> Iterator[tuple[str, Path]]:
+    for index, source in enumerate(settings.policy.sources):
+        if source.kubernetes is not None and source.kubernetes.kubeconfig is not None:
+            yield f"policy.sources[{index}].kubernetes.kubeconfig", source.kubernetes.kubeconfig
+    for index, pods in enumerate(settings.policy.pods):
+        if pods.kubeconfig is not None:
+            yield f"policy.pods[{index}].kubeconfig", pods.kubeconfig
 
 
 def _vault_files(key: str, server: VaultServer) -> Iterator[tuple[str, Path]]:
@@ -82,6 +92,8 @@ def _policy_problems(settings: Settings) -> list[Problem]:
             trust_domain=settings.trust_domain,
             root_namespace=settings.policy.root_namespace,
             default=settings.policy.default,
+            aliases=settings.policy.trust_domain_aliases,
+            providers=frozenset(settings.policy.providers),
         )
     except InvalidDocument as error:
         found += error.problems

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from authz.change import Change
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import PolicySet
-from authz.sources import PolicyLoader, PolicyOptions, PreparedChange
+from authz.sources import PolicyLoader, PolicyOptions, PreparedChange, SourceChange
 from authz.state import PolicyState
 from authz.store import AppliedSet, AppliedSetSink, get
 from meshca.database import GroupWriter, Sink, migrate, open_engine
@@ -30,7 +29,7 @@ class Place:
     directory: Path
     loader: PolicyLoader
     metrics: Metrics
-    changes: list[Change] = field(default_factory=list)
+    changes: list[SourceChange] = field(default_factory=list)
 
     @property
     def in_force(self) -> list[str]:
@@ -66,7 +65,7 @@ def place(tmp_path: Path) -> Place:
         poll_seconds=0.01,
     )
     made = Place(directory, loader, metrics)
-    loader.on_directory_change = made.changes.append
+    loader.on_source_change = made.changes.append
     return made
 
 
@@ -104,7 +103,7 @@ def test_start_loads_the_directory_and_the_newest_applied_set(place: Place) -> N
 def test_start_raises_for_an_invalid_set(place: Place) -> None:
     place.write("web.yaml", WEB)
     place.write("bad.yaml", to_yaml(document("bad", action="BLOCK")))
-    with pytest.raises(InvalidDocument, match="'BLOCK' is not an action"):
+    with pytest.raises(InvalidDocument, match="'BLOCK' is none of"):
         place.loader.start()
     assert place.in_force == []
 
@@ -115,7 +114,7 @@ def test_a_changed_file_is_put_in_force_and_told(place: Place) -> None:
         place.write("web.yaml", WEB)
         assert await place.loader.reload()
         assert place.in_force == ["web"]
-        assert [change.added for change in place.changes] == [("shop/web",)]
+        assert [told.change.added for told in place.changes] == [("shop/web",)]
         assert await place.loader.reload()
         assert len(place.changes) == 1
 

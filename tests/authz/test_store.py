@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from authz import store
 from authz.store import AppliedSet, AppliedSetSink
+from meshca.change_feed import ChangeFeed
 from meshca.database import GroupWriter, Sink, migrate, open_engine
-from meshca.errors import NotFound, StoreUnavailable
+from meshca.errors import Conflict, NotFound, StoreUnavailable
 from meshca.metrics import Metrics
 from tests.fakes import FakeClock
 
@@ -51,8 +52,35 @@ def test_returns_what_was_written_the_newest_and_by_version(engine: sa.Engine) -
 
 def test_two_writers_of_one_version_collide(engine: sa.Engine) -> None:
     write(engine, applied(1))
-    with pytest.raises(StoreUnavailable):
-        write(engine, applied(1))
+    for version in (1, 3):
+        with pytest.raises(Conflict, match="the applied set is version 1 by now"):
+            write(engine, applied(version))
+    assert store.latest(engine) == applied(1)
+
+
+def test_tells_the_versions_the_newest_first(engine: sa.Engine) -> None:
+    write(engine, applied(1), applied(2), applied(3))
+    told = store.history(engine, limit=2)
+    assert [(v.version, v.author, v.reason, v.characters) for v in told] == [
+        (3, "uid:0", "because", 4),
+        (2, "uid:0", "because", 4),
+    ]
+    assert [v.version for v in store.history(engine, limit=9, before=2)] == [1]
+
+
+def test_a_new_version_is_announced(engine: sa.Engine) -> None:
+    async def story() -> None:
+        heard = asyncio.Event()
+        feed = ChangeFeed(engine)
+        feed.subscribe(store.POLICIES_CHANGED, heard.set)
+        await feed.look()
+        sinks: dict[type, Sink] = {AppliedSet: AppliedSetSink()}
+        async with GroupWriter(engine, sinks, FakeClock(), Metrics()) as writer:
+            await writer.submit(applied(1))
+        await feed.look()
+        assert heard.is_set()
+
+    asyncio.run(story())
 
 
 def test_a_database_without_the_table_is_unavailable(tmp_path: Path) -> None:

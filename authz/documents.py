@@ -1,0 +1,65 @@
+"""The documents of a text, one by one: to take single ones out, and to show what changed.
+
+A line that begins with `---` ends a document in every YAML text, block scalars included (YAML
+1.2.2, 9.1.2), so that a text is cut there without reading it. Comments stay with what is after the
+mark before them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from meshca.errors import Conflict, InvalidDocument, NotFound
+from meshca.yaml_source import load_documents
+
+_MARK: Final = re.compile(r"^(?=---(?:\s|$))", re.MULTILINE)
+
+
+class Name(NamedTuple):
+    """What a document calls itself."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+def split_documents(text: str) -> list[str]:
+    """Return the documents of `text`; joined they are `text` again."""
+    return [part for part in _MARK.split(text) if part]
+
+
+def find_name(text: str) -> Name | None:
+    """Return the name of the one document in `text`, or None when it has none that can be read."""
+    try:
+        (document,) = load_documents(text, "")
+        metadata = document.value["metadata"]
+        name = Name(document.value["kind"], metadata["namespace"], metadata["name"])
+    except (InvalidDocument, ValueError, KeyError, TypeError):
+        return None
+    return name if all(isinstance(part, str) for part in name) else None
+
+
+def without(text: str, names: Sequence[str]) -> str:
+    """Return `text` without the documents called `NAMESPACE/NAME`, or `KIND/NAMESPACE/NAME`.
+
+    Raises NotFound for a name that no document has, and Conflict for one that two kinds have.
+    """
+    parts = split_documents(text)
+    called = [find_name(part) for part in parts]
+    gone: set[int] = set()
+    for wanted in names:
+        found = [i for i, name in enumerate(called) if name is not None and _is(name, wanted)]
+        if not found:
+            raise NotFound(f"the applied set holds no {wanted}")
+        if len(found) > 1:
+            kinds = " or ".join(str(called[i]) for i in found)
+            raise Conflict(f"{wanted} is more than one document: name {kinds}")
+        gone.update(found)
+    return "".join(part for i, part in enumerate(parts) if i not in gone)
+
+
+def _is(name: Name, wanted: str) -> bool:
+    return wanted in (f"{name.namespace}/{name.name}", str(name))

@@ -1,0 +1,58 @@
+"""What changed in the texts of policies, as a unified diff of bounded size: for the audit record.
+
+Only documents whose text differs are shown, under their names; where they stand in which file, and
+in what order, is no part of it.
+"""
+
+import difflib
+from collections import Counter
+from typing import Final
+
+from authz.directory import Texts
+from authz.documents import find_name, split_documents
+
+MAXIMUM_CHARACTERS: Final = 64 * 1024
+_LONGEST_DIFFED: Final = 256 * 1024
+
+
+def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS) -> str:
+    """Return the unified diff of each document that is not the same in both; at most `maximum`."""
+    old, new = _documents(before, after), _documents(after, before)
+    parts: list[str] = []
+    size = 0
+    for name in sorted(old.keys() | new.keys()):
+        part = _diff(name, old.get(name, ""), new.get(name, ""))
+        parts.append(part)
+        size += len(part)
+        if size > maximum:
+            break
+    whole = "".join(parts)
+    if len(whole) <= maximum:
+        return whole
+    return whole[:maximum] + "\n[the rest of the difference is left out]\n"
+
+
+def _documents(texts: Texts, other: Texts) -> dict[str, str]:
+    """Return the documents of `texts` that `other` does not have as they are, by name."""
+    known = set(other)
+    changed = [part for text in texts if text not in known for part in split_documents(text[1])]
+    same = Counter(part.strip() for text in other for part in split_documents(text[1]))
+    found: dict[str, str] = {}
+    for part in changed:
+        if same[part.strip()]:
+            continue
+        name = find_name(part)
+        if name is not None:
+            found[str(name)] = found.get(str(name), "") + part
+    return found
+
+
+def _diff(name: str, before: str, after: str) -> str:
+    if len(before) + len(after) > _LONGEST_DIFFED:  # the comparison would take too long
+        return f"--- {name}\n+++ {name}\n[{len(before)} and {len(after)} characters: too long]\n"
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(),
+        fromfile=name if before else "/dev/null", tofile=name if after else "/dev/null",
+        lineterm="",
+    )  # fmt: skip
+    return "".join(f"{line}\n" for line in lines)
