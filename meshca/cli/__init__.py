@@ -15,6 +15,8 @@ from meshca import logs
 from meshca.cli import (
     audit,
     authz,
+    authz_emergencies,
+    authz_staging,
     bans,
     bundle,
     ca,
@@ -57,6 +59,8 @@ app.add_typer(svid.app, name="svid")
 app.add_typer(ca.app, name="ca")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(federation.app, name="federation")
+authz_staging.register(authz.app)
+authz_emergencies.register(authz.app)
 app.add_typer(authz.app, name="authz")
 app.add_typer(audit.app, name="audit")
 app.add_typer(envoy.app, name="envoy")
