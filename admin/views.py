@@ -11,8 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.query import Found
-from authz.policy import Policy, PolicySet
-from authz.store import AppliedSet
 from ca.authority import Authority
 from ca.store import Record
 from rotation.proxies import ProxyState, ResourceState
@@ -110,38 +108,4 @@ def certificate_json(certificate: x509.Certificate) -> Json:
         "serial": f"{certificate.serial_number:x}",
         "not_before": time_text(certificate.not_valid_before_utc),
         "not_after": time_text(certificate.not_valid_after_utc),
-    }
-
-
-def policy_set_json(policies: PolicySet) -> Json:
-    """Return the set in force, without its documents."""
-    return {
-        "version": policies.version,
-        "default": policies.default,
-        "root_namespace": policies.root_namespace,
-        "policies": [_policy_json(policy) for policy in policies.policies],
-        "warnings": [str(problem) for problem in policies.warnings],
-    }
-
-
-def _policy_json(policy: Policy) -> Json:
-    return {
-        "namespace": policy.namespace,
-        "name": policy.name,
-        "action": str(policy.action),
-        "selector": dict(sorted(policy.selector)),
-        "rules": len(policy.rules),
-        "source": policy.source,
-        "line": policy.line,
-    }
-
-
-def applied_json(applied: AppliedSet) -> Json:
-    """Return an applied set, with its documents."""
-    return {
-        "version": applied.version,
-        "time": time_text(applied.time),
-        "author": applied.author,
-        "reason": applied.reason,
-        "documents": applied.documents,
     }

@@ -176,6 +176,21 @@ class PolicyLoader:
         """Read everything again soon: something has changed; on the event loop."""
         self._wake.set()
 
+    def sources(self) -> list[SourceStatus]:
+        """Return how each source stands: directories, clusters, the applied set."""
+        directories = [self._directory_status(directory) for directory in self.options.directories]
+        applied = SourceStatus("applied", "applied", int(self._applied.version > 0))
+        return [*directories, *(source.status() for source in self.live), applied]
+
+    def _directory_status(self, directory: Path) -> SourceStatus:
+        seen = _NOTHING if self._seen is None else self._seen
+        inside = str(directory / "x").removesuffix("x")
+        objects = sum(name.startswith(inside) for name, _ in self._in_force.texts)
+        problems = [
+            p for p in seen.problems if p.file == str(directory) or p.file.startswith(inside)
+        ]
+        return SourceStatus(str(directory), "directory", objects, None, tuple(map(str, problems)))
+
     def set_overlay(self, overlay: Overlay[PolicySet]) -> bool:
         """Lay `overlay` over the set in force, and over each one after it; on the event loop.
 
