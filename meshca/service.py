@@ -151,6 +151,7 @@ async def _doors(
             "keys": service.authenticator.run,
             "policies": service.policies.run,
             "pods": service.pods.run,
+            "token keys": service.token_keys.run,
             "staging": service.staging.live.run,
             "canary": service.staging.watch.run,
             "bundle": service.journal.run,

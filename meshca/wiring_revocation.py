@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ca.authority import Authorities
+from ca.ocsp.colleagues import OcspColleagues
+from ca.ocsp.colleagues_store import OCSP_CHANGED, Colleagues
 from ca.ocsp.inventory import IssuedSerials
 from ca.ocsp.responder import Responder
 from ca.ocsp.signers import OcspSigners
@@ -31,6 +33,7 @@ class RevocationParts:
     views: RevocationViews
     operations: RevocationOperations
     signers: OcspSigners
+    colleagues: OcspColleagues
     responder: Responder
 
     async def load(self) -> None:
@@ -69,6 +72,15 @@ def build_revocation(
         clock=clock,
         metrics=metrics,
     )
+    colleagues = OcspColleagues(
+        replica=settings.replica,
+        signers=signers,
+        colleagues=Colleagues(engine),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
+    feed.subscribe(OCSP_CHANGED, colleagues.heed)
     feed.subscribe(REVOCATIONS_CHANGED, state.heed)
     feed.subscribe(CRLS_CHANGED, lists.heed)
     state.subscribe(lists.wake)
@@ -76,6 +88,7 @@ def build_revocation(
     lists.subscribe(views.refresh)
     authorities.subscribe(lists.wake)
     authorities.subscribe(signers.heed)
+    authorities.subscribe(colleagues.heed)
     return RevocationParts(
         state=state,
         lists=lists,
@@ -90,6 +103,7 @@ def build_revocation(
             confirm_above=settings.revocation.confirm_above,
         ),
         signers=signers,
+        colleagues=colleagues,
         responder=Responder(
             signers=signers,
             issued=IssuedSerials(engine=engine, clock=clock),

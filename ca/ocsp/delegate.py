@@ -13,7 +13,7 @@ from hashlib import sha1
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from ca import der, keys
@@ -46,10 +46,8 @@ class Draft:
 
     tbs: bytes = field(repr=False)
     authority: Authority = field(repr=False)
-    signer: PrivateKeySigner
     public_key: bytes = field(repr=False)
     serial: str
-    made_at: datetime
     not_before: datetime
     not_after: datetime
 
@@ -71,8 +69,8 @@ class Delegate:
     renew_at: datetime
 
 
-def make(authority: Authority, now: datetime, trust_domain: str) -> Draft:
-    """Return a new key's certificate to be, linted before the authority's key is touched.
+def make(authority: Authority, now: datetime, trust_domain: str, public_key: bytes) -> Draft:
+    """Return the certificate of `public_key` (DER) to be, linted before a key is touched.
 
     Raises AuthorityUnavailable when the authority is not valid now, IssuanceFault when lint finds a
     broken rule.
@@ -80,8 +78,6 @@ def make(authority: Authority, now: datetime, trust_domain: str) -> Draft:
     now = now.replace(microsecond=0)
     if not authority.not_before <= now < authority.not_after:
         raise AuthorityUnavailable(f"authority {authority.authority_id} is not valid now")
-    signer = PrivateKeySigner(keys.generate_key())
-    public_key = keys.public_key_der(signer.key.public_key())
     validity = (
         max(now - BACKDATE, authority.not_before),
         min(now + _lifetime(authority, now), authority.not_after),
@@ -90,11 +86,11 @@ def make(authority: Authority, now: datetime, trust_domain: str) -> Draft:
     certificate = _parse(tbs, authority, _NO_SIGNATURE)
     LINT.check(certificate, Expectation(authority, public_key))
     serial = f"{certificate.serial_number:x}"
-    return Draft(tbs, authority, signer, public_key, serial, now, *validity)
+    return Draft(tbs, authority, public_key, serial, *validity)
 
 
-def sign(draft: Draft) -> Delegate:
-    """Return the signer, certified: a place where the authority's key signs; it may block.
+def sign(draft: Draft) -> x509.Certificate:
+    """Return the certificate: a place where the authority's key signs; it may block.
 
     Raises IssuanceFault when that fails or the certificate is not what was linted, unless the key
     says why with an error of its own.
@@ -108,17 +104,42 @@ def sign(draft: Draft) -> Delegate:
         raise IssuanceFault(f"the authority's key did not sign ({error!r})") from error
     certificate = _parse(draft.tbs, authority, signature)
     LINT.check_signed(certificate, Expectation(authority, draft.public_key))
-    bits = der.public_key_bits(draft.public_key)
+    return certificate
+
+
+def appoint(
+    authority_id: str,
+    certificate: x509.Certificate,
+    signer: PrivateKeySigner,
+    made_at: datetime | None = None,
+) -> Delegate:
+    """Return the holder of the key that `certificate` certifies, as one who signs answers.
+
+    Raises IssuanceFault when it certifies another key.
+    """
+    public_key = keys.public_key_der(signer.key.public_key())
+    certified = certificate.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    if certified != public_key:
+        raise IssuanceFault("the OCSP signer's certificate is for another key")
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return Delegate(
-        authority_id=authority.authority_id,
-        signer=draft.signer,
+        authority_id=authority_id,
+        signer=signer,
         certificate=certificate,
         der=certificate.public_bytes(Encoding.DER),
-        key_hash=sha1(bits).digest(),  # noqa: S324  # RFC 6960 4.2.1 names it
-        not_before=draft.not_before,
-        not_after=draft.not_after,
-        renew_at=draft.made_at + (draft.not_after - draft.made_at) / 2,
+        key_hash=sha1(der.public_key_bits(public_key)).digest(),  # noqa: S324  # RFC 6960 4.2.1
+        not_before=begins,
+        not_after=ends,
+        renew_at=renewal_of(certificate, made_at),
     )
+
+
+def renewal_of(certificate: x509.Certificate, made_at: datetime | None = None) -> datetime:
+    """Return when to have another one in its place: at half of its life."""
+    begins, ends = made_at or certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begins + (ends - begins) / 2
 
 
 def _lifetime(authority: Authority, now: datetime) -> timedelta:

@@ -139,7 +139,7 @@ class Responder:
         )
 
     def _revocation(self, slot: Slot, cert_id: CertId) -> Revocation | None:
-        return self.state.of_authority(slot.authority.authority_id).get(f"{cert_id.serial:x}")
+        return self.state.of_authority(slot.authority_id).get(f"{cert_id.serial:x}")
 
     async def _for_all(self, slot: Slot, cert_id: CertId) -> Answer:
         """Sign an answer that anybody may have; keep it if it is about a certificate of ours."""
@@ -171,7 +171,7 @@ class Responder:
         revocation = self._revocation(slot, cert_id)
         if revocation is not None:
             return Record(revocation.not_after, None, 0, now)
-        return await self.issued.find(slot.authority.authority_id, f"{cert_id.serial:x}")
+        return await self.issued.find(slot.authority_id, f"{cert_id.serial:x}")
 
     def _status(self, slot: Slot, cert_id: CertId, record: Record | None, now: datetime) -> Status:
         """Decide. Nothing here waits: what is decided is true of one moment."""

@@ -11,15 +11,22 @@ import pytest
 from tests.end_to_end.server import RunningServer
 from tests.meshca.test_cli_server import issue
 from tests.real_parts import free_port, require, wait_until
+from tests.stores import postgresql
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Iterator[RunningServer]:
     """A server with a public door."""
     require(shutil.which("openssl") is not None, "openssl", "apt-get install openssl")
-    running = RunningServer(tmp_path / "server")
+    with with_public_door(RunningServer(tmp_path / "server")) as running:
+        yield running
+
+
+def with_public_door(running: RunningServer) -> RunningServer:
+    """Return the server, told to open one."""
     port = free_port()
     running.settings = {
+        **running.settings,
         "listen": {
             "mesh": f"127.0.0.1:{running.port}",
             "metrics": f"127.0.0.1:{running.metrics_port}",
@@ -27,8 +34,7 @@ def public(tmp_path: Path) -> Iterator[RunningServer]:
         },
         "public_url": f"http://127.0.0.1:{port}",
     }
-    with running:
-        yield running
+    return running
 
 
 def openssl(*arguments: str) -> str:
@@ -74,3 +80,25 @@ def test_openssl_is_led_to_the_server_and_hears_of_a_revocation(
         assert "Reason: superseded" in said
     entries = public.query("audit", "query", "--kind", "authority_change")["entries"]
     assert "OCSP signer certified" in {entry["reason"] for entry in entries}
+
+
+@pytest.mark.end_to_end
+def test_one_replica_answers_for_the_authority_of_another(tmp_path: Path) -> None:
+    require(shutil.which("openssl") is not None, "openssl", "apt-get install openssl")
+    with postgresql() as database:
+        first, second = (
+            RunningServer(tmp_path / name, settings={"replica": name, "database": database.url})
+            for name in ("a", "b")
+        )
+        with with_public_door(first) as a:
+            second.root_of = a
+            with with_public_door(second) as b:
+                leaf, issuer = issued(a, tmp_path)
+                question = ["ocsp", "-url", f"{b.settings['public_url']}/ocsp"]
+                question += ["-issuer", str(issuer), "-CAfile", str(a.roots), "-cert", str(leaf)]
+                wait_until(
+                    lambda: f"{leaf}: good" in openssl(*question),
+                    within_seconds=45,
+                    what="the other replica's answer",
+                )
+                assert "Response verify OK" in openssl(*question)

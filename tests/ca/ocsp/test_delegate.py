@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.authority import Authority
-from ca.keys import PrivateKeySigner
+from ca.keys import PrivateKeySigner, generate_key, public_key_der
 from ca.ocsp import delegate
 from meshca.errors import AuthorityUnavailable, IssuanceFault
 from tests.builders import KEY_KINDS, NOW, TRUST_DOMAIN, make_authority, make_key, make_pki
@@ -22,7 +22,10 @@ MINUTE = timedelta(minutes=1)
 
 
 def certified(authority: Authority, after: timedelta = timedelta(0)) -> delegate.Delegate:
-    return delegate.sign(delegate.make(authority, NOW + after, TRUST_DOMAIN))
+    signer = PrivateKeySigner(generate_key())
+    public_key = public_key_der(signer.key.public_key())
+    certificate = delegate.sign(delegate.make(authority, NOW + after, TRUST_DOMAIN, public_key))
+    return delegate.appoint(authority.authority_id, certificate, signer, NOW + after)
 
 
 @pytest.mark.parametrize("kind", KEY_KINDS)
