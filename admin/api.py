@@ -10,7 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from admin import authorities, changes, errors, federation, policies, reads, revocations
+from admin import (
+    analysis_records,
+    authorities,
+    changes,
+    errors,
+    federation,
+    policies,
+    reads,
+    revocations,
+)
 from admin.peer import OnlyAdmitted
 from admin.state import AdminState
 from meshca.logs import get_logger
@@ -26,6 +35,7 @@ def create_app(state: AdminState) -> ASGIApp:
     app.include_router(reads.create_router(state), prefix="/v1")
     app.include_router(changes.create_router(state), prefix="/v1")
     app.include_router(policies.create_router(state), prefix="/v1")
+    app.include_router(analysis_records.create_router(state), prefix="/v1")
     app.include_router(authorities.create_router(state), prefix="/v1")
     app.include_router(federation.create_router(state), prefix="/v1")
     app.include_router(revocations.create_router(state), prefix="/v1")

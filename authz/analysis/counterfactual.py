@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from itertools import islice
 from typing import Any, Final
 
-from authz.analysis.witness import with_value, witnesses
+from authz.analysis.proposals import with_value, witnesses
 from authz.attributes import IDENTITY, TOKEN, Attribute
 from authz.check import check, parse_request
 from authz.decision import Decision, Outcome

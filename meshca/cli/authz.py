@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from meshca.cli import authz_explain, authz_unit_tests
 from meshca.cli.client import connect
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import (
@@ -19,93 +20,8 @@ from meshca.cli.options import (
 from meshca.cli.output import emit, note, print_fields, print_table, safe
 
 app = typer.Typer(no_args_is_help=True, help="Authorization policy: who may call whom.")
-
-
-@app.command()
-def get(
-    config: ConfigOption = DEFAULT_CONFIG,
-    url: UrlOption = None,
-    output: OutputOption = Output.table,
-    documents: Annotated[
-        bool, typer.Option("--documents", help="Print the applied set's YAML, to edit it.")
-    ] = False,
-) -> None:
-    """Show the policies in force: of the directories and of the set applied last.
-
-    To change the applied set: meshca authz get --documents > p.yaml, edit it, and
-    meshca authz apply p.yaml --reason "..."
-    """
-    answer = connect(config, url).get("/policies")
-    if documents:
-        typer.echo((answer["applied"] or {}).get("documents", ""), nl=False)
-        return
-
-    def table() -> None:
-        applied = answer["applied"] or {"version": "", "author": "", "reason": ""}
-        print_fields(
-            [
-                ("in force", answer["version"]),
-                ("default", answer["default"]),
-                ("applied set", applied["version"]),
-                ("  by", applied["author"]),
-                ("  because", applied["reason"]),
-            ]
-        )
-        columns = ("namespace", "name", "action", "selector", "rules", "source")
-        print_table(columns, (_policy_row(policy) for policy in answer["policies"]))
-        for warning in answer["warnings"]:
-            note(f"warning: {safe(warning)}")
-
-    emit(output, answer, table)
-
-
-def _policy_row(policy: dict[str, Any]) -> tuple[object, ...]:
-    selector = ",".join(f"{key}={value}" for key, value in policy["selector"].items()) or "(all)"
-    where = f"{policy['source']}:{policy['line']}"
-    return (
-        policy["namespace"],
-        policy["name"],
-        policy["action"],
-        selector,
-        policy["rules"],
-        where,
-    )
-
-
-@app.command("apply")
-def apply_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML, or - for stdin.")],
-    reason: Annotated[str, typer.Option(help="Why; it goes into the audit log.")],
-    config: ConfigOption = DEFAULT_CONFIG,
-    url: UrlOption = None,
-    output: OutputOption = Output.table,
-) -> None:
-    """Replace the applied set by the policies in FILE..., all of them or none.
-
-    Policies of directories stay as they are. A set with any mistake is refused whole, with file,
-    line and field of each, and what was in force stays. Proxies have it within a second.
-
-    Example: meshca authz apply policies.yaml --reason "INC-12: let frontend read payments"
-    """
-    from meshca.cli.policy_files import join, place
-
-    if not reason.strip():
-        raise CommandFailed("--reason is empty: say why, for the audit log", exit_status=2)
-    text, starts = join(files)
-    client = connect(config, url)
-    answer = client.post(
-        "/policies", {"documents": text, "reason": reason}, explain=lambda p: place(p, starts)
-    )
-
-    def table() -> None:
-        typer.echo(f"applied as set {answer['applied_version']}; in force: {answer['version']}")
-        for what in ("added", "removed", "changed"):
-            for name in answer[what]:
-                typer.echo(f"  {what} {safe(name)}")
-        for warning in answer["warnings"]:
-            note(f"warning: {safe(warning)}")
-
-    emit(output, answer, table)
+authz_explain.register(app)
+authz_unit_tests.register(app)
 
 
 @app.command()
@@ -137,6 +53,14 @@ def check(
     trust_domain: Annotated[
         str | None, typer.Option(help="With --policies. [default: that of --source]")
     ] = None,
+    trust_domain_alias: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TD", help="With --policies; may be repeated."),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="In JSON, too: near misses, and what would have allowed it"),
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
     output: OutputOption = Output.table,
@@ -153,7 +77,8 @@ def check(
 
     if (batch is None) == (destination is None):
         raise CommandFailed("give either --destination or --batch", exit_status=2)
-    options = engine.Options(default, root_namespace, trust_domain)
+    aliases = tuple(trust_domain_alias or ())
+    options = engine.Options(default, root_namespace, trust_domain, aliases)
     if batch is not None:
         checked = engine.offline(policies, options) if policies else engine.online(config, url)
         _print_lines(checked.lines(engine.read_lines(batch)))
@@ -165,7 +90,8 @@ def check(
     )  # fmt: skip
     options = options.or_trust_domain_of(source)
     checked = engine.offline(policies, options) if policies else engine.online(config, url)
-    answer = checked.one(request)
+    explained = explain or output is Output.table
+    answer = checked.explained(request) if explained else checked.one(request)
     emit(output, answer, lambda: _print_answer(answer))
     if answer["verdict"] != "allow":
         raise typer.Exit(1)
@@ -181,3 +107,9 @@ def _print_answer(answer: dict[str, Any]) -> None:
     rule = "" if answer["rule"] is None else f"rule {answer['rule']}"
     fields = [("verdict", answer["verdict"]), ("policy", answer["policy"]), ("rule", rule)]
     print_fields([*fields, ("reason", answer["reason"])])
+    for miss in answer["near_misses"]:
+        typer.echo(safe(f"near miss: {miss['policy']} rule {miss['rule']}: {miss['failed'][0]}"))
+    for change in answer["would_allow"]:
+        typer.echo(safe(f"would be allowed {change['text']}"))
+        for line in (change["document"] or "").splitlines():
+            typer.echo(f"    {safe(line)}")

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from meshca.cli.client import AdminClient, connect
 from meshca.cli.failure import CommandFailed
+
+if TYPE_CHECKING:
+    from authz.policy import PolicySet
 
 STANDARD_INPUT = Path("-")
 LINES_PER_REQUEST = 500
@@ -19,6 +22,10 @@ class Checker(Protocol):
 
     def one(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to one request."""
+        ...
+
+    def explained(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one request with near misses and what would have allowed it."""
         ...
 
     def lines(self, lines: Iterable[str]) -> Iterator[str]:
@@ -33,6 +40,7 @@ class Options:
     default: str
     root_namespace: str
     trust_domain: str | None
+    aliases: tuple[str, ...] = ()
 
     def or_trust_domain_of(self, source: str | None) -> "Options":
         """Return the options with the trust domain of `source`, if none was given."""
@@ -42,30 +50,44 @@ class Options:
 
 
 def offline(directory: Path, options: Options) -> Checker:
-    """Return what decides by the policies in `directory`.
+    """Return what decides by the policies in `directory`; raises as `load` does."""
+    return _Files(load_directory(directory, options))
+
+
+def load_directory(directory: Path, options: Options) -> "PolicySet":
+    """Return the set of the policies in `directory`; raises as `load` does."""
+    from authz.directory import read_directory
+
+    return load(read_directory(directory), options)
+
+
+def load(texts: Iterable[tuple[str, str]], options: Options) -> "PolicySet":
+    """Return the set of `texts`.
 
     Raises InvalidDocument with every problem of the set, and CommandFailed for bad options.
     """
-    from authz.directory import read_directory
     from authz.load import load_policies
-    from meshca.spiffe_id import parse_trust_domain
 
     if options.default not in ("allow", "deny"):
         raise CommandFailed("--default is allow or deny", exit_status=2)
     if options.trust_domain is None:
         raise CommandFailed("--policies needs --trust-domain", exit_status=2)
-    try:
-        trust_domain = parse_trust_domain(options.trust_domain)
-    except ValueError as error:
-        raise CommandFailed(f"--trust-domain: {error}", exit_status=2) from error
-    return _Files(
-        load_policies(
-            read_directory(directory),
-            trust_domain=trust_domain,
-            root_namespace=options.root_namespace,
-            default="allow" if options.default == "allow" else "deny",
-        )
+    return load_policies(
+        texts,
+        trust_domain=_trust_domain("--trust-domain", options.trust_domain),
+        aliases=[_trust_domain("--trust-domain-alias", alias) for alias in options.aliases],
+        root_namespace=options.root_namespace,
+        default="allow" if options.default == "allow" else "deny",
     )
+
+
+def _trust_domain(option: str, text: str) -> str:
+    from meshca.spiffe_id import parse_trust_domain
+
+    try:
+        return parse_trust_domain(text)
+    except ValueError as error:
+        raise CommandFailed(f"{option}: {error}", exit_status=2) from error
 
 
 def online(config: Path, url: str | None) -> Checker:
@@ -75,12 +97,17 @@ def online(config: Path, url: str | None) -> Checker:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    policies: Any
+    policies: "PolicySet"
 
     def one(self, request: dict[str, Any]) -> dict[str, Any]:
         from authz.check import check
 
         return check(self.policies, request)
+
+    def explained(self, request: dict[str, Any]) -> dict[str, Any]:
+        from authz.analysis.counterfactual import explained_check
+
+        return explained_check(self.policies, request)
 
     def lines(self, lines: Iterable[str]) -> Iterator[str]:
         from authz.check import check_lines
@@ -94,6 +121,10 @@ class _Server:
 
     def one(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._ask([request])[0]
+
+    def explained(self, request: dict[str, Any]) -> dict[str, Any]:
+        answer = self.client.post("/authz/check/explained", {"request": request})
+        return cast(dict[str, Any], answer)  # as docs/cli.md has it
 
     def lines(self, lines: Iterable[str]) -> Iterator[str]:
         import json
