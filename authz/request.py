@@ -73,11 +73,12 @@ def facts_of(request: Request, trust_domains: Collection[str]) -> Facts:
         path = None if http.path is None else http.path.partition("?")[0]
         host = None if http.host is None else folded_host(http.host)
         said = _token_facts(http.claims) if http.claims else _NO_TOKEN
+    sni = None if request.sni is None else request.sni.lower()
     # One flat tuple, made once: this is on the way of every decision.
     return (
         *(principal, namespace, port, method, path, account, trust_domain),
         *(any_namespace, any_account, request.source_ip, request.remote_ip),
-        *(request.destination_ip, request.sni, host, headers, *said),
+        *(request.destination_ip, sni, host, headers, *said),
     )
 
 

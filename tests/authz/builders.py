@@ -52,9 +52,11 @@ def rule(
     return result
 
 
-def load(*documents: dict[str, Any], default: Default = "deny") -> PolicySet:
+def load(
+    *documents: dict[str, Any], default: Default = "deny", aliases: Sequence[str] = ()
+) -> PolicySet:
     """Return the set of `documents`."""
-    return load_text(to_yaml(*documents), default=default)
+    return load_text(to_yaml(*documents), default=default, aliases=aliases)
 
 
 def to_yaml(*documents: dict[str, Any]) -> str:
@@ -62,13 +64,20 @@ def to_yaml(*documents: dict[str, Any]) -> str:
     return "\n---\n".join(json.dumps(document) for document in documents)
 
 
-def load_text(text: str, *, source: str = "policy.yaml", default: Default = "deny") -> PolicySet:
+def load_text(
+    text: str,
+    *,
+    source: str = "policy.yaml",
+    default: Default = "deny",
+    aliases: Sequence[str] = (),
+) -> PolicySet:
     """Return the set that `text` holds."""
     return load_policies(
         [(source, text)],
         trust_domain=TRUST_DOMAIN,
         root_namespace=ROOT_NAMESPACE,
         default=default,
+        aliases=aliases,
     )
 
 
