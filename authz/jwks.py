@@ -16,8 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 MAXIMUM_BYTES: Final = 256 * 1024
 MAXIMUM_KEYS: Final = 100
-EMPTY: Final = '{"keys":[]}'
-"""The set of an issuer of which no key is known: each of its tokens is refused."""
+NOBODYS: Final = (
+    '{"keys":[{"alg":"ES256","crv":"P-256","kid":"nobody","kty":"EC",'
+    '"x":"1nO3XtrNwcx5pMF93aqEgVDuopJYMzS4u8idrvR3Psk",'
+    '"y":"ogmKh2XKfhzOzL8k7-rWSwVemGdqmFlSrDSGYCMgCZo"}]}'
+)
+"""The set of an issuer of which no key is known, so that each of its tokens is refused.
+
+Envoy takes no empty set. The one key in this is nobody's: its x is the SHA-256 of a sentence
+(tests/authz/test_jwks.py), so nobody knows what signs for it.
+"""
 
 _ALGORITHMS: Final = {
     "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -34,7 +42,7 @@ _MOST_RSA_BITS: Final = 8192
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys of one issuer as JSON, and why others of its document were left out."""
+    """The keys of one issuer as JSON, how many, and why others of its document were left out."""
 
     text: str
     keys: int
@@ -66,7 +74,7 @@ def read_key_set(document: str) -> KeySet:
         except _Unused as reason:
             unused.append(f"keys[{position}]: {reason}")
     text = json.dumps({"keys": keys}, sort_keys=True, separators=(",", ":"))
-    return KeySet(text, len(keys), tuple(unused))
+    return KeySet(text if keys else NOBODYS, len(keys), tuple(unused))
 
 
 def _public_part(entry: Any) -> dict[str, str]:

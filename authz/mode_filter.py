@@ -1,8 +1,8 @@
 """The filter that refuses connections without mutual TLS where PeerAuthentication is STRICT.
 
 It stands first on a plaintext chain, beside one that requires and verifies client certificates.
-DISABLE is as PERMISSIVE: mutual TLS is always taken, too. An emergency bypass permits plaintext,
-as the engine has it. The ports are those that connections were made to.
+DISABLE is as PERMISSIVE: mutual TLS is always taken, too. The ports are those that connections were
+made to. Where there is an emergency bypass, the filter leaves HTTP to Check, which knows the time.
 """
 
 from typing import Any, Final
@@ -23,20 +23,22 @@ _ANYTHING: Final = Permission(any=True)
 _NO_MUTUAL_TLS: Final = Principal(not_id=Principal(authenticated=Principal.Authenticated()))
 
 
-def http_mode(policies: WorkloadPolicies, *, time: float) -> Any:
-    """Return the HTTP RBAC filter of a workload's modes at `time` (seconds since the epoch)."""
-    return HTTP_RBAC(rules_stat_prefix=STAT_PREFIX, rules=_rules(policies, time))
+def http_mode(policies: WorkloadPolicies, *, with_check: bool) -> Any:
+    """Return the HTTP RBAC filter of a workload's modes; `with_check` says that Check follows."""
+    is_left_to_check = with_check and bool(policies.bypasses)
+    strict = None if is_left_to_check else _strict_ports(policies.enforced.modes)
+    return HTTP_RBAC(rules_stat_prefix=STAT_PREFIX, rules=_rules(strict))
 
 
-def network_mode(policies: WorkloadPolicies, *, time: float) -> Any:
-    """Return the network RBAC filter of a workload's modes at `time`."""
-    return NETWORK_RBAC(stat_prefix=STAT_PREFIX, rules=_rules(policies, time))
+def network_mode(policies: WorkloadPolicies) -> Any:
+    """Return the network RBAC filter of a workload's modes."""
+    return NETWORK_RBAC(
+        stat_prefix=STAT_PREFIX, rules=_rules(_strict_ports(policies.enforced.modes))
+    )
 
 
-def _rules(policies: WorkloadPolicies, time: float) -> Any:
+def _rules(strict: Any) -> Any:
     """Return rules that are never absent: RBAC without any is no filter at all."""
-    bypassed = any(each.holds_for(policies.workload, time) for each in policies.bypasses)
-    strict = None if bypassed else _strict_ports(policies.enforced.modes)
     if strict is None:
         everything = Policy(permissions=[_ANYTHING], principals=[Principal(any=True)])
         return RULES(action=RULES.ALLOW, policies={"all": everything})

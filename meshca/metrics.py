@@ -36,6 +36,8 @@ class Metrics:
     policy_source_stale: Gauge = field(init=False)
     policy_source_current: Gauge = field(init=False)
     pod_labels_stale: Gauge = field(init=False)
+    token_key_fetches: Counter = field(init=False)
+    token_issuers_without_keys: Gauge = field(init=False)
     staged_change: Gauge = field(init=False)
     canary_fell_back: Counter = field(init=False)
     canary_denied_pairs: Gauge = field(init=False)
@@ -193,6 +195,17 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "Unix time at which what is held of a source of policies was last known to be current; "
             "0: not since the start.",
             ["source"],
+            registry=r,
+        ),
+        "token_key_fetches": Counter(
+            "meshca_token_key_fetches",
+            "Fetches of the keys of token issuers that RequestAuthentication names, by outcome.",
+            ["outcome"],
+            registry=r,
+        ),
+        "token_issuers_without_keys": Gauge(
+            "meshca_token_issuers_without_keys",
+            "Token issuers whose keys were never fetched: each of their tokens is refused.",
             registry=r,
         ),
         "pod_labels_stale": Gauge(

@@ -52,7 +52,11 @@ class Canary(Strict):
 
 
 class PolicyConfig(Strict):
-    """Authorization policy: its sources and what holds where no policy speaks."""
+    """Authorization policy: its sources and what holds where no policy speaks.
+
+    `token_keys_ca_file` are the roots of the servers that token issuers' keys are fetched from, in
+    place of the system's.
+    """
 
     sources: list[PolicySource] = Field(default=[])
     default: Literal["allow", "deny"] = "deny"
@@ -60,4 +64,5 @@ class PolicyConfig(Strict):
     trust_domain_aliases: list[Name] = Field(default=[])
     providers: dict[Name, Provider] = Field(default={})
     pods: list[Pods] = Field(default=[])
+    token_keys_ca_file: File | None = None
     canary: Canary = Canary()

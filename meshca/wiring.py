@@ -20,6 +20,7 @@ from authz.sources import PolicyLoader
 from authz.staging.parts import Staging
 from authz.staging.sinks import STAGING_SINKS
 from authz.store import AppliedSet, AppliedSetSink
+from authz.token_keys import TokenKeys
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, NewBundle, NewBundleSink
 from ca.bundles import build_bundles
@@ -45,7 +46,12 @@ from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
-from meshca.wiring_policy import build_pod_labels, build_policies, build_staging
+from meshca.wiring_policy import (
+    build_pod_labels,
+    build_policies,
+    build_staging,
+    build_token_keys,
+)
 from meshca.wiring_revocation import RevocationParts, build_revocation
 from rotation.build import AUTHORITY_SINKS, build_intermediates
 from rotation.intermediates import SETTLES_WITHIN, Intermediates
@@ -85,6 +91,7 @@ class Service:
     authenticator: TokenAuthenticator
     policies: PolicyLoader
     pods: PodLabels
+    token_keys: TokenKeys
     staging: Staging
     ledger: Ledger
     doors: Doors
@@ -149,6 +156,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         settings, engine=engine, writer=writer, feed=feed, clock=clock, metrics=metrics
     )
     pods = build_pod_labels(settings, clock=clock, metrics=metrics)
+    token_keys = build_token_keys(settings, policies.state, clock=clock, metrics=metrics)
     staging = build_staging(
         settings,
         loader=policies,
@@ -169,6 +177,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         federated,
         revocation.views.current,
         clock,
+        keys=token_keys.current,
+        labels=lambda caller: pods.labels_of(caller.evidence.cluster, caller.evidence.pod_uid),
     )
     intermediates = build_intermediates(
         build_upstream(settings, clock, metrics),
@@ -215,6 +225,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     revocation.views.subscribe(ledger.wake_all)
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
+    token_keys.subscribe(ledger.wake_all)
+    pods.subscribe(ledger.wake_pods)
     bundles.federation.subscribe(ledger.wake_all)
     doors = Doors(
         admission=Admission(
@@ -254,6 +266,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         authenticator=authenticator,
         policies=policies,
         pods=pods,
+        token_keys=token_keys,
         staging=staging,
         ledger=ledger,
         doors=doors,

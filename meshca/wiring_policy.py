@@ -11,6 +11,8 @@ from authz.sources import PolicyLoader, PolicyOptions, SourceChange
 from authz.staging.parts import Staging, join
 from authz.state import PolicyState
 from authz.store import POLICIES_CHANGED
+from authz.token_fetch import KeyFetcher
+from authz.token_keys import TokenKeys
 from meshca.api_server import ApiServerConnection
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
@@ -72,6 +74,18 @@ def build_pod_labels(settings: Settings, *, clock: Clock, metrics: Metrics) -> P
     """Return the informer of the pods of each cluster that `policy.pods` names."""
     return PodLabels(
         connections={pods.cluster: ApiServerConnection(pods) for pods in settings.policy.pods},
+        clock=clock,
+        metrics=metrics,
+    )
+
+
+def build_token_keys(
+    settings: Settings, policies: PolicyState, *, clock: Clock, metrics: Metrics
+) -> TokenKeys:
+    """Return what fetches the keys of the token issuers that `policies` name."""
+    return TokenKeys(
+        policies=lambda: policies.current,
+        fetch=KeyFetcher(clock, settings.policy.token_keys_ca_file).fetch,
         clock=clock,
         metrics=metrics,
     )

@@ -2,9 +2,11 @@
 
 An inbound listener takes mutual TLS and nothing else, unless it is permissive: then a second chain
 takes plaintext, whose first filter asks whether PeerAuthentication permits that (STRICT until it
-has heard). Which chain it is shows in a connection's first bytes, so on a permissive listener the
-client speaks first.
+has heard). Which chain it is shows in a connection's first bytes; a client that waits for the
+server to speak first is plaintext, after a while.
 """
+
+from typing import Final
 
 from sds.bootstrap_clusters import APP_CLUSTER, address, outbound_name, tcp_name
 from sds.bootstrap_filters import http_filters, note_of_peer, tcp_filters
@@ -12,6 +14,8 @@ from sds.bootstrap_lifetimes import http_lifetime, tcp_lifetime
 from sds.bootstrap_logs import connection_log, http_decision_log, refusal_log, tcp_decision_log
 from sds.bootstrap_tls import Config, downstream_tls, typed
 from sds.bootstrap_values import Bootstrap, Endpoint, Inbound, Outbound
+
+_FIRST_BYTES_WITHIN: Final = "5s"
 
 
 def listeners(bootstrap: Bootstrap) -> list[Config]:
@@ -96,6 +100,8 @@ def _listener(
         match = {"transport_protocol": "raw_buffer"}
         listener["filter_chains"] = [secured, {"filter_chain_match": match, "filters": chains[1]}]
         listener["listener_filters"] = [_tls_inspector()]
+        listener["listener_filters_timeout"] = _FIRST_BYTES_WITHIN
+        listener["continue_on_listener_filters_timeout"] = True
     return listener
 
 

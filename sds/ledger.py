@@ -66,6 +66,14 @@ class Ledger:
         if self._to_wake and not is_waking:
             self._wake_some()
 
+    def wake_pods(self, cluster: str, uids: Collection[str]) -> None:
+        """Let the sessions of these pods of `cluster` look for something to send."""
+        for sessions in self._sessions.values():
+            for session in sessions:
+                evidence = session.caller.evidence
+                if evidence.pod_uid in uids and evidence.cluster == cluster:
+                    session.wake()
+
     def _wake_some(self) -> None:
         some, self._to_wake = self._to_wake[:_AT_ONCE], self._to_wake[_AT_ONCE:]
         for session in some:

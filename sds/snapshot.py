@@ -110,7 +110,7 @@ class Shared:
     _revoked: dict[Subject, Resource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.filters = PolicyResources(self.policies, self.keys, self.clock)
+        self.filters = PolicyResources(self.policies, self.keys)
 
     def context(self, name: str, chosen: Validator | None = None) -> Resource:
         """Return the trust bundles under `name`, which `subject_of` has accepted.
