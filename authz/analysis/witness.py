@@ -1,117 +1,123 @@
-"""Texts that a term takes, and requests that carry them.
+"""A witness: one concrete request of a box, and what the engine says of it.
 
-A witness is only ever a proposal: whoever uses one asks the engine again.
+Every region that an analysis reports has one, and the engine is asked about it: an analysis that
+the engine does not agree with is a defect, and is reported as one.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from authz.attributes import Attribute
-from authz.policy import Term
+from authz.analysis.dimensions import Dimension, Kind, bits
+from authz.analysis.regions import Box
+from authz.analysis.space import Space
+from authz.decision import Decision
+from authz.engine import decide
+from authz.policy import PolicySet
 from authz.request import Http, Request
-from authz.values import Networks, Paths, RequestPrincipals, Strings, Values
-from meshca.spiffe_id import SpiffeId
-
-MAXIMUM_WITNESSES = 8
-_ORDINARY = {Attribute.METHOD: ("GET", "POST"), Attribute.PATH: ("/",)}
-_HTTP = {Attribute.METHOD: "method", Attribute.PATH: "path", Attribute.HOST: "host"}
-_PLAIN = {
-    Attribute.SOURCE_IP: "source_ip",
-    Attribute.REMOTE_IP: "remote_ip",
-    Attribute.DESTINATION_IP: "destination_ip",
-    Attribute.SNI: "sni",
-}
-_CLAIMS = {Attribute.AUDIENCES: "aud", Attribute.PRESENTER: "azp"}
+from authz.workload import Workload
 
 
-def witnesses(term: Term) -> list[str]:
-    """Return a few texts that satisfy `term`; none where none comes to mind."""
-    if term.negative:
-        return [each for each in _ORDINARY.get(term.attribute, ()) if not term.values.matches(each)]
-    found: list[str] = []
-    for text in _texts(term.values):
-        if term.values.matches(text) and text not in found:
-            found.append(text)
-        if len(found) == MAXIMUM_WITNESSES:
-            break
-    return found
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One request, and what the providers of CUSTOM policies are taken to answer about it."""
 
+    request: Request
+    answers: Mapping[str, bool]
 
-def _texts(values: Values) -> Iterator[str]:
-    if isinstance(values, Networks):
-        yield from (str(network.network_address) for network in values.networks)
-    elif isinstance(values, Paths):
-        yield from _texts(values.strings)
-        for template in values.templates:
-            yield template.text.replace("{**}", "x").replace("{*}", "x")
-    elif isinstance(values, RequestPrincipals):
-        for each in values.principals:
-            for issuer in _texts(each.issuer):
-                yield from (f"{issuer}\n{subject}" for subject in _texts(each.subject))
-    elif isinstance(values, Strings):
-        yield from sorted(values.exact)
-        for prefix in values.prefixes:
-            yield from (prefix, f"{prefix}x")
-        yield from (f"/x{suffix}" for suffix in values.suffixes)
-        yield from (f"x{suffix}" for suffix in values.suffixes)
-        if values.present:
-            yield from ("x", "/")
+    def decide(self, policies: PolicySet) -> Decision:
+        """Return what the engine decides about it under `policies`."""
+        return decide(policies, self.request, answers=self.answers)
 
-
-def with_value(request: Request, term: Term, text: str) -> Request | None:
-    """Return `request` with `text` as its value of what `term` looks at; None if it cannot be."""
-    attribute = term.attribute
-    if attribute is Attribute.PORT:
-        return replace(request, port=int(text))
-    if attribute in _PLAIN:
-        changed: dict[str, Any] = {_PLAIN[attribute]: text}
-        return replace(request, **changed)
-    if request.http is not None:
-        http = _with_http(request.http, term, text)
+    def as_json(self) -> dict[str, Any]:
+        """Return the request in the shape that `meshca authz check` reads."""
+        request, http = self.request, self.request.http
+        source = {
+            "principal": None if request.source is None else str(request.source),
+            "ip": request.source_ip,
+            "remote_ip": request.remote_ip,
+            **_token_json(http),
+        }
+        destination = {
+            "namespace": request.destination.namespace,
+            "labels": dict(sorted(request.destination.labels)),
+            "port": request.port,
+            "ip": request.destination_ip,
+            "sni": request.sni,
+        }
+        said: dict[str, Any] = {"source": _said(source), "destination": _said(destination)}
         if http is not None:
-            return replace(request, http=http)
-    source = _peer(request.source, attribute, text)
-    return None if source is None else replace(request, source=source)
+            said["http"] = _said(
+                {
+                    "method": http.method,
+                    "host": http.host,
+                    "path": http.path,
+                    "headers": dict(http.headers or {}) or None,
+                }
+            )
+        return said
 
 
-def _with_http(http: Http, term: Term, text: str) -> Http | None:
-    attribute = term.attribute
-    if attribute in _HTTP:
-        changed: dict[str, Any] = {_HTTP[attribute]: text}
-        return replace(http, **changed)
-    if attribute is Attribute.HEADER:
-        return replace(http, headers={**(http.headers or {}), term.key[0]: text})
-    claims: Mapping[str, Any] = http.claims or {}
-    if attribute in _CLAIMS:
-        return replace(http, claims={**claims, _CLAIMS[attribute]: text})
-    if attribute is Attribute.CLAIM and len(term.key) == 1:
-        return replace(http, claims={**claims, term.key[0]: text})
-    if attribute is Attribute.REQUEST_PRINCIPAL:
-        issuer, _, subject = text.partition("\n")
-        return replace(http, claims={**claims, "iss": issuer, "sub": subject})
-    return None
+def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def _peer(source: SpiffeId | None, attribute: Attribute, text: str) -> SpiffeId | None:
-    """Return an identity like `source` whose `attribute` is `text`."""
-    trust_domain = "" if source is None else source.trust_domain
-    segments = [] if source is None else source.path.split("/")
-    account = segments[4] if len(segments) == 5 and segments[3] == "sa" else "default"
-    match attribute:
-        case Attribute.PRINCIPAL:
-            said = text
-        case Attribute.NAMESPACE | Attribute.ANY_NAMESPACE:
-            said = f"{trust_domain}/ns/{text}/sa/{account}"
-        case Attribute.SERVICE_ACCOUNT | Attribute.ANY_SERVICE_ACCOUNT:
-            namespace, _, name = text.partition("/")
-            said = f"{trust_domain}/ns/{namespace}/sa/{name}"
-        case Attribute.TRUST_DOMAIN if source is not None:
-            said = f"{text}{source.path}"
-        case _:
-            return None
-    try:
-        identity = SpiffeId.parse(f"spiffe://{said}")
-    except ValueError:
-        return None
-    return identity if identity.is_leaf else None
+def _token_json(http: Http | None) -> dict[str, Any]:
+    claims = None if http is None else http.claims
+    if not claims:
+        return {}
+    issuer, subject = claims.get("iss"), claims.get("sub")
+    both = f"{issuer}/{subject}" if issuer is not None and subject is not None else None
+    return {"request_principal": both, "claims": dict(claims)}
+
+
+def witness_of(space: Space, box: Box, destination: Workload) -> Witness:
+    """Return a witness of `box`: of each dimension the first point that is in it."""
+    chosen = [
+        (dimension, dimension.points[next(iter(bits(points)))])
+        for dimension, points in zip(space.dimensions, box, strict=True)
+    ]
+    said = {dimension.kind: point for dimension, point in chosen}
+    return Witness(
+        Request(
+            source=said[Kind.SOURCE],
+            destination=destination,
+            port=said[Kind.PORT],
+            http=_http(chosen) if said[Kind.PROTOCOL] == "http" else None,
+            source_ip=said.get(Kind.SOURCE_IP),
+            remote_ip=said.get(Kind.REMOTE_IP),
+            destination_ip=said.get(Kind.DESTINATION_IP),
+            sni=said.get(Kind.SNI),
+            time=said[Kind.TIME],
+        ),
+        {d.key[0]: allows for d, allows in chosen if d.kind is Kind.PROVIDER},
+    )
+
+
+def _http(chosen: list[tuple[Dimension, Any]]) -> Http:
+    said = {dimension.kind: point for dimension, point in chosen}
+    return Http(
+        method=said.get(Kind.METHOD, "GET"),
+        path=said.get(Kind.PATH, "/"),
+        host=said.get(Kind.HOST, "destination.example"),
+        headers={
+            dimension.key[0]: point
+            for dimension, point in chosen
+            if dimension.kind is Kind.HEADER and point != ()
+        },
+        claims=_claims(chosen) or None,
+    )
+
+
+def _claims(chosen: list[tuple[Dimension, Any]]) -> dict[str, Any]:
+    claims: dict[str, Any] = {}
+    for dimension, point in chosen:
+        if dimension.kind is Kind.TOKEN:
+            issuer, subject = point
+            claims |= _said({"iss": issuer, "sub": subject})
+        elif dimension.kind is Kind.CLAIM and point != ():
+            inner = claims
+            for name in dimension.key[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[dimension.key[-1]] = point[0] if len(point) == 1 else list(point)
+    return claims
