@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meshca.cli import authz_explain, authz_unit_tests
-from meshca.cli.client import connect
+from meshca.cli import authz_applied, authz_explain, authz_unit_tests
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import (
     DEFAULT_CONFIG,
@@ -17,9 +16,10 @@ from meshca.cli.options import (
     OutputOption,
     UrlOption,
 )
-from meshca.cli.output import emit, note, print_fields, print_table, safe
+from meshca.cli.output import emit, print_fields, safe
 
 app = typer.Typer(no_args_is_help=True, help="Authorization policy: who may call whom.")
+authz_applied.register(app)
 authz_explain.register(app)
 authz_unit_tests.register(app)
 

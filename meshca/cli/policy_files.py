@@ -15,6 +15,22 @@ Starts = Sequence[tuple[int, str]]
 """The first line of each file in the joined text, and the file's name."""
 
 
+def expand(files: Sequence[Path]) -> list[Path]:
+    """Return `files` with each directory replaced by the policy files in it.
+
+    Raises InvalidDocument for a directory that cannot be read as a source is.
+    """
+    from authz.directory import read_directory
+
+    found: list[Path] = []
+    for file in files:
+        if file.is_dir():
+            found += [Path(name) for name, _ in read_directory(file)]
+        else:
+            found.append(file)
+    return found
+
+
 def join(files: Sequence[Path]) -> tuple[str, Starts]:
     """Return the files as one text, and where each begins; raises CommandFailed."""
     texts: list[str] = []

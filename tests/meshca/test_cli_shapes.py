@@ -85,6 +85,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca audit verify": (),
     "meshca authz apply": ("POLICIES", "--reason", "test"),
     "meshca authz get": (),
+    "meshca authz history": (),
+    "meshca authz rollback": ("1", "--reason", "test", "--dry-run"),
+    "meshca authz delete": ("shop/frontend-orders", "--reason", "test", "--dry-run"),
     "meshca authz check": CHECK,
     "meshca root ceremony": ("PLAN", "--passphrase-fd", "PASSPHRASE"),
     "meshca root request": (
