@@ -122,6 +122,7 @@ async def serve(service: Service) -> int:
         raise group.exceptions[0] from group
     finally:
         service.authenticator.close()
+    await service.decisions.close()
     await service.refusals.flush()
     await service.writer.submit(_lifecycle(service, "server_stop"))
     log.info("stopped")
@@ -152,6 +153,8 @@ async def _doors(
             "policies": service.policies.run,
             "pods": service.pods.run,
             "token keys": service.token_keys.run,
+            "decisions": service.decisions.recorder.run,
+            "old decisions": service.decisions.retention.run,
             "staging": service.staging.live.run,
             "canary": service.staging.watch.run,
             "bundle": service.journal.run,
@@ -254,6 +257,7 @@ async def _grpc(
         yield
     finally:
         service.ledger.end_all()
+        service.decisions.access_logs.end_all()
         await server.stop(DRAIN_SECONDS)
 
 

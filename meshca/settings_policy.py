@@ -51,6 +51,12 @@ class Canary(Strict):
     window: Duration = timedelta(minutes=5)
 
 
+class Records(Strict):
+    """Decision records: for how long they are kept."""
+
+    keep: Duration = timedelta(days=30)
+
+
 class PolicyConfig(Strict):
     """Authorization policy: its sources and what holds where no policy speaks.
 
@@ -66,3 +72,4 @@ class PolicyConfig(Strict):
     pods: list[Pods] = Field(default=[])
     token_keys_ca_file: File | None = None
     canary: Canary = Canary()
+    records: Records = Records()

@@ -47,6 +47,8 @@ from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
 from meshca.wiring_policy import (
+    DecisionParts,
+    build_decisions,
     build_pod_labels,
     build_policies,
     build_staging,
@@ -68,6 +70,7 @@ from sds.ledger import Ledger
 from sds.meters import meters_by_type
 from sds.server_identity import ServerIdentity
 from sds.snapshot import Shared, current_bundle_versions
+from sds.workloads import Workloads
 
 SERVER_PATH: Final = "/meshca/server"
 
@@ -94,6 +97,7 @@ class Service:
     token_keys: TokenKeys
     staging: Staging
     ledger: Ledger
+    decisions: DecisionParts
     doors: Doors
     identity: ServerIdentity
     journal: BundleJournal
@@ -228,17 +232,29 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     token_keys.subscribe(ledger.wake_all)
     pods.subscribe(ledger.wake_pods)
     bundles.federation.subscribe(ledger.wake_all)
+    admission = Admission(
+        authenticator=authenticator,
+        authorities=authorities,
+        inventory=Inventory(engine),
+        refusals=refusals,
+        clock=clock,
+        trust_domain=settings.trust_domain,
+        check_caller=revocation.state.check_caller,
+        check_serial=revocation.state.check_serial,
+    )
+    decisions = build_decisions(
+        settings,
+        policies=policies.state,
+        admission=admission,
+        workloads=Workloads(ledger, shared.labels),
+        engine=engine,
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
+    decisions.recorder.observers.subscribe(staging.watch.observe)
     doors = Doors(
-        admission=Admission(
-            authenticator=authenticator,
-            authorities=authorities,
-            inventory=Inventory(engine),
-            refusals=refusals,
-            clock=clock,
-            trust_domain=settings.trust_domain,
-            check_caller=revocation.state.check_caller,
-            check_serial=revocation.state.check_serial,
-        ),
+        admission=admission,
         leaves=leaves,
         shared=shared,
         ledger=ledger,
@@ -251,6 +267,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         metrics=metrics,
         meters=meters_by_type(metrics),
         heard=effects.heard,
+        checks=decisions.checks,
+        access_logs=decisions.access_logs,
     )
     return Service(
         settings=settings,
@@ -269,6 +287,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         token_keys=token_keys,
         staging=staging,
         ledger=ledger,
+        decisions=decisions,
         doors=doors,
         identity=ServerIdentity(lambda: authorities.bundle.pem()),
         journal=bundles.journal,

@@ -1,5 +1,7 @@
 """Building the parts of authorization policy from the configuration."""
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from admin.staging_entries import staging_entry
@@ -7,6 +9,9 @@ from audit.entry import Entry
 from authz.kubernetes.pods import PodLabels
 from authz.kubernetes.watch import KubernetesPolicies
 from authz.policy import PolicySet
+from authz.providers import Providers
+from authz.records.recorder import DecisionRecorder
+from authz.records.retention import Retention
 from authz.sources import PolicyLoader, PolicyOptions, SourceChange
 from authz.staging.parts import Staging, join
 from authz.state import PolicyState
@@ -21,6 +26,11 @@ from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.settings import Settings
+from sds.access_log import AccessLogs
+from sds.admission import Admission
+from sds.ext_authz import ExtAuthz
+from sds.known_callers import KnownCallers
+from sds.workloads import Workloads
 
 log = get_logger("meshca")
 
@@ -113,6 +123,65 @@ def build_staging(
         denials=settings.policy.canary.denials,
         window=settings.policy.canary.window,
         replica=settings.replica,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionParts:
+    """The doors of decisions and their records; `recorder.run` and `retention.run` are loops."""
+
+    recorder: DecisionRecorder
+    retention: Retention
+    providers: Providers
+    checks: ExtAuthz
+    access_logs: AccessLogs
+
+    async def close(self) -> None:
+        """Write what is not written yet, and let go of the providers."""
+        await self.recorder.close()
+        await self.providers.close()
+
+
+def build_decisions(
+    settings: Settings,
+    *,
+    policies: PolicyState,
+    admission: Admission,
+    workloads: Workloads,
+    engine: sa.Engine,
+    writer: GroupWriter,
+    clock: Clock,
+    metrics: Metrics,
+) -> DecisionParts:
+    """Return what answers and hears proxies about decisions, and what keeps them."""
+    recorder = DecisionRecorder(writer, clock, metrics)
+    providers = Providers(settings.policy.providers)
+    callers = KnownCallers(admission)
+    logs = AccessLogs(
+        callers=callers,
+        workloads=workloads,
+        policies=lambda: policies.current,
+        recorder=recorder,
+        clock=clock,
+        metrics=metrics,
+    )
+    policies.subscribe(logs.policy_changed)
+    checks = ExtAuthz(
+        callers=callers,
+        workloads=workloads,
+        policies=lambda: policies.current,
+        providers=providers,
+        recorder=recorder,
+        clock=clock,
+        metrics=metrics,
+    )
+    keep = settings.policy.records.keep
+    return DecisionParts(
+        recorder=recorder,
+        retention=Retention(engine=engine, writer=writer, clock=clock, keep=keep),
+        providers=providers,
+        checks=checks,
+        access_logs=logs,
     )
 
 

@@ -22,7 +22,9 @@ from meshca.clock import Clock
 from meshca.errors import NotFound, Refused
 from meshca.metrics import Metrics
 from rotation.leaves import Leaves
+from sds.access_log import AccessLogs
 from sds.admission import Admission, Peer
+from sds.ext_authz import ExtAuthz
 from sds.istio_ca import IstioCertificates
 from sds.ledger import Ledger
 from sds.meters import Meters
@@ -48,7 +50,10 @@ _Session = TypeVar("_Session", SotwSession, DeltaSession)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
-    """The calls of the mesh and renew listeners; `heard` is told which holder answered a push."""
+    """The calls of the mesh and renew listeners; `heard` is told which holder answered a push.
+
+    `checks` and `access_logs` are the doors of decisions, on the same listeners.
+    """
 
     admission: Admission
     leaves: Leaves
@@ -59,6 +64,8 @@ class Doors:
     metrics: Metrics
     meters: Mapping[str, Meters]
     heard: Callable[[str], None] = lambda _holder: None
+    checks: ExtAuthz | None = None
+    access_logs: AccessLogs | None = None
 
     async def stream(
         self,

@@ -10,6 +10,10 @@ from typing import Any, Final
 
 import grpc
 from cryptography import x509
+from envoy.service.accesslog.v3.als_pb2 import (
+    StreamAccessLogsMessage,
+    StreamAccessLogsResponse,
+)
 from envoy.service.discovery.v3.discovery_pb2 import (
     DeltaDiscoveryRequest,
     DeltaDiscoveryResponse,
@@ -28,9 +32,12 @@ from meshca.errors import (
     Unavailable,
 )
 from meshca.logs import get_logger
-from sds import istio_ca
+from sds import access_log, ext_authz, istio_ca
+from sds.access_log import AccessLogs
 from sds.admission import Peer
 from sds.doors import ADS, ECDS, SDS, Doors
+from sds.ext_authz import ExtAuthz
+from sds.known_callers import Proof
 from sds.proto.istio_ca_pb2 import IstioCertificateRequest
 
 OPTIONS: Final = (
@@ -99,6 +106,13 @@ def _with_certificate(context: Context) -> Peer:
     return Peer(context.peer(), [c for pem in pems for c in x509.load_pem_x509_certificates(pem)])
 
 
+def _proof(context: Context, peer_of: PeerOf) -> Proof:
+    leaf = b""
+    if peer_of is _with_certificate:
+        leaf = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
+    return Proof(_metadata(context), leaf, lambda: peer_of(context))
+
+
 def _streaming(call: Any, service: str, peer_of: PeerOf) -> Any:
     # grpc.aio asks inspect.iscoroutinefunction; the iterator of requests is left alone: it would
     # put an asynchronous generator between us and `read`.
@@ -151,7 +165,40 @@ def handlers(doors: Doors, *, mutual_tls: bool) -> tuple[grpc.GenericRpcHandler,
         request_deserializer=IstioCertificateRequest.FromString,
     )
     result.append(grpc.method_handlers_generic_handler(service_name, {method: create}))
+    if doors.checks is not None:
+        result.append(_check_handler(doors.checks, peer_of))
+    if doors.access_logs is not None:
+        result.append(_access_log_handler(doors.access_logs, peer_of))
     return tuple(result)
+
+
+def _check_handler(checks: ExtAuthz, peer_of: PeerOf) -> grpc.GenericRpcHandler:
+    # Bytes in, bytes out: the request is parsed once, and providers get it as it is.
+    async def handle(request: bytes, context: Context) -> bytes:
+        try:
+            return await checks.check(request, _proof(context, peer_of))
+        except MeshcaError as error:
+            await _fail(context, error)
+            raise AssertionError("abort does not return") from error
+
+    method: Any = grpc.unary_unary_rpc_method_handler(handle)
+    return grpc.method_handlers_generic_handler(ext_authz.SERVICE, {ext_authz.METHOD: method})
+
+
+def _access_log_handler(logs: AccessLogs, peer_of: PeerOf) -> grpc.GenericRpcHandler:
+    async def handle(_requests: AsyncIterator[Any], context: Context) -> Any:
+        try:
+            await logs.stream(context.read, _proof(context, peer_of))
+        except MeshcaError as error:
+            await _fail(context, error)
+        return StreamAccessLogsResponse()
+
+    method: Any = grpc.stream_unary_rpc_method_handler(
+        handle,
+        request_deserializer=StreamAccessLogsMessage.FromString,
+        response_serializer=StreamAccessLogsResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(access_log.SERVICE, {access_log.METHOD: method})
 
 
 def _sotw_handler(doors: Doors, service: str, peer_of: PeerOf) -> Any:

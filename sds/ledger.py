@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from authz.workload import Workload
 from identity.caller import Caller
 from meshca.errors import Overloaded
 from meshca.logs import clip
@@ -116,6 +117,16 @@ class Ledger:
     def sessions_of(self, holder: str) -> Collection[AnySession]:
         """Return the open sessions of `holder`; none when it has left."""
         return self._sessions.get(holder, ())
+
+    def find_workload(self, holder: str) -> Workload | None:
+        """Return which workload `holder` is by its newest stream; None if no stream says so."""
+        newest, found = None, None
+        for session in self._sessions.get(holder, ()):
+            if newest is None or session.connected_at >= newest:
+                workload = session.find_workload()
+                if workload is not None:
+                    newest, found = session.connected_at, workload
+        return found
 
     def connected(self) -> Sequence[ProxyState]:
         """Return the connected proxies, ordered by identity and pod."""

@@ -115,6 +115,13 @@ class Session(Generic[_Request, _Response]):
         """Return how the proxy calls itself; nothing until it has said so."""
         return self._hints.node_id if self._hints is not None else ""
 
+    def find_workload(self) -> Workload | None:
+        """Return the workload as it is known now; None until the proxy has said what it is."""
+        if self._hints is None:
+            return None
+        self._select_workload(self._hints)
+        return self.workload
+
     @property
     def subscriptions(self) -> list[Subscription]:
         """Return what this stream follows, a type each."""
