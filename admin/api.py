@@ -19,6 +19,7 @@ from admin import (
     policies,
     reads,
     revocations,
+    staging,
 )
 from admin.peer import OnlyAdmitted
 from admin.state import AdminState
@@ -39,6 +40,7 @@ def create_app(state: AdminState) -> ASGIApp:
     app.include_router(authorities.create_router(state), prefix="/v1")
     app.include_router(federation.create_router(state), prefix="/v1")
     app.include_router(revocations.create_router(state), prefix="/v1")
+    app.include_router(staging.create_router(state), prefix="/v1")
     return errors.LastResort(OnlyAdmitted(errors.LimitedBody(app), state.admitted_uids))
 
 
