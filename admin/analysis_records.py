@@ -7,11 +7,14 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from admin.state import AdminState
 from authz.analysis.counterfactual import explained_check
 from authz.analysis.explain import explain
+from authz.analysis.replay import replay
+from authz.analysis.suggest import suggest
+from authz.records.decisions import Decisions
 from authz.workload import Workload
 
 MAXIMUM_LABELS = 64
@@ -34,6 +37,21 @@ class Explained(_Strict):
     labels: Annotated[dict[str, str], Field(max_length=MAXIMUM_LABELS)] = {}
 
 
+class Replay(_Strict):
+    """A draft as YAML, decided beside every other source, and the time whose records to decide."""
+
+    documents: str
+    since: AwareDatetime
+    namespace: str | None = None
+
+
+class Suggest(_Strict):
+    """The time, and perhaps the destinations' namespace, to suggest policies for."""
+
+    since: AwareDatetime
+    namespace: str | None = None
+
+
 def create_router(state: AdminState) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
@@ -47,4 +65,32 @@ def create_router(state: AdminState) -> APIRouter:
         workload, now = Workload(asked.namespace, asked.labels), state.clock.now().timestamp()
         return explain(state.policies.current, workload, now=now).as_json()
 
+    @router.post("/authz/replay")
+    async def replay_draft(asked: Replay) -> Any:
+        return await asyncio.to_thread(_replay, state, asked)
+
+    @router.post("/authz/suggest")
+    async def suggest_policies(asked: Suggest) -> Any:
+        return await asyncio.to_thread(_suggest, state, asked)
+
     return router
+
+
+def _replay(state: AdminState, asked: Replay) -> dict[str, Any]:
+    draft, records = state.loader.load_with(asked.documents), Decisions(state.engine)
+    decisions = records.distinct(asked.since, namespace=asked.namespace)
+    found = replay(decisions, draft, now=state.clock.now())
+    answer = {"version": draft.version, **found.as_json()}
+    return {**answer, "lost": dict(records.lost(asked.since))}
+
+
+def _suggest(state: AdminState, asked: Suggest) -> dict[str, Any]:
+    policies, records = state.policies.current, Decisions(state.engine)
+    suggestions = suggest(
+        records.distinct(asked.since, namespace=asked.namespace),
+        trust_domain=policies.trust_domain,
+        root_namespace=policies.root_namespace,
+        now=state.clock.now(),
+    )
+    answer = [suggestion.as_json() for suggestion in suggestions]
+    return {"suggestions": answer, "lost": dict(records.lost(asked.since))}

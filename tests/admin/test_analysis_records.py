@@ -1,0 +1,86 @@
+"""Explaining, replaying and suggesting over the admin door; nothing of it changes anything."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from authz.records.operation import Operation
+from authz.records.tables import Gap, MinuteCount, Outcome
+from authz.request import Http, Request
+from authz.workload import Workload
+from meshca.spiffe_id import SpiffeId
+from tests.admin.world import World, error, running
+from tests.authz.builders import document, rule, to_yaml
+
+WEB = "example.org/ns/shop/sa/web"
+READ = rule({"principals": [WEB]}, {"methods": ["GET"], "paths": ["/items/*"]})
+ASKED = {
+    "source": {"principal": WEB},
+    "destination": {"namespace": "shop", "labels": {"app": "orders"}, "port": 8080},
+    "http": {"method": "POST", "path": "/items/1"},
+}
+
+
+async def record(world: World, *paths: str) -> str:
+    """Record an allowed GET of each path; return a time before all of them."""
+    at = world.clock.now() - timedelta(minutes=5)
+    minute = int(at.timestamp()) // 60 * 60
+    source, workload = SpiffeId.parse(f"spiffe://{WEB}"), Workload("shop", {"app": "orders"})
+    for path in paths:
+        request = Request(source, workload, port=8080, http=Http("GET", path))
+        operation = Operation.of(request, "spiffe://example.org/ns/shop/sa/orders")
+        counted = MinuteCount(minute, operation, Outcome(True, "", None), 3, at, at)
+        await world.writer.submit(counted)
+    await world.writer.submit(Gap(at, at, "full", 2))
+    return (at - timedelta(hours=1)).isoformat()
+
+
+def test_a_check_is_explained_and_a_workload_too(tmp_path: Path) -> None:
+    async def story() -> Any:
+        async with running(tmp_path) as world:
+            checked = await world.client.post("/authz/check/explained", json={"request": ASKED})
+            workload = {"namespace": "shop", "labels": {"app": "orders"}}
+            explained = await world.client.post("/authz/explain", json=workload)
+            refused = await world.client.post("/authz/explain", json={"namespace": ""})
+            return checked.json(), explained.json(), refused
+
+    checked, explained, refused = asyncio.run(story())
+    assert checked["verdict"] == "deny"
+    assert checked["would_allow"][0]["of"] == "policy"
+    assert "no ALLOW policy is attached" in explained["steps"][0]
+    assert error(refused)[:2] == (400, "invalid_argument")
+
+
+def test_a_draft_is_held_against_what_was_recorded(tmp_path: Path) -> None:
+    async def story() -> Any:
+        async with running(tmp_path) as world:
+            since = await record(world, "/items/1", "/other")
+            before = world.state.policies.current.version
+            draft = {"documents": to_yaml(document("orders", rules=[READ])), "since": since}
+            replayed = await world.client.post("/authz/replay", json=draft)
+            elsewhere = await world.client.post("/authz/replay", json=draft | {"namespace": "x"})
+            broken = await world.client.post("/authz/replay", json=draft | {"documents": "kind: x"})
+            assert world.state.policies.current.version == before
+            return replayed.json(), elsewhere.json(), broken
+
+    replayed, elsewhere, broken = asyncio.run(story())
+    assert (replayed["distinct"], replayed["requests"], replayed["unchanged"]) == (2, 6, 1)
+    assert [each["path"] for each in replayed["newly_denied"]] == ["/other"]
+    assert replayed["lost"] == {"full": 2}
+    assert elsewhere["distinct"] == 0
+    assert error(broken)[0] == 400
+
+
+def test_policies_are_suggested_from_what_was_recorded(tmp_path: Path) -> None:
+    async def story() -> Any:
+        async with running(tmp_path) as world:
+            since = await record(world, "/items/1", "/other")
+            answer = await world.client.post("/authz/suggest", json={"since": since})
+            assert not world.state.policies.current.policies
+            return answer.json()
+
+    (suggestion,) = asyncio.run(story())["suggestions"]
+    assert (suggestion["namespace"], suggestion["name"]) == ("shop", "suggested-orders")
+    assert suggestion["requests"] == 6
+    assert '"paths": ["/items/1", "/other"]' in suggestion["document"]
