@@ -13,13 +13,15 @@ from envoy.type.v3.http_status_pb2 import HttpStatus, StatusCode
 from google.protobuf.duration_pb2 import Duration
 
 from authz.jwt_filter import METADATA_NAMESPACE
+from authz.workload import Workload
 from sds.bootstrap_tls import SERVER_CLUSTER
+from sds.labels import LABELS_KEY, write_labels
 
 TIMEOUT_MILLISECONDS: Final = 250
 STAT_PREFIX: Final = "meshca"
 
 
-def check_filter(*, is_needed: bool) -> Any:
+def check_filter(workload: Workload, *, is_needed: bool) -> Any:
     """Return the ext_authz filter, or where it is not needed an RBAC filter that lets all pass."""
     if not is_needed:
         return HTTP_RBAC()
@@ -33,5 +35,7 @@ def check_filter(*, is_needed: bool) -> Any:
         stat_prefix=STAT_PREFIX,
     )
     config.grpc_service.envoy_grpc.cluster_name = SERVER_CLUSTER
+    labels = config.grpc_service.initial_metadata.add(key=LABELS_KEY)
+    labels.value = write_labels(workload)  # whichever replica is asked knows who asks
     config.grpc_service.timeout.CopyFrom(Duration(nanos=TIMEOUT_MILLISECONDS * 1_000_000))
     return config

@@ -12,23 +12,18 @@ that of the caller's proof. Labels, the first that there are:
 Labels only ever select which policies a proxy enforces on itself (docs/threat-model.md).
 """
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
 from cachetools import LRUCache
 
 from authz.workload import Workload
 from identity.caller import Caller
+from sds.labels import LABELS_KEY, read_labels
 from sds.ledger import Ledger
-from sds.node_hints import MAXIMUM_LABELS
 
-LABELS_KEY: Final = "x-meshca-labels"
 MAXIMUM_REMEMBERED: Final = 20_000
-_LONGEST: Final = 16_384
 
 Labels = Callable[[Caller], Mapping[str, str] | None]
 
@@ -72,21 +67,3 @@ class Workloads:
             labels = read_labels(text)
             self._made[key] = None if labels is None else Workload(namespace, labels)
         return self._made[key]
-
-
-def write_labels(workload: Workload) -> str:
-    """Return the labels of `workload` as the value of `LABELS_KEY`."""
-    return base64.urlsafe_b64encode(orjson.dumps(dict(sorted(workload.labels)))).decode()
-
-
-def read_labels(text: str) -> Mapping[str, str] | None:
-    """Return the labels that `write_labels` wrote; None for anything else."""
-    if len(text) > _LONGEST:
-        return None
-    try:
-        labels = orjson.loads(base64.b64decode(text, altchars=b"-_", validate=True))
-    except (binascii.Error, orjson.JSONDecodeError, ValueError):
-        return None
-    if not isinstance(labels, dict) or len(labels) > MAXIMUM_LABELS:
-        return None
-    return labels if all(isinstance(value, str) for value in labels.values()) else None

@@ -1,0 +1,411 @@
+"""Check: a proxy asks about its own workload, gets yes or an opaque no, and errors deny."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+
+from authz.decision import Outcome
+from authz.engine import compile_workload
+from authz.policy import Action, Policy, PolicySet
+from authz.providers import METHOD, Providers
+from authz.workload import Workload
+from meshca.errors import ProofRefused
+from meshca.settings_policy import Provider
+from sds.admission import Peer
+from sds.check_filter import check_filter
+from sds.check_response import DENIED, is_marked
+from sds.grpc_server import OPTIONS, handlers
+from sds.known_callers import Proof
+from sds.labels import LABELS_KEY, read_labels, write_labels
+from tests.real_parts import free_port
+from tests.sds.conftest import Mesh, make_policies
+from tests.sds.deciding import ORDERS_TOKEN, WEB, check_message, deciding, proof, quoted
+from tests.sds.served import ServedMesh
+
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  rules:
+  - from: [{source: {principals: [example.org/ns/shop/sa/web]}}]
+    to: [{operation: {methods: [GET], ports: ["8443"]}}]
+"""
+CLAIMS = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  rules:
+  - when:
+    - {key: "request.auth.claims[groups]", values: [admins]}
+"""
+HEADERS = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec: {rules: [{when: [{key: "request.headers[x-team]", values: ["a,b"]}]}]}
+"""
+ADDRESSES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: orders, namespace: shop}
+spec: {rules: [{from: [{source: {remoteIpBlocks: [10.0.0.0/24]}}]}]}
+"""
+
+
+def with_custom(base: PolicySet, provider: str) -> PolicySet:
+    """Return `base` with a CUSTOM policy for everything in shop, decided by `provider`."""
+    text = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: shop}
+spec: {action: DENY, rules: [{}]}
+"""
+    (loaded,) = make_policies(text).policies
+    rules = tuple(replace(r, action=Action.CUSTOM, provider=provider) for r in loaded.rules)
+    custom: Policy = replace(loaded, action=Action.CUSTOM, provider=provider, rules=rules)
+    return PolicySet.of(
+        [*base.policies, custom],
+        trust_domain="example.org",
+        root_namespace="meshca",
+        default="deny",
+    )
+
+
+def test_the_engine_decides_about_the_askers_own_workload(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            assert await doors.allows()
+            assert not await doors.allows(method="POST")
+            assert not await doors.allows(port=9999)
+            assert not await doors.allows(principal="spiffe://example.org/ns/shop/sa/thief")
+            assert not await doors.allows(principal="")
+            assert not await doors.allows(http=False)
+            assert doors.seen[0].destination == "spiffe://example.org/ns/shop/sa/orders"
+            assert doors.seen[0].request.destination == Workload("shop", {"app": "orders"})
+            assert doors.metric("meshca_authz_checks_total", verdict="allow") == 1
+            assert doors.metric("meshca_authz_checks_total", verdict="deny") == 5
+
+    asyncio.run(story())
+
+
+def test_the_proxy_of_another_workload_gets_that_workloads_answer(mesh: Mesh) -> None:
+    """A thief's proxy that claims to stand before orders is answered for what it is."""
+
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            given = proof("shop/thief/thief-1", **{LABELS_KEY: write_labels(Workload("", {}))})
+            assert not await doors.allows(given), "no policy selects it: the default denies"
+            assert doors.seen[0].destination == "spiffe://example.org/ns/shop/sa/thief"
+            assert doors.seen[0].decision.outcome is Outcome.DEFAULT
+
+    asyncio.run(story())
+
+
+def test_whoever_has_no_proof_gets_no_answer(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            with pytest.raises(ProofRefused):
+                await doors.allows(Proof({}, b"", lambda: Peer("ipv4:1.1.1.1:1")))
+            with pytest.raises(ProofRefused):
+                await doors.allows(proof("forged"))
+            assert [entry.details["door"] for entry in mesh.refusals.entries] == ["ext_authz"] * 2
+
+    asyncio.run(story())
+
+
+def test_a_proxy_of_which_nothing_is_known_is_denied(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES), connected=False) as doors:
+            assert not await doors.allows()
+            assert doors.metric("meshca_authz_checks_total", verdict="error") == 1
+
+    asyncio.run(story())
+
+
+def test_labels_that_the_filter_repeats_are_enough_on_any_replica(mesh: Mesh) -> None:
+    written = write_labels(Workload("shop", {"app": "orders"}))
+
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES), connected=False) as doors:
+            assert await doors.allows(proof(**{LABELS_KEY: written}))
+            assert not await doors.allows(proof(**{LABELS_KEY: "no labels"}))
+
+    asyncio.run(story())
+
+
+def test_the_filter_that_asks_repeats_its_workload() -> None:
+    policies = compile_workload(make_policies(POLICIES), Workload("shop", {"app": "orders"}))
+    (pair,) = check_filter(policies.workload, is_needed=True).grpc_service.initial_metadata
+    assert (pair.key, read_labels(pair.value)) == (LABELS_KEY, {"app": "orders"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "e30", "!!!!", "W10=", "eyJhIjoxfQ==", "A" * 20_000, write_labels(Workload(""))[:2]],
+)
+def test_what_is_no_labels_is_not_taken_for_some(text: str) -> None:
+    assert read_labels(text) is None
+
+
+def test_labels_are_remembered_when_the_stream_is_gone(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            assert await doors.allows()
+            mesh.ledger.end_all()
+            while mesh.ledger.streams:
+                await asyncio.sleep(0)
+            assert await doors.allows()
+
+    asyncio.run(story())
+
+
+def test_claims_are_those_that_the_proxy_has_validated(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(CLAIMS)) as doors:
+            assert await doors.allows(claims={"groups": ["users", "admins"]})
+            assert await doors.allows(claims={"groups": "admins"})
+            assert not await doors.allows(claims={"groups": ["users"]})
+            assert not await doors.allows(claims={"groups": {"admins": True}})
+            assert not await doors.allows(headers={"authorization": "Bearer admins"})
+
+    asyncio.run(story())
+
+
+def test_headers_are_seen_as_the_filter_sends_them(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(HEADERS)) as doors:
+            assert await doors.allows(headers={"x-team": "a,b"})
+            assert not await doors.allows(headers={"x-team": "a"})
+            assert not await doors.allows()
+
+    asyncio.run(story())
+
+
+def test_behind_a_forwarder_the_remote_address_is_not_known(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(ADDRESSES)) as doors:
+            assert await doors.allows()
+            assert not await doors.allows(source_ip="10.9.9.9")
+            assert not await doors.allows(headers={"x-forwarded-for": "10.0.0.7"})
+
+    asyncio.run(story())
+
+
+def test_a_peer_must_be_exactly_one_identity(tmp_path: Any, mesh: Mesh) -> None:
+    other = "spiffe://example.org/ns/shop/sa/other"
+    peers = ServedMesh(tmp_path)
+    one, two, none = (peers.peer("web", *uris) for uris in ((WEB,), (WEB, other), ("https://x",)))
+
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            assert await doors.allows(certificate=quoted(one.certificate))
+            denied = [
+                await doors.allows(certificate=quoted(two.certificate)),
+                await doors.allows(certificate=quoted(none.certificate)),
+                await doors.allows(certificate=quoted(one.certificate), principal=other),
+                await doors.allows(certificate=quoted(one.certificate), principal=""),
+                await doors.allows(certificate="not%20a%20certificate"),
+                await doors.allows(principal="CN=web"),
+                await doors.allows(principal=f"{WEB},{other}"),
+                await doors.allows(principal="spiffe://example.org"),
+            ]
+            assert denied == [False] * 8
+            assert doors.metric("meshca_authz_checks_total", verdict="error") == 8
+            assert len(doors.seen) == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("message", [b"\xff\xff\xff", b"", b"\x0a\x05hello"])
+def test_what_is_no_request_is_denied(message: bytes, mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            assert await doors.checks.check(message, proof()) == DENIED
+
+    asyncio.run(story())
+
+
+def test_checks_go_on_while_the_database_is_away(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            with mesh.writer.engine.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE decision_records")
+            assert await doors.allows()
+            assert not await doors.allows(method="POST")
+            await doors.recorder.flush()
+            mesh.clock.advance(timedelta(seconds=61))
+            await doors.recorder.flush()
+            assert doors.metric("meshca_decisions_unrecorded_total", reason="database") == 1
+            assert await doors.allows()
+
+    asyncio.run(story())
+
+
+def test_an_answer_marks_the_request_as_recorded(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            for method in ("GET", "POST"):
+                answer = await doors.ask(check_message(method=method))
+                entry = CheckRequest().attributes.metadata_context
+                entry.filter_metadata["envoy.filters.http.ext_authz"].CopyFrom(
+                    answer.dynamic_metadata
+                )
+                assert is_marked(entry)
+            assert not is_marked(CheckRequest().attributes.metadata_context)
+
+    asyncio.run(story())
+
+
+def test_the_answer_does_not_say_why(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            answer = await doors.ask(check_message(method="POST"))
+            assert (answer.status.code, answer.status.message) == (7, "")
+            assert answer.denied_response.status.code == 403
+            assert b"orders" not in answer.SerializeToString()
+
+    asyncio.run(story())
+
+
+class Authorizer:
+    """A real gRPC server that answers as `verdict` says; it keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.verdict: Any = True
+        self.asked: list[bytes] = []
+        self.port = free_port()
+        self.release = asyncio.Event()
+
+    async def __aenter__(self) -> "Authorizer":
+        self.server = grpc.aio.server()
+        service, _, method = METHOD[1:].rpartition("/")
+        handler: Any = grpc.unary_unary_rpc_method_handler(self._check)
+        self.server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {method: handler}),)
+        )
+        self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release.set()
+        await self.server.stop(0)
+
+    async def _check(self, request: bytes, _context: object) -> bytes:
+        self.asked.append(request)
+        if self.verdict == "slow":
+            await self.release.wait()
+        if self.verdict == "garbage":
+            return b"\xff\xff"
+        response = CheckResponse()
+        if self.verdict is True:
+            added = response.ok_response.headers.add()
+            added.header.key, added.header.value = "x-user", "ann"
+            response.ok_response.headers_to_remove.append("x-secret")
+        else:
+            response.status.code = 7
+        return bytes(response.SerializeToString())
+
+    def providers(self, *, timeout: float = 5.0, **more: Any) -> Providers:
+        """Return the providers with this one under the name `opa`."""
+        settings = Provider(address=f"127.0.0.1:{self.port}", timeout=timedelta(seconds=timeout))
+        return Providers({"opa": settings}, **more)
+
+
+def test_a_provider_decides_about_what_it_is_sent_and_may_add_headers(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with Authorizer() as opa:
+            policies = with_custom(make_policies(POLICIES), "opa")
+            async with deciding(mesh, policies, providers=opa.providers()) as doors:
+                message = check_message()
+                answer = await doors.ask(message)
+                assert answer.status.code == 0
+                (added,) = answer.ok_response.headers
+                assert (added.header.key, added.header.value) == ("x-user", "ann")
+                assert list(answer.ok_response.headers_to_remove) == ["x-secret"]
+                assert opa.asked == [message.SerializeToString()]
+                opa.verdict = False
+                assert not await doors.allows(), "no answer is kept"
+                assert len(opa.asked) == 2
+                assert "opa denied" in doors.seen[1].decision.reason
+
+    asyncio.run(story())
+
+
+def test_a_provider_cannot_allow_what_policy_denies(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with Authorizer() as opa:
+            policies = with_custom(make_policies(POLICIES), "opa")
+            async with deciding(mesh, policies, providers=opa.providers()) as doors:
+                assert not await doors.allows(method="POST")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("verdict", ["slow", "garbage", False])
+def test_a_provider_that_does_not_say_yes_in_time_denies(verdict: Any, mesh: Mesh) -> None:
+    async def story() -> None:
+        async with Authorizer() as opa:
+            opa.verdict = verdict
+            policies = with_custom(make_policies(POLICIES), "opa")
+            timeout = 0.2 if verdict == "slow" else 5.0
+            async with deciding(mesh, policies, providers=opa.providers(timeout=timeout)) as doors:
+                assert not await doors.allows()
+                assert doors.seen[0].decision.outcome is Outcome.CUSTOM
+
+    asyncio.run(story())
+
+
+def test_a_provider_that_is_away_or_unknown_denies(mesh: Mesh) -> None:
+    async def story() -> None:
+        gone = Providers({"opa": Provider(address=f"127.0.0.1:{free_port()}")})
+        for name in ("opa", "nobody"):
+            policies = with_custom(make_policies(POLICIES), name)
+            async with deciding(mesh, policies, providers=gone) as doors:
+                assert not await doors.allows()
+
+    asyncio.run(story())
+
+
+def test_no_more_calls_of_a_provider_are_under_way_than_the_bound(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with Authorizer() as opa:
+            opa.verdict = "slow"
+            policies = with_custom(make_policies(POLICIES), "opa")
+            bounded = opa.providers(timeout=0.5, maximum_at_once=2)
+            async with deciding(mesh, policies, providers=bounded) as doors:
+                answers = await asyncio.gather(*(doors.allows() for _ in range(6)))
+                assert answers == [False] * 6
+                assert len(opa.asked) == 2
+
+    asyncio.run(story())
+
+
+def test_check_is_served_beside_the_other_services(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as doors:
+            served = replace(mesh.doors, checks=doors.checks, access_logs=doors.logs)
+            server = grpc.aio.server(options=OPTIONS)
+            server.add_generic_rpc_handlers(handlers(served, mutual_tls=False))
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                call: Any = channel.unary_unary(METHOD)
+                message = check_message().SerializeToString()
+                metadata = (("authorization", f"Bearer {ORDERS_TOKEN}"),)
+                answer = CheckResponse.FromString(await call(message, metadata=metadata))
+                assert answer.status.code == 0
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call(message)
+                assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            await server.stop(0)
+
+    asyncio.run(story())
