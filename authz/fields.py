@@ -32,7 +32,11 @@ _MOST_SERVICE_ACCOUNTS = 16
 
 
 def _to_networks(networks: Iterable[Network]) -> Networks:
-    return Networks(tuple(sorted(set(networks), key=str)))
+    return Networks(tuple(sorted(set(networks), key=_network_order)))
+
+
+def _network_order(network: Network) -> tuple[int, int, int]:
+    return network.version, int(network.network_address), network.prefixlen
 
 
 def _to_request_principals(principals: Iterable[IssuerSubject]) -> RequestPrincipals:
@@ -164,9 +168,8 @@ def find_condition(key: str) -> Field | None:
             "what other filters say of a request is not known to policy here; use "
             "request.headers[NAME] of a header that is set before, or a CUSTOM policy"
         )
-    for known, advice in _ADVICE.items():
-        if key.startswith(known):
-            raise ValueError(f"{known} is no longer a condition; {advice}")
+    if advice := _ADVICE.get(key.partition("[")[0]):
+        raise ValueError(f"{key} is not a condition of policy; {advice}")
     return None
 
 

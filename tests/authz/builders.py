@@ -4,16 +4,51 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from authz.load import load_policies
 from authz.policy import Default, PolicySet
 from authz.request import Http, Request
 from authz.workload import Workload
+from meshca.errors import InvalidDocument
 from meshca.spiffe_id import SpiffeId
 
 TRUST_DOMAIN = "example.org"
 ROOT_NAMESPACE = "meshca"
 ORDERS = Workload("shop", {"app": "orders", "version": "v1"})
 WEB = "example.org/ns/shop/sa/web"
+
+
+_POLICY = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: web
+  namespace: shop
+spec:
+  action: {action}
+  rules:
+  - from:
+    - source:
+        {source}
+    to:
+    - operation:
+        {operation}
+"""
+
+
+def policy_text(
+    *, action: str = "ALLOW", source: str = "principals: ['*']", operation: str = "ports: ['80']"
+) -> str:
+    """Return a policy as people write it, with one rule."""
+    return _POLICY.format(action=action, source=source, operation=operation)
+
+
+def problems_of(text: str) -> list[str]:
+    """Return why `text` does not load; it must not."""
+    with pytest.raises(InvalidDocument) as caught:
+        load_text(text)
+    return [str(problem) for problem in caught.value.problems]
 
 
 def document(
