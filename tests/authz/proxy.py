@@ -1,8 +1,8 @@
 """One real Envoy that enforces many compiled policy sets at once, and clients with real identities.
 
-Each case is a virtual host with its own HTTP RBAC (by `Host`) and a filter chain with its own
-network RBAC (by SNI), on two ports of mutual TLS; HTTP also on a plaintext port. Local replies
-carry what decided as their body.
+Each case is a route with its own HTTP RBAC, chosen by the header `x-case`, on two ports of mutual
+TLS and on one plaintext port; and, by SNI (`*.case-7.test`), a filter chain of the former with its
+own network RBAC. Replies say in their body what decided, and what the shadow says.
 """
 
 import contextlib
@@ -13,138 +13,138 @@ import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
+from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
+from envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
+from envoy.extensions.filters.network.echo.v3.echo_pb2 import Echo
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as manager_pb2,
+)
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext
 from google.protobuf import json_format
 
-from authz.compile import http_rbac, network_rbac
+from authz.compile import SHADOW_STAT_PREFIX, http_rbac, network_rbac
 from authz.engine import WorkloadPolicies
+from tests.authz.authority import Authority
 from tests.real_parts import envoy, free_port, wait_until
 
 _TYPE = "type.googleapis.com/"
-_HTTP = f"{_TYPE}envoy.extensions.filters.http"
-_NETWORK = f"{_TYPE}envoy.extensions.filters.network"
-_AUTHORITY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+_SHADOW = f"envoy.filters.http.rbac:{SHADOW_STAT_PREFIX}shadow_engine_result"
+_BODY = f"%RESPONSE_CODE_DETAILS%|%DYNAMIC_METADATA({_SHADOW})%"
+_MATCHED = "rbac_access_denied_matched_policy["
+_LINKED = (Router, TlsInspector, Echo)  # types that the JSON below names
 
 
-@dataclass
-class Authority:
-    """A certificate authority of the tests, which certifies whatever URIs it is told."""
+@dataclass(frozen=True)
+class Case:
+    """What one case enforces; `with_check` is how its HTTP filter is compiled."""
 
-    directory: Path
-    key: ec.EllipticCurvePrivateKey = field(
-        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
-    )
+    policies: WorkloadPolicies
+    with_check: bool = False
 
-    def __post_init__(self) -> None:
-        certificate = (
-            self._builder(self.key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .subject_name(_AUTHORITY)
-            .sign(self.key, hashes.SHA256())
-        )
-        self.root.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    @property
-    def root(self) -> Path:
-        """Return the file of the root certificate."""
-        return self.directory / "root.pem"
+@dataclass(frozen=True)
+class Message:
+    """One HTTP request as it is sent; `lines` are further header lines."""
 
-    def certify(self, name: str, *uris: str) -> Path:
-        """Return a file with a key and a certificate for `uris`."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        sans = [x509.UniformResourceIdentifier(uri) for uri in uris]
-        builder = self._builder(key).subject_name(x509.Name([]))
-        if sans:
-            builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=True)
-        certificate = builder.sign(self.key, hashes.SHA256())
-        path = self.directory / f"{name}.pem"
-        path.write_bytes(
-            certificate.public_bytes(Encoding.PEM)
-            + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
-        return path
+    method: str = "GET"
+    path: str = "/"
+    host: str = "shop.test"
+    lines: tuple[tuple[str, str], ...] = ()
 
-    def _builder(self, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .issuer_name(_AUTHORITY)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-        )
+
+class Ports(NamedTuple):
+    """Where the proxy listens: two ports of mutual TLS, and one without."""
+
+    first: int
+    second: int
+    plaintext: int
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Return ports that nothing listened on a moment ago."""
+        return cls(free_port(), free_port(), free_port())
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who sends, and where to: no URI is a plaintext connection."""
+
+    uris: tuple[str, ...]
+    port: int
+    address: str = "127.0.0.1"
+    sni: str | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the proxy did: let the request pass or not, and what it says decided."""
+    """Whether the proxy let a request pass, what it says decided, and what the shadow says.
+
+    `decided_by` is empty where no RBAC filter refused; `shadow` is None where nothing is on trial,
+    and for a refusal, whose body is written before the shadow's answer is there.
+    """
 
     allowed: bool
     decided_by: str
+    shadow: bool | None
 
 
 @dataclass
 class Proxy:
-    """The running Envoy; `ports` are those of mutual TLS, `plaintext` the one without."""
+    """The running Envoy, and what clients have of it."""
 
     authority: Authority
-    ports: tuple[int, int]
-    plaintext: int
+    ports: Ports
+    admin: int
     identities: dict[tuple[str, ...], ssl.SSLContext] = field(default_factory=dict)
-    connections: dict[tuple[int, tuple[str, ...]], http.client.HTTPConnection] = field(
-        default_factory=dict
-    )
 
-    def send(self, case: int, uris: tuple[str, ...], port: int, method: str, path: str) -> Answer:
-        """Send one HTTP request over a kept connection of this identity; no URI is plaintext."""
-        connection = self._connection(port, uris)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        connection.putheader("Host", f"case-{case}.test")
-        connection.endheaders()
-        response = connection.getresponse()
-        body = response.read().decode()
-        assert response.status in (200, 403), (response.status, body, method, path)
-        return Answer(response.status == 200, body)
+    def send(self, case: int, client: Client, message: Message) -> Answer:
+        """Send one HTTP request over a connection of its own."""
+        return self.send_all(client, [(case, message)])[0]
 
-    def connect(self, case: int, uris: tuple[str, ...], port: int) -> bool:
-        """Return whether a new TLS connection of this identity may carry bytes."""
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
-            self._context(uris).wrap_socket(raw, server_hostname=f"case-{case}.test") as secure,
-        ):
+    def send_all(self, client: Client, messages: Sequence[tuple[int, Message]]) -> list[Answer]:
+        """Send HTTP requests, each to a case, one after the other over one connection."""
+        answers: list[Answer] = []
+        with self._socket(client) as connection, connection.makefile("rb") as replies:
+            for case, message in messages:
+                connection.sendall(_encoded(case, message))
+                answers.append(_answer(replies, message))
+        return answers
+
+    def connect(self, client: Client) -> bool:
+        """Return whether a new TLS connection, to the case of the SNI, may carry bytes."""
+        with self._socket(client) as secure:
             try:
                 secure.sendall(b"x")
                 return secure.recv(1) == b"x"
             except (ConnectionError, ssl.SSLError):
                 return False
 
-    def close(self) -> None:
-        """Close every kept connection."""
-        for connection in self.connections.values():
-            connection.close()
+    def counters(self, containing: str) -> dict[str, int]:
+        """Return the counters of the proxy whose name contains `containing`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=10)
+        connection.request("GET", "/stats?format=json")
+        stats = json.loads(connection.getresponse().read())["stats"]
+        connection.close()
+        return {s["name"]: s["value"] for s in stats if containing in s.get("name", "")}
 
-    def _connection(self, port: int, uris: tuple[str, ...]) -> http.client.HTTPConnection:
-        key = (port, uris)
-        if key not in self.connections:
-            self.connections[key] = (
-                http.client.HTTPSConnection(
-                    "127.0.0.1", port, timeout=10, context=self._context(uris)
-                )
-                if port in self.ports
-                else http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            )
-        return self.connections[key]
+    def _socket(self, client: Client) -> socket.socket:
+        destination = "::1" if ":" in client.address else "127.0.0.1"
+        raw = socket.create_connection(
+            (destination, client.port), timeout=10, source_address=(client.address, 0)
+        )
+        if client.port == self.ports.plaintext:
+            return raw
+        return self.identity(client.uris).wrap_socket(raw, server_hostname=client.sni)
 
-    def _context(self, uris: tuple[str, ...]) -> ssl.SSLContext:
+    def identity(self, uris: tuple[str, ...]) -> ssl.SSLContext:
+        """Return what a client with `uris` connects with, made once; not in several threads."""
         if uris not in self.identities:
             context = ssl.create_default_context(cafile=str(self.authority.root))
             context.check_hostname = False
@@ -154,25 +154,39 @@ class Proxy:
         return self.identities[uris]
 
 
+def _encoded(case: int, message: Message) -> bytes:
+    lines = (("Host", message.host), ("x-case", str(case)), *message.lines)
+    head = [f"{message.method} {message.path} HTTP/1.1", *(f"{n}: {v}" for n, v in lines)]
+    return "\r\n".join((*head, "", "")).encode("latin-1")
+
+
+def _answer(replies: BinaryIO, message: Message) -> Answer:
+    status = int(replies.readline().split()[1])
+    headers = http.client.parse_headers(replies)
+    body = replies.read(int(headers["content-length"])).decode()
+    assert status in (200, 403), (status, body, message)
+    details, _, shadow = body.partition("|")
+    decided_by = details.removeprefix(_MATCHED).removesuffix("]") if _MATCHED in details else ""
+    return Answer(status == 200, decided_by, None if shadow == "-" else shadow == "allowed")
+
+
 @contextlib.contextmanager
 def running_proxy(
     directory: Path,
-    ports: tuple[int, int],
-    cases: Sequence[WorkloadPolicies],
+    ports: Ports,
+    cases: Sequence[Case],
     *,
     tcp_cases: int | None = None,
 ) -> Iterator[Proxy]:
-    """Run an Envoy that enforces `cases`, by number; `ports` is what policies may name.
+    """Run an Envoy on `ports` that enforces `cases`, by number.
 
     The first `tcp_cases` (all, by default) also have a TCP filter chain.
     """
     authority = Authority(directory)
     server = authority.certify("server", "spiffe://example.org/ns/shop/sa/orders")
-    plaintext = free_port()
-    config = directory / "envoy.json"
-    config.write_text(
-        json.dumps(_bootstrap(authority, server, ports, plaintext, cases, cases[:tcp_cases]))
-    )
+    proxy = Proxy(authority, ports, free_port())
+    config = directory / "envoy.pb"
+    config.write_bytes(_bootstrap(proxy, server, cases, tcp_cases).SerializeToString())
     log = directory / "envoy.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -180,14 +194,12 @@ def running_proxy(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    proxy = Proxy(authority, ports, plaintext)
     try:
         wait_until(
-            lambda: _listens(plaintext, process, log), within_seconds=30, what="Envoy listens"
+            lambda: _listens(ports.plaintext, process, log), within_seconds=60, what="Envoy listens"
         )
         yield proxy
     finally:
-        proxy.close()
         process.terminate()
         process.wait(timeout=20)
 
@@ -199,99 +211,102 @@ def _listens(port: int, process: "subprocess.Popen[bytes]", log: Path) -> bool:
     return False
 
 
-def _bootstrap(
-    authority: Authority,
-    server: Path,
-    ports: tuple[int, int],
-    plaintext: int,
-    cases: Sequence[WorkloadPolicies],
-    tcp_cases: Sequence[WorkloadPolicies],
-) -> dict[str, Any]:
-    tls = _tls(authority, server)
-    chains = [{"transport_socket": tls, "filters": [_http_manager(cases, mutual_tls=True)]}]
-    for number, case in enumerate(tcp_cases):
-        match = {"server_names": [f"case-{number}.test"]}
-        filters = [_extension("rbac", _message(network_rbac(case))), _ECHO]
-        chains.append({"filter_chain_match": match, "transport_socket": tls, "filters": filters})
-    inspector = f"{_TYPE}envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
-    listeners = [
-        {
-            "name": f"mutual-tls-{port}",
-            "address": _address(port),
-            "listener_filters": [_extension("inspector", {"@type": inspector})],
-            "filter_chains": chains,
-        }
-        for port in ports
-    ]
-    manager = _http_manager(cases, mutual_tls=False)
-    plain = {"address": _address(plaintext), "filter_chains": [{"filters": [manager]}]}
-    return {"static_resources": {"listeners": [*listeners, {"name": "plaintext", **plain}]}}
+def _bootstrap(proxy: Proxy, server: Path, cases: Sequence[Case], tcp_cases: int | None) -> Any:
+    bootstrap = _parse(
+        {"admin": {"address": _address("127.0.0.1", proxy.admin)}, "static_resources": {}},
+        Bootstrap(),
+    )
+    listeners = bootstrap.static_resources.listeners
+    inspector = {"name": "inspector", "typed_config": {"@type": _type_of(TlsInspector)}}
+    mutual = listeners.add(name="mutual-tls")
+    ports = proxy.ports
+    others = [{"address": _address("::", ports.second)}]
+    listener = {"address": _address("::", ports.first), "additional_addresses": others}
+    _parse({**listener, "listener_filters": [inspector]}, mutual)
+    tls = _tls(proxy.authority, server)
+    _add_chain(mutual, tls, [_http_manager(cases, mutual_tls=True)])
+    for number, case in enumerate(cases[:tcp_cases]):
+        filters = [_filter("rbac", network_rbac(case.policies)), _filter("echo", Echo())]
+        chain = _add_chain(mutual, tls, filters)
+        chain.filter_chain_match.server_names.append(f"*.case-{number}.test")
+    plain = listeners.add(name="plaintext")
+    _parse({"address": _address("::", ports.plaintext)}, plain)
+    _add_chain(plain, None, [_http_manager(cases, mutual_tls=False)])
+    return bootstrap
 
 
-def _address(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+def _parse(config: dict[str, Any], message: Any) -> Any:
+    return json_format.ParseDict(config, message)
 
 
-def _extension(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "typed_config": config}
+def _type_of(message: Any) -> str:
+    return f"{_TYPE}{message.DESCRIPTOR.full_name}"
 
 
-def _message(message: Any) -> dict[str, Any]:
-    return {
-        "@type": f"{_TYPE}{message.DESCRIPTOR.full_name}",
-        **json_format.MessageToDict(message),
-    }
+def _address(host: str, port: int) -> dict[str, Any]:
+    both = {"ipv4_compat": True} if host == "::" else {}
+    return {"socket_address": {"address": host, "port_value": port, **both}}
 
 
-def _tls(authority: Authority, server: Path) -> dict[str, Any]:
+def _add_chain(listener: Any, tls: Any, filters: Sequence[Any]) -> FilterChain:
+    chain = listener.filter_chains.add(filters=filters)
+    if tls is not None:
+        chain.transport_socket.name = "tls"
+        chain.transport_socket.typed_config.Pack(tls)
+    return chain
+
+
+def _filter(name: str, message: Any) -> Filter:
+    packed = Filter(name=name)
+    packed.typed_config.Pack(message)
+    return packed
+
+
+def _tls(authority: Authority, server: Path) -> Any:
     certificate = {"certificate_chain": {"filename": str(server)}}
-    return _extension(
-        "tls",
+    return _parse(
         {
-            "@type": f"{_TYPE}envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "require_client_certificate": True,
             "common_tls_context": {
                 "tls_certificates": [{**certificate, "private_key": {"filename": str(server)}}],
                 "validation_context": {"trusted_ca": {"filename": str(authority.root)}},
             },
         },
+        DownstreamTlsContext(),
     )
 
 
-def _http_manager(cases: Sequence[WorkloadPolicies], *, mutual_tls: bool) -> dict[str, Any]:
-    details = {"text_format_source": {"inline_string": "%RESPONSE_CODE_DETAILS%"}}
-    return _extension(
-        "http",
+def _http_manager(cases: Sequence[Case], *, mutual_tls: bool) -> Filter:
+    deny = {"@type": f"{_TYPE}envoy.extensions.filters.http.rbac.v3.RBAC", "rules": {}}
+    manager = _parse(
         {
-            "@type": f"{_NETWORK}.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "inbound",
             "normalize_path": True,
             "merge_slashes": True,
             "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
-            "local_reply_config": {"body_format": details},
-            "route_config": {
-                "virtual_hosts": [
-                    _virtual_host(number, case, mutual_tls=mutual_tls)
-                    for number, case in enumerate(cases)
-                ]
-            },
+            "use_remote_address": True,
+            "xff_num_trusted_hops": 1,
+            "local_reply_config": {"body_format": {"text_format_source": {"inline_string": _BODY}}},
             "http_filters": [
-                _extension("rbac", {"@type": f"{_HTTP}.rbac.v3.RBAC", "rules": {}}),
-                _extension("router", {"@type": f"{_HTTP}.router.v3.Router"}),
+                {"name": "rbac", "typed_config": deny},
+                {"name": "router", "typed_config": {"@type": _type_of(Router)}},
             ],
         },
+        manager_pb2.HttpConnectionManager(),
     )
+    host = manager.route_config.virtual_hosts.add(name="cases", domains=["*"])
+    host.routes.extend(
+        _route(number, case, mutual_tls=mutual_tls) for number, case in enumerate(cases)
+    )
+    return _filter("http", manager)
 
 
-def _virtual_host(number: int, case: WorkloadPolicies, *, mutual_tls: bool) -> dict[str, Any]:
-    rbac = json_format.MessageToDict(http_rbac(case, mutual_tls=mutual_tls))
-    per_route = {"@type": f"{_HTTP}.rbac.v3.RBACPerRoute", "rbac": rbac}
-    return {
-        "name": f"case-{number}",
-        "domains": [f"case-{number}.test"],
-        "typed_per_filter_config": {"rbac": per_route},
-        "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}],
-    }
-
-
-_ECHO = _extension("echo", {"@type": f"{_NETWORK}.echo.v3.Echo"})
+def _route(number: int, case: Case, *, mutual_tls: bool) -> Any:
+    is_case = {"name": "x-case", "string_match": {"exact": str(number)}}
+    route = _parse(
+        {"match": {"prefix": "/", "headers": [is_case]}, "direct_response": {"status": 200}},
+        Route(),
+    )
+    rbac = http_rbac(case.policies, mutual_tls=mutual_tls, with_check=case.with_check)
+    route.typed_per_filter_config["rbac"].Pack(RBACPerRoute(rbac=rbac))
+    return route

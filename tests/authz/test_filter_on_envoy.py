@@ -7,8 +7,7 @@ import pytest
 from authz.compile import DEFAULT_DENY, SEVERAL_URI_SANS
 from authz.engine import compile_workload
 from tests.authz.builders import ORDERS, document, load, rule
-from tests.authz.proxy import Proxy, running_proxy
-from tests.real_parts import free_port
+from tests.authz.proxy import Case, Client, Message, Ports, Proxy, running_proxy
 
 pytestmark = pytest.mark.end_to_end
 
@@ -39,9 +38,8 @@ NUMBERS = {name: number for number, name in enumerate(CASES)}
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    compiled = [compile_workload(policies, ORDERS) for policies in CASES.values()]
-    ports = (free_port(), free_port())
-    with running_proxy(tmp_path_factory.mktemp("envoy"), ports, compiled) as proxy:
+    compiled = [Case(compile_workload(policies, ORDERS)) for policies in CASES.values()]
+    with running_proxy(tmp_path_factory.mktemp("envoy"), Ports.free(), compiled) as proxy:
         yield proxy
 
 
@@ -49,10 +47,14 @@ def answer(
     proxy: Proxy, case: str, *uris: str, method: str = "GET", path: str = "/"
 ) -> tuple[bool, str]:
     """Return whether the proxy let the request pass, and the name of what decided."""
-    port = proxy.ports[0] if uris else proxy.plaintext
-    got = proxy.send(NUMBERS[case], uris, port, method, path)
-    name = got.decided_by.removeprefix("rbac_access_denied_matched_policy[").removesuffix("]")
-    return got.allowed, "" if got.allowed else name
+    port = proxy.ports.first if uris else proxy.ports.plaintext
+    got = proxy.send(NUMBERS[case], Client(uris, port), Message(method, path))
+    return got.allowed, got.decided_by
+
+
+def connect(proxy: Proxy, case: str, *uris: str, sni: str = "a") -> bool:
+    """Return whether a TLS connection may carry bytes."""
+    return proxy.connect(Client(uris, proxy.ports.first, sni=f"{sni}.case-{NUMBERS[case]}.test"))
 
 
 def test_a_peer_with_two_uri_sans_is_refused_whatever_the_policy(proxy: Proxy) -> None:
@@ -111,6 +113,6 @@ def test_no_policy_means_the_default(proxy: Proxy, uris: tuple[str, ...]) -> Non
 
 
 def test_a_deny_of_a_method_denies_tcp(proxy: Proxy) -> None:
-    assert proxy.connect(NUMBERS["open"], (WEB,), proxy.ports[0])
-    assert not proxy.connect(NUMBERS["DENY GET"], (WEB,), proxy.ports[0])
+    assert connect(proxy, "open", WEB)
+    assert not connect(proxy, "DENY GET", WEB)
     assert answer(proxy, "DENY GET", WEB, method="PUT") == (True, "")
