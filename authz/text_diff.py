@@ -5,7 +5,6 @@ in what order, is no part of it.
 """
 
 import difflib
-from collections import Counter
 from typing import Final
 
 from authz.directory import Texts
@@ -35,16 +34,21 @@ def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS)
 def _documents(texts: Texts, other: Texts) -> dict[str, str]:
     """Return the documents of `texts` that `other` does not have as they are, by name."""
     known = set(other)
-    changed = [part for text in texts if text not in known for part in split_documents(text[1])]
-    same = Counter(part.strip() for text in other for part in split_documents(text[1]))
+    changed = [part for text in texts if text not in known for part in _parts(text[1])]
+    same = {part for text in other for part in _parts(text[1])}
     found: dict[str, str] = {}
     for part in changed:
-        if same[part.strip()]:
+        if part in same:
             continue
         name = find_name(part)
         if name is not None:
             found[str(name)] = found.get(str(name), "") + part
     return found
+
+
+def _parts(text: str) -> list[str]:
+    """Return the documents of `text` without the mark before and the blanks around each."""
+    return [part.removeprefix("---").strip() for part in split_documents(text)]
 
 
 def _diff(name: str, before: str, after: str) -> str:

@@ -91,15 +91,17 @@ class KubernetesPolicies:
         for plural, held in self._held.items():
             held.objects = {k: v for k, v in (kept or {}).items() if KINDS[plural] in k.split("/")}
         self._list_all()
-        for _ in range(self.start_tries):
-            if kept is not None or not self._problems():
-                return
+        tries = self.start_tries
+        while kept is None and self._problems():
+            if not tries:
+                raise Unavailable(
+                    f"the policies of source {self.name} ({self.connection}) were never read, and "
+                    f"cannot be now: {'; '.join(self._problems())}. "
+                    "Are the definitions in deploy/kubernetes/crds applied?"
+                )
+            tries -= 1
             threading.Event().wait(_START_WAIT_SECONDS)
             self._list_all()
-        raise Unavailable(
-            f"the policies of source {self.name} ({self.connection}) were never read, and cannot "
-            f"be now: {'; '.join(self._problems())}. Are those in deploy/kubernetes/crds applied?"
-        )
 
     def texts(self) -> Texts:
         """Return every object as a text, in the order of names; a list that never changes."""

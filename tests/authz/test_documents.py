@@ -8,7 +8,7 @@ from meshca.errors import Conflict, NotFound
 from meshca.yaml_source import load_documents
 from tests.authz.builders import document, to_yaml
 
-WEB, API = to_yaml(document("web")), to_yaml(document("api"))
+WEB, API = (to_yaml(document(name)) + "\n" for name in ("web", "api"))
 PEER = WEB.replace("AuthorizationPolicy", "PeerAuthentication")
 TEXT = f"# of the shop\n---\n# the web\n{WEB}---  # and\n{API}--- {{}}\n"
 
@@ -52,9 +52,9 @@ def test_the_difference_shows_only_what_differs_wherever_it_stands() -> None:
 
 
 def test_the_difference_is_bounded() -> None:
-    many = "---\n".join(to_yaml(document(f"policy-{i}")) for i in range(2_000))
+    many = "\n---\n".join(to_yaml(document(f"policy-{i}")) for i in range(2_000))
     diff = text_diff((), (("a", many),))
     assert len(diff) < 66_000
     assert diff.endswith("[the rest of the difference is left out]\n")
-    long = to_yaml(document("web")) + f"# {'x' * 300_000}\n"
+    long = WEB + f"# {'x' * 300_000}\n"
     assert text_diff((), (("a", long),)).endswith("characters: too long]\n")
