@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from admin import (
+    analysis,
     analysis_records,
     authorities,
     changes,
@@ -36,6 +37,7 @@ def create_app(state: AdminState) -> ASGIApp:
     app.include_router(reads.create_router(state), prefix="/v1")
     app.include_router(changes.create_router(state), prefix="/v1")
     app.include_router(policies.create_router(state), prefix="/v1")
+    app.include_router(analysis.create_router(state), prefix="/v1")
     app.include_router(analysis_records.create_router(state), prefix="/v1")
     app.include_router(authorities.create_router(state), prefix="/v1")
     app.include_router(federation.create_router(state), prefix="/v1")

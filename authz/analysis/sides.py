@@ -21,7 +21,10 @@ from authz.policy import PolicySet, Term
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Which requests a question is about: what is not said is any. `now_only` leaves later out."""
+    """Which requests a question is about: what is not said is any. `now_only` leaves later out.
+
+    `callers` are told apart from all others, too, and leave nobody out.
+    """
 
     source: str | None = None
     port: int | None = None
@@ -30,6 +33,7 @@ class Within:
     path: str | None = None
     host: str | None = None
     now_only: bool = False
+    callers: frozenset[str] = frozenset()
 
     @property
     def texts(self) -> tuple[tuple[Attribute, str], ...]:
@@ -40,7 +44,9 @@ class Within:
             Attribute.PATH: self.path,
             Attribute.HOST: self.host,
         }
-        return tuple((attribute, text) for attribute, text in said.items() if text is not None)
+        asked = [(attribute, text) for attribute, text in said.items() if text is not None]
+        asked += [(Attribute.PRINCIPAL, caller) for caller in sorted(self.callers)]
+        return tuple(asked)
 
     @property
     def ports(self) -> frozenset[int]:

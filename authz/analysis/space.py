@@ -102,6 +102,11 @@ class Space:
         index, column = self._column(term, trust_domains)
         return index, column.matched(values)
 
+    def unknown(self, term: Term, trust_domains: tuple[str, ...]) -> tuple[int, int]:
+        """Return the dimension that `term` looks at, and the points that have nothing there."""
+        index, column = self._column(term, trust_domains)
+        return index, column.unknown
+
     def _column(self, term: Term, trust_domains: tuple[str, ...]) -> tuple[int, Column]:
         place = _place(term)
         is_identity = term.attribute in IDENTITY
@@ -118,7 +123,6 @@ class Space:
     def _read_sources(self, trust_domains: tuple[str, ...]) -> None:
         index = self.index(Kind.SOURCE)
         facts = [identity_facts(source, trust_domains) for source in self._sources]
-        # `identity_facts` has its own order: principal, namespace, account, trust domain, any, any
         for attribute, values in zip(_IDENTITY_PLACES, zip(*facts, strict=True), strict=True):
             self._columns[(attribute, ()), trust_domains] = (index, Column.of(values))
 

@@ -50,15 +50,19 @@ class Words:
     ) -> "Words":
         """Return the words of `terms`, read with each of `trust_domains`."""
         found: dict[int, dict[int, str]] = {i: {} for i in range(len(space.dimensions))}
-        views = list(dict.fromkeys(trust_domains))
-        for term in terms:
-            before = _BEFORE.get(term.attribute, "")
-            for values, view in itertools.product(single_values(term.values), views):
-                index, points = space.matched(term, values, view)
-                found[index].setdefault(points, before + values.written()[0])
         for index, dimension in enumerate(space.dimensions):
             for text, points in _own_words(dimension):
                 found[index].setdefault(points, text)
+        views = list(dict.fromkeys(trust_domains))
+        for term in terms:
+            before = _BEFORE.get(term.attribute, "")
+            if before:
+                for view in views:
+                    index, points = space.unknown(term, view)
+                    found[index].setdefault(points, f"no {before.strip()}")
+            for values, view in itertools.product(single_values(term.values), views):
+                index, points = space.matched(term, values, view)
+                found[index].setdefault(points, before + values.written()[0])
         words = {
             i: [(text, points) for points, text in named.items()] for i, named in found.items()
         }
@@ -93,7 +97,7 @@ class Words:
                 if not uncovered:
                     inside.append(f"{text} except {_listed(without)}")
                     rest &= ~wide
-        return inside + [_point(words, point) for point in bits(rest)]
+        return list(dict.fromkeys(inside + [_point(words, point) for point in bits(rest)]))
 
 
 def _cover(points: int, words: Sequence[Word]) -> tuple[list[str], int]:

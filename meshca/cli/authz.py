@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meshca.cli import authz_applied, authz_explain, authz_replay, authz_unit_tests
+from meshca.cli import authz_analysis, authz_applied, authz_explain, authz_replay, authz_unit_tests
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import (
     DEFAULT_CONFIG,
@@ -19,6 +19,7 @@ from meshca.cli.options import (
 from meshca.cli.output import emit, print_fields, safe
 
 app = typer.Typer(no_args_is_help=True, help="Authorization policy: who may call whom.")
+authz_analysis.register(app)
 authz_applied.register(app)
 authz_explain.register(app)
 authz_replay.register(app)

@@ -7,7 +7,7 @@ from authz.analysis.difference import Difference, Part
 from authz.analysis.dimensions import Dimension, Kind
 from authz.analysis.space import HTTP, TCP
 from authz.analysis.verdicts import Side
-from authz.attributes import HTTP_ONLY
+from authz.attributes import HTTP_ONLY, texts_of
 from authz.engine import compile_workload
 from authz.policy import PolicySet
 from authz.request import Request, facts_of
@@ -86,6 +86,10 @@ def _said(dimension: Dimension, request: Request, answers: Mapping[str, bool]) -
             return dimension.where(lambda point: (point is None) is (request.source is None))
         case Kind.SNI:
             return dimension.where(lambda point: (point is None) is (request.sni is None))
+        case Kind.CLAIM:
+            claims = None if request.http is None else request.http.claims
+            has_one = bool(texts_of(claims or {}, dimension.key))
+            return dimension.where(lambda point: (point != ()) is has_one)
         case Kind.PROVIDER:
             return 1 << (0 if answers[dimension.key[0]] else 1)
     return dimension.everything
