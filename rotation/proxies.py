@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from authz.workload import Workload
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
@@ -31,7 +33,10 @@ class ResourceState:
 
 @dataclass(frozen=True, slots=True)
 class ProxyState:
-    """One connected proxy: the holder of an identity, over all of its streams."""
+    """One connected proxy: the holder of an identity, over all of its streams.
+
+    `workload` is whose policies it is sent; None while no stream has said so.
+    """
 
     spiffe_id: str
     cluster: str
@@ -46,6 +51,7 @@ class ProxyState:
     unanswered: tuple[str, ...]
     resources: tuple[ResourceState, ...]
     holder: str = ""
+    workload: Workload | None = None
 
     @property
     def is_behind(self) -> bool:

@@ -158,4 +158,5 @@ def _state(sessions: set[AnySession]) -> ProxyState:
         unanswered=tuple(names),
         resources=tuple(state for s in subscriptions for state in s.states()),
         holder=last.caller.holder,
+        workload=next((w for s in reversed(ordered) if (w := s.find_workload())), None),
     )
