@@ -1,6 +1,7 @@
 """An HTTP server on 127.0.0.1 that answers as a test says, and a kubeconfig that leads there."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,14 @@ import yaml
 
 @dataclass
 class Answers:
-    """What the server answers next, and the requests it saw: method, path, body."""
+    """What the server answers next, and the requests it saw: method, path, body.
+
+    `bodies` answer their paths, `body` any other.
+    """
 
     status: int = 200
     body: bytes = b"{}"
+    bodies: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     hold: threading.Event | None = None
     url: str = ""
@@ -25,8 +30,8 @@ class Answers:
 
 
 @contextmanager
-def http_server() -> Iterator[Answers]:
-    """Run a server until the `with` ends."""
+def http_server(tls: ssl.SSLContext | None = None) -> Iterator[Answers]:
+    """Run a server, over `tls` if that is given, until the `with` ends."""
     answers = Answers()
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,17 +51,20 @@ def http_server() -> Iterator[Answers]:
             self.send_response(answers.status)
             for name, value in answers.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answers.body)))
+            content = answers.bodies.get(self.path, answers.body)
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(answers.body)
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    answers.url = f"http://127.0.0.1:{server.server_port}"
+    answers.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     try:
         yield answers
     finally:

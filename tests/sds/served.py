@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from authz.jwt_filter import Keys
 from ca.revocation.view import RevocationView
 from identity.caller import Caller, Evidence
 from meshca.clock import SystemClock
@@ -112,12 +113,16 @@ class Peer:
 
 
 class ServedMesh:
-    """The mesh behind its gRPC door; `revoke` changes what proxies are told."""
+    """The mesh behind its gRPC door; `revoke` and `enforce` change what proxies are told.
+
+    `handlers`, if any are added before it is entered, answer calls before the mesh does.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.now = SystemClock().now()
         self.mesh = build_mesh(directory, FakeClock(at=self.now))
+        self.handlers: list[grpc.GenericRpcHandler] = []
         self.pki = make_pki(now=self.now - timedelta(minutes=30), number=next(_NUMBERS))
         self.mesh.authorities.activate(self.pki.authority(), (self.pki.root,))
         self.mesh.policies = make_policies(ALLOW_ALL)
@@ -146,6 +151,18 @@ class ServedMesh:
 
         def change() -> None:
             self.mesh.view = view
+            self.mesh.ledger.wake_all()
+
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(change)
+
+    def enforce(self, text: str, *, keys: Keys | None = None) -> None:
+        """Put the policies of a YAML text in force, with `keys` for the issuers of tokens."""
+
+        def change() -> None:
+            self.mesh.policies = make_policies(text)
+            if keys is not None:
+                self.mesh.doors.shared.filters.keys = lambda: keys
             self.mesh.ledger.wake_all()
 
         assert self._loop is not None
@@ -217,7 +234,9 @@ class ServedMesh:
             chain = b"".join(holding.credential.svid.chain_pem)
             identity.replace(holding.credential.private_key_pem, chain)
             server = grpc.aio.server(options=OPTIONS)
-            server.add_generic_rpc_handlers(handlers(self.mesh.doors, mutual_tls=False))
+            server.add_generic_rpc_handlers(
+                (*self.handlers, *handlers(self.mesh.doors, mutual_tls=False))
+            )
             credentials = identity.credentials(require_client_certificate=False)
             server.add_secure_port(f"localhost:{self.port}", credentials)
             await server.start()
