@@ -313,35 +313,3 @@ def test_selects_by_namespace_and_labels() -> None:
 
 def test_an_action_that_is_not_written_is_allow() -> None:
     assert load(document("web")).policies[0].action is Action.ALLOW
-
-
-@pytest.mark.parametrize(
-    ("policy", "message"),
-    [
-        (
-            document("p", action="DENY", rules=[rule(None, {"paths": ["/admin"]})]),
-            "denies exactly /admin, not /admin/",
-        ),
-        (
-            document("p", action="DENY", rules=[rule(None, {"methods": ["GET"]})]),
-            "on TCP connections methods, paths, hosts, headers and tokens do not exist",
-        ),
-        (
-            document("p", rules=[rule({"principals": ["cluster.local/ns/a/sa/b"]})]),
-            "cluster.local is taken for our trust domain, as in Istio; write example.org",
-        ),
-        (
-            document("p", rules=[rule({"principals": ["partner.test/ns/a/sa/b"]})]),
-            "names peers of partner.test, which is not our trust domain example.org",
-        ),
-    ],
-    ids=["exact path denied", "deny of a method", "cluster.local", "foreign trust domain"],
-)
-def test_warns_of_what_is_easily_misread(policy: dict[str, Any], message: str) -> None:
-    warnings = [str(problem) for problem in load(policy).warnings]
-    assert any(message in warning for warning in warnings)
-
-
-def test_does_not_warn_of_a_plain_allow() -> None:
-    policy = document("p", rules=[rule({"namespaces": ["shop"]}, {"paths": ["/admin"]})])
-    assert not load(policy).warnings
