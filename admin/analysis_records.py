@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from admin.state import AdminState
 from authz.analysis.counterfactual import explained_check
 from authz.analysis.explain import explain
+from authz.analysis.lint import Known, find
 from authz.analysis.replay import replay
 from authz.analysis.suggest import suggest
 from authz.records.decisions import Decisions
@@ -73,7 +74,27 @@ def create_router(state: AdminState) -> APIRouter:
     async def suggest_policies(asked: Suggest) -> Any:
         return await asyncio.to_thread(_suggest, state, asked)
 
+    @router.get("/authz/findings")
+    async def findings() -> Any:
+        return await asyncio.to_thread(_findings, state)
+
     return router
+
+
+def _findings(state: AdminState) -> dict[str, Any]:
+    connected = state.proxies.connected()
+    workloads = frozenset(proxy.workload for proxy in connected if proxy.workload is not None)
+    identities = state.inventory.identities() | {proxy.spiffe_id for proxy in connected}
+    policies = state.policies.current
+    known = Known(identities, workloads or None)
+    found = find(policies, known, now=state.clock.now().timestamp())
+    answer = [finding.as_json() for finding in found]
+    return {
+        "version": policies.version,
+        "identities": len(identities),
+        "workloads": len(workloads),
+        "findings": answer,
+    }
 
 
 def _replay(state: AdminState, asked: Replay) -> dict[str, Any]:

@@ -190,6 +190,12 @@ class Inventory:
             found = (_record(row) for row in rows if _has(row.certificate, wanted.fingerprint))
             return list(islice(found, limit))
 
+    def identities(self) -> frozenset[str]:
+        """Return every SPIFFE ID that a certificate was issued for; raises StoreUnavailable."""
+        query = sa.select(certificates.c.spiffe_id).distinct()
+        with reading(self.engine) as connection:
+            return frozenset(connection.execute(query).scalars())
+
 
 _COLUMNS: Final = (
     "spiffe_id",

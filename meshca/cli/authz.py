@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from meshca.cli import authz_analysis, authz_applied, authz_explain, authz_replay, authz_unit_tests
+from meshca.cli import (
+    authz_analysis,
+    authz_applied,
+    authz_explain,
+    authz_findings,
+    authz_replay,
+    authz_unit_tests,
+)
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import (
     DEFAULT_CONFIG,
@@ -22,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="Authorization policy: who may call
 authz_analysis.register(app)
 authz_applied.register(app)
 authz_explain.register(app)
+authz_findings.register(app)
 authz_replay.register(app)
 authz_unit_tests.register(app)
 

@@ -1,6 +1,7 @@
 """Explaining, replaying and suggesting over the admin door; nothing of it changes anything."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from authz.records.tables import Gap, MinuteCount, Outcome
 from authz.request import Http, Request
 from authz.workload import Workload
 from meshca.spiffe_id import SpiffeId
-from tests.admin.world import World, error, running
+from tests.admin.world import ORDERS, World, error, intent, proxy, running
 from tests.authz.builders import document, rule, to_yaml
 
 WEB = "example.org/ns/shop/sa/web"
@@ -84,3 +85,22 @@ def test_policies_are_suggested_from_what_was_recorded(tmp_path: Path) -> None:
     assert (suggestion["namespace"], suggestion["name"]) == ("shop", "suggested-orders")
     assert suggestion["requests"] == 6
     assert '"paths": ["/items/1", "/other"]' in suggestion["document"]
+
+
+def test_policies_are_held_against_who_exists(tmp_path: Path) -> None:
+    async def story() -> Any:
+        async with running(tmp_path) as world:
+            workload = Workload("shop", {"app": "orders"})
+            world.proxies.proxies.append(replace(proxy(world.clock), workload=workload))
+            await world.writer.submit(intent("a1", world.clock))
+            spec = rule({"principals": ["example.org/ns/shop/sa/nobody", ORDERS[9:]]})
+            documents = to_yaml(document("p", rules=[spec]), document("q", selector={"app": "x"}))
+            await world.client.post("/policies", json={"documents": documents, "reason": "test"})
+            return (await world.client.get("/authz/findings")).json()
+
+    answer = asyncio.run(story())
+    assert (answer["identities"], answer["workloads"]) == (1, 1)
+    assert [(each["kind"], each["policy"]) for each in answer["findings"]] == [
+        ("unknown_principal", "shop/p"),
+        ("selects_nothing", "shop/q"),
+    ]

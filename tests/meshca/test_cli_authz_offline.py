@@ -104,3 +104,22 @@ def test_tests_that_do_not_load_are_refused_with_their_line(write_tests: Write) 
     refused = meshca("authz", "test", write_tests(expects="allow"))
     assert refused.status == 1
     assert "tests.yaml:3: cases[0].expects: unknown field; did you mean expect?" in refused.err
+
+
+def test_findings_exit_1_and_name_the_file_and_the_rule(policies: str, tmp_path: Path) -> None:
+    options = ("--policies", policies, "--trust-domain", "example.org")
+    clean = meshca("authz", "findings", *options, "-o", "json")
+    assert (clean.status, clean.data["findings"]) == (0, [])
+
+    identities = tmp_path / "identities"
+    identities.write_text(f"spiffe://{WEB}x\n")
+    found = meshca("authz", "findings", *options, "--identities", str(identities))
+    assert found.status == 1
+    assert f"principals: nobody has or had {WEB}; did you mean {WEB}x?" in found.out
+    assert "orders.yaml:1" in found.out
+
+    identities.write_text("no identity\n")
+    refused = meshca("authz", "findings", *options, "--identities", str(identities))
+    assert refused.status == 1
+    assert "'no'" in refused.err
+    assert meshca("authz", "findings", "--identities", str(identities)).status == 2
