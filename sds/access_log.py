@@ -86,6 +86,11 @@ class AccessLogs:
         """Take note that another set is in force from now on."""
         self._changed_at = self.clock.now()
 
+    @property
+    def streams(self) -> int:
+        """Return how many streams are open."""
+        return len(self._ends)
+
     def end_all(self) -> None:
         """End every stream: the server drains."""
         for end in self._ends:
