@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from admin.staging_views import overlay_json
 from admin.views import Json, time_text
 from authz.peer_authentication import PeerAuthentication
 from authz.policy import Policy, PolicySet
@@ -23,6 +24,7 @@ def policy_set_json(policies: PolicySet) -> Json:
         ],
         "request_authentications": [_place(each) for each in policies.request_authentications],
         "warnings": [str(problem) for problem in policies.warnings],
+        "overlay": overlay_json(policies),
     }
 
 

@@ -15,6 +15,7 @@ from meshca.cli.options import (
     UrlOption,
 )
 from meshca.cli.output import emit, note, print_fields, print_table, safe
+from meshca.cli.overlay import overlay_fields
 
 ReasonOption = Annotated[str, typer.Option(help="Why; it goes into the audit log.")]
 ExpectOption = Annotated[
@@ -87,6 +88,7 @@ def _print_policies(answer: dict[str, Any]) -> None:
             ("applied set", applied["version"]),
             ("  by", applied["author"]),
             ("  because", applied["reason"]),
+            *overlay_fields(answer["overlay"]),
         ]
     )
     columns = ("namespace", "name", "action", "stage", "selector", "rules", "source")

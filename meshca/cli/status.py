@@ -13,6 +13,7 @@ from meshca.cli.options import (
     UrlOption,
 )
 from meshca.cli.output import emit, print_fields, remaining
+from meshca.cli.overlay import overlay_fields
 
 
 def status(
@@ -47,20 +48,11 @@ def _table(answer: dict[str, Any]) -> None:
             ("policies", f"{policies['policies']} in force, else {policies['default']}"),
             ("  version", policies["version"]),
             *(("  NOT LOADED", problem) for problem in policies["problems"]),
-            ("  on trial", policies["candidate"]),
-            ("  canary in", ", ".join(policies["canary"])),
-            *(("  BREAK-GLASS", name) for name in policies["break_glass"]),
-            *(("  BYPASS", _bypass(bypass)) for bypass in policies["bypasses"]),
+            *overlay_fields(policies),
             ("federated", _federated(answer["federation"])),
             ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
         ]
     )
-
-
-def _bypass(bypass: dict[str, Any]) -> str:
-    labels = ",".join(f"{key}={value}" for key, value in bypass["labels"].items())
-    where = f"{bypass['namespace']}/{labels or '(all)'}"
-    return f"{bypass['bypass']} of {where} until {_clock(bypass['expires'])}"
 
 
 def _federated(federation: dict[str, Any]) -> str:

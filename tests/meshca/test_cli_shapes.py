@@ -10,7 +10,9 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from admin.staging_views import approval_json
 from admin.views import proxy_json
+from authz.staging.standing import Approval, Approver
 from tests.admin.world import proxy
 from tests.builders import make_pki
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
@@ -60,6 +62,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         why = ("--reason", "certificateHold", "--why", "test")
         server.meshca("svid", "revoke", "--service-account", "orders", *why)
         server.meshca("svid", "ban", "--node", "worker-7", "--why", "test")
+        oncall = tmp_path_factory.mktemp("stage") / "oncall.yaml"
+        oncall.write_text(yaml.safe_dump(allow("oncall", "orders")))
+        server.meshca("authz", "stage", str(oncall), "--reason", "test")
+        server.meshca("authz", "bypass", "shop/orders", "--for", "5m", "--reason", "test")
         yield server
 
 
@@ -88,6 +94,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca authz history": (),
     "meshca authz rollback": ("1", "--reason", "test", "--dry-run"),
     "meshca authz delete": ("shop/frontend-orders", "--reason", "test", "--dry-run"),
+    "meshca authz promote": ("--to", "shadow", "--reason", "test"),
+    "meshca authz stage": ("show",),
+    "meshca authz withdraw": ("--reason", "test"),
+    "meshca authz bypass": (),
     "meshca authz check": CHECK,
     "meshca root ceremony": ("PLAN", "--passphrase-fd", "PASSPHRASE"),
     "meshca root request": (
@@ -126,8 +136,24 @@ def test_a_proxy_has_the_documented_keys() -> None:
     assert agree(shape(DOCUMENTED["meshca proxies"]), shape(printed))
 
 
+def test_an_approval_has_the_documented_keys() -> None:
+    now = FakeClock().now()
+    approver = Approver(actor="uid:1002", at=now, reason="yes")
+    approval = Approval(
+        policy="shop/oncall",
+        digest="9d",
+        why="INC-7",
+        needed=1,
+        expires=now,
+        last=1,
+        approvers=(approver,),
+    )
+    printed = {"policy": approval_json(approval, now), "bypass": None}
+    assert agree(shape(DOCUMENTED["meshca authz approve"]), shape(printed))
+
+
 def test_every_documented_shape_is_compared() -> None:
-    assert set(DOCUMENTED) == {*COMMANDS, "meshca proxies"}
+    assert set(DOCUMENTED) == {*COMMANDS, "meshca proxies", "meshca authz approve"}
 
 
 def test_a_missing_key_would_be_seen() -> None:
