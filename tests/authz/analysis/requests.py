@@ -34,10 +34,15 @@ def is_changed(
 
 
 def is_in(
-    part: Part, sets: tuple[PolicySet, PolicySet], request: Request, answers: Mapping[str, bool]
+    part: Part,
+    sets: tuple[PolicySet, PolicySet],
+    request: Request,
+    answers: Mapping[str, bool],
+    *,
+    everywhere: bool = False,
 ) -> bool:
-    """Return whether `request` is in the box of `part`, to one of its destinations."""
-    if not _is_destination(part, sets, request):
+    """Return whether `request` is in the box of `part`, to one of its destinations (or any)."""
+    if not everywhere and not _is_destination(part, sets, request):
         return False
     box = points_of(part, sets, request, answers)
     return all(bool(points & inside) for points, inside in zip(box, part.box, strict=True))
