@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.core.v3.config_source_pb2 import ApiVersion
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
+from envoy.config.rbac.v3.rbac_pb2 import RBAC as RULES
 from envoy.config.route.v3.route_components_pb2 import Route
-from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
+from envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2 import ExtAuthz, ExtAuthzPerRoute
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC, RBACPerRoute
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
 from envoy.extensions.filters.network.echo.v3.echo_pb2 import Echo
@@ -27,26 +30,40 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as manager_pb2,
 )
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from google.protobuf import json_format
 
-from authz.compile import SHADOW_STAT_PREFIX, http_rbac, network_rbac
+from authz.compile import SHADOW_STAT_PREFIX, http_rbac, needs_check, network_rbac
 from authz.engine import WorkloadPolicies
+from authz.jwt_filter import METADATA_NAMESPACE
 from tests.authz.authority import Authority
 from tests.real_parts import envoy, free_port, wait_until
 
 _TYPE = "type.googleapis.com/"
 _SHADOW = f"envoy.filters.http.rbac:{SHADOW_STAT_PREFIX}shadow_engine_result"
 _BODY = f"%RESPONSE_CODE_DETAILS%|%DYNAMIC_METADATA({_SHADOW})%"
+_CHECK = "check"
 _MATCHED = "rbac_access_denied_matched_policy["
 _LINKED = (Router, TlsInspector, Echo)  # types that the JSON below names
 
 
 @dataclass(frozen=True)
 class Case:
-    """What one case enforces; `with_check` is how its HTTP filter is compiled."""
+    """What one case enforces; `with_check` is how its HTTP filter is compiled.
+
+    Where the proxy has a `Checking`, it asks it about each request of such a case that needs it.
+    """
 
     policies: WorkloadPolicies
     with_check: bool = False
+
+
+@dataclass(frozen=True)
+class Checking:
+    """The port of an ext_authz server, and the filter that validates tokens before."""
+
+    port: int
+    tokens: Any
 
 
 @dataclass(frozen=True)
@@ -177,6 +194,7 @@ def running_proxy(
     cases: Sequence[Case],
     *,
     tcp_cases: int | None = None,
+    checking: Checking | None = None,
 ) -> Iterator[Proxy]:
     """Run an Envoy on `ports` that enforces `cases`, by number.
 
@@ -186,7 +204,8 @@ def running_proxy(
     server = authority.certify("server", "spiffe://example.org/ns/shop/sa/orders")
     proxy = Proxy(authority, ports, free_port())
     config = directory / "envoy.pb"
-    config.write_bytes(_bootstrap(proxy, server, cases, tcp_cases).SerializeToString())
+    bootstrap = _bootstrap(proxy, server, cases, cases[:tcp_cases], checking)
+    config.write_bytes(bootstrap.SerializeToString())
     log = directory / "envoy.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -211,7 +230,13 @@ def _listens(port: int, process: "subprocess.Popen[bytes]", log: Path) -> bool:
     return False
 
 
-def _bootstrap(proxy: Proxy, server: Path, cases: Sequence[Case], tcp_cases: int | None) -> Any:
+def _bootstrap(
+    proxy: Proxy,
+    server: Path,
+    cases: Sequence[Case],
+    tcp_cases: Sequence[Case],
+    checking: Checking | None,
+) -> Any:
     bootstrap = _parse(
         {"admin": {"address": _address("127.0.0.1", proxy.admin)}, "static_resources": {}},
         Bootstrap(),
@@ -224,15 +249,33 @@ def _bootstrap(proxy: Proxy, server: Path, cases: Sequence[Case], tcp_cases: int
     listener = {"address": _address("::", ports.first), "additional_addresses": others}
     _parse({**listener, "listener_filters": [inspector]}, mutual)
     tls = _tls(proxy.authority, server)
-    _add_chain(mutual, tls, [_http_manager(cases, mutual_tls=True)])
-    for number, case in enumerate(cases[:tcp_cases]):
+    _add_chain(mutual, tls, [_http_manager(cases, checking, mutual_tls=True)])
+    for number, case in enumerate(tcp_cases):
         filters = [_filter("rbac", network_rbac(case.policies)), _filter("echo", Echo())]
         chain = _add_chain(mutual, tls, filters)
         chain.filter_chain_match.server_names.append(f"*.case-{number}.test")
     plain = listeners.add(name="plaintext")
     _parse({"address": _address("::", ports.plaintext)}, plain)
-    _add_chain(plain, None, [_http_manager(cases, mutual_tls=False)])
+    _add_chain(plain, None, [_http_manager(cases, checking, mutual_tls=False)])
+    if checking is not None:
+        _parse(_cluster(checking.port), bootstrap.static_resources.clusters.add())
     return bootstrap
+
+
+def _cluster(port: int) -> dict[str, Any]:
+    options = {
+        "@type": _type_of(HttpProtocolOptions),
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    endpoint = {"endpoint": {"address": _address("127.0.0.1", port)}}
+    return {
+        "name": _CHECK,
+        "load_assignment": {
+            "cluster_name": _CHECK,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+        "typed_extension_protocol_options": {_type_of(HttpProtocolOptions)[len(_TYPE) :]: options},
+    }
 
 
 def _parse(config: dict[str, Any], message: Any) -> Any:
@@ -276,8 +319,7 @@ def _tls(authority: Authority, server: Path) -> Any:
     )
 
 
-def _http_manager(cases: Sequence[Case], *, mutual_tls: bool) -> Filter:
-    deny = {"@type": f"{_TYPE}envoy.extensions.filters.http.rbac.v3.RBAC", "rules": {}}
+def _http_manager(cases: Sequence[Case], checking: Checking | None, *, mutual_tls: bool) -> Filter:
     manager = _parse(
         {
             "stat_prefix": "inbound",
@@ -287,18 +329,33 @@ def _http_manager(cases: Sequence[Case], *, mutual_tls: bool) -> Filter:
             "use_remote_address": True,
             "xff_num_trusted_hops": 1,
             "local_reply_config": {"body_format": {"text_format_source": {"inline_string": _BODY}}},
-            "http_filters": [
-                {"name": "rbac", "typed_config": deny},
-                {"name": "router", "typed_config": {"@type": _type_of(Router)}},
-            ],
         },
         manager_pb2.HttpConnectionManager(),
     )
+    for name, message in _http_filters(checking):
+        manager.http_filters.add(name=name).typed_config.Pack(message)
     host = manager.route_config.virtual_hosts.add(name="cases", domains=["*"])
     host.routes.extend(
         _route(number, case, mutual_tls=mutual_tls) for number, case in enumerate(cases)
     )
     return _filter("http", manager)
+
+
+def _http_filters(checking: Checking | None) -> Iterator[tuple[str, Any]]:
+    if checking is not None:
+        yield "tokens", checking.tokens
+    yield "rbac", RBAC(rules=RULES())  # denies, where a route has no policies of its own
+    if checking is not None:
+        ask = ExtAuthz(
+            transport_api_version=ApiVersion.V3,
+            include_peer_certificate=True,
+            include_tls_session=True,
+            metadata_context_namespaces=[METADATA_NAMESPACE],
+        )
+        ask.grpc_service.envoy_grpc.cluster_name = _CHECK
+        ask.grpc_service.timeout.seconds = 20
+        yield _CHECK, ask
+    yield "router", Router()
 
 
 def _route(number: int, case: Case, *, mutual_tls: bool) -> Any:
@@ -309,4 +366,6 @@ def _route(number: int, case: Case, *, mutual_tls: bool) -> Any:
     )
     rbac = http_rbac(case.policies, mutual_tls=mutual_tls, with_check=case.with_check)
     route.typed_per_filter_config["rbac"].Pack(RBACPerRoute(rbac=rbac))
+    if not (case.with_check and needs_check(case.policies)):
+        route.typed_per_filter_config[_CHECK].Pack(ExtAuthzPerRoute(disabled=True))
     return route

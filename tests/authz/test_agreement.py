@@ -4,10 +4,8 @@ Where a policy needs a check (tokens, providers, the clock), the filter that a c
 pass whatever the engine may allow, and the other one denies whatever the engine may deny.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -15,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from authz.compile import needs_check
 from authz.decision import Decision, Outcome
 from authz.engine import compile_workload, decide
-from authz.policy import Default
 from meshca.errors import InvalidDocument
-from tests.authz.proxy import Answer, Case, Client, Message, Ports, Proxy, running_proxy
+from tests.authz.agreement import World, answered, make_worlds
+from tests.authz.proxy import Answer, Case, Ports, running_proxy
 from tests.authz.shrink import shrink
 from tests.authz.world import (
     CLAIMS,
@@ -30,7 +27,6 @@ from tests.authz.world import (
     make_asked,
     make_clients,
     make_connection,
-    make_documents,
     to_request,
 )
 
@@ -39,34 +35,7 @@ CASES = 500
 REQUESTS = 24
 CONNECTIONS = 3
 TCP_CASES = 160
-AT_ONCE = 6
 TIMES = (None, 0.0, 4e9)
-
-
-@dataclass
-class World:
-    """A policy set, and how it was written and compiled."""
-
-    documents: list[dict[str, Any]]
-    default: Default
-    with_check: bool
-
-    def __post_init__(self) -> None:
-        self.policies = load_world(self.documents, self.default)
-        self.case = Case(compile_workload(self.policies, WORKLOAD), self.with_check)
-        self.is_exact = not needs_check(self.case.policies)
-
-
-def make_worlds(random: Random, ports: Ports) -> Iterator[World]:
-    """Yield worlds without end; one in four has policies that need a check."""
-    while True:
-        checks = random.random() < 0.25
-        documents = make_documents(random, ports, checks=checks)
-        default: Default = "deny" if random.random() < 0.7 else "allow"
-        try:
-            yield World(documents, default, with_check=random.random() < 0.5)
-        except InvalidDocument:  # a combination that is refused, such as ambiguous trust domains
-            continue
 
 
 @pytest.mark.end_to_end
@@ -76,15 +45,15 @@ def test_envoy_decides_as_the_engine(tmp_path: Path) -> None:
     worlds = list(islice(make_worlds(random, ports), CASES))
     asked = [each for number in range(CASES) for each in _asked(random, ports, number)]
     with running_proxy(tmp_path, ports, [w.case for w in worlds], tcp_cases=TCP_CASES) as proxy:
-        answered = list(_answered(proxy, asked))
+        asked_and_answered = list(answered(proxy, asked))
     found = [
         (worlds[number], each)
-        for number, each, answer in answered
+        for number, each, answer in asked_and_answered
         if _disagreement(worlds[number], each, answer)
     ]
     if found:
         pytest.fail(_smallest(tmp_path, ports, *found[0], more=len(found) - 1))
-    allowed = [answer.allowed for _, _, answer in answered]
+    allowed = [answer.allowed for _, _, answer in asked_and_answered]
     assert len(allowed) == CASES * REQUESTS + TCP_CASES * CONNECTIONS
     assert 0.1 < sum(allowed) / len(allowed) < 0.9
 
@@ -95,32 +64,6 @@ def _asked(random: Random, ports: Ports, number: int) -> Iterator[tuple[int, Ask
         yield number, make_asked(random, random.choice(clients))
     for _ in range(CONNECTIONS if number < TCP_CASES else 0):
         yield number, make_connection(random, ports, number)
-
-
-def _answered(
-    proxy: Proxy, asked: Iterable[tuple[int, Asked]]
-) -> Iterator[tuple[int, Asked, Answer]]:
-    """Ask the proxy everything, client by client, and yield its answers."""
-    by_client: dict[Client, list[tuple[int, Asked, Message]]] = defaultdict(list)
-    connections: list[tuple[int, Asked]] = []
-    for number, each in asked:
-        proxy.identity(each.client.uris)
-        if each.message is None:
-            connections.append((number, each))
-        else:
-            by_client[each.client].append((number, each, each.message))
-
-    def send(client: Client) -> list[Answer]:
-        return proxy.send_all(client, [(number, m) for number, _, m in by_client[client]])
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        said = pool.map(proxy.connect, [each.client for _, each in connections])
-        answers = pool.map(send, by_client)
-        for (number, each), allowed in zip(connections, said, strict=True):
-            yield number, each, Answer(allowed, "", None)
-        for several, their in zip(by_client.values(), answers, strict=True):
-            for (number, each, _), answer in zip(several, their, strict=True):
-                yield number, each, answer
 
 
 def _disagreement(world: World, asked: Asked, answer: Answer) -> str:
@@ -177,7 +120,7 @@ def _smallest(directory: Path, ports: Ports, world: World, asked: Asked, *, more
         cases = [Case(_NOTHING) if each is None else each.case for each in worlds]
         moved = [(number, _moved(asked, number)) for number in range(len(worlds))]
         with running_proxy(directory, ports, cases) as proxy:
-            answers = {number: answer for number, _, answer in _answered(proxy, moved)}
+            answers = {number: answer for number, _, answer in answered(proxy, moved)}
         return [
             "" if each is None else _disagreement(each, moved[number][1], answers[number])
             for number, each in enumerate(worlds)
