@@ -14,6 +14,8 @@ unless it is given more of it; what `language` names is then used as well:
     expires     policies that end at one of TIMES
     targets     targetRefs
     modes       PeerAuthentication
+
+UNKNOWN is for `make_asked` alone: then some of what a proxy always knows has not been said.
 """
 
 from random import Random
@@ -33,6 +35,7 @@ WHOLE: Final = frozenset(
         *("expires", "targets", "modes"),
     }
 )
+UNKNOWN: Final = frozenset({"unknown"})
 __all__ = ["LABELS", "METHODS", "PATHS", "PORTS", "PRINCIPALS", "WORKLOAD"]
 
 _NOT_FOR_CUSTOM = {
@@ -240,6 +243,9 @@ def make_asked(
         said["sni"] = random.choice(world.SERVER_NAMES)
     if "expires" in language:
         said["now"] = random.choice(world.TIMES)
+    if "unknown" in language:
+        fields = ("ports", "methods", "paths", "hosts", "headers")
+        said["unknown"] = frozenset(name for name in fields if random.random() < 0.15)
     if not is_http:
         return Asked(principal, port, None, None, **said)
     if "http" in language:
@@ -255,16 +261,26 @@ def to_request(asked: Asked) -> Request:
     """Return `asked`, sent to `WORKLOAD`, as the engine takes it."""
     source = None if asked.principal is None else SpiffeId.parse(f"spiffe://{asked.principal}")
     http = None
+
+    def said(name: str, value: Any) -> Any:
+        return None if name in asked.unknown else value
+
     if asked.path is not None:
         headers: dict[str, str] = {}
         for name, value in asked.headers:
             known = headers.get(name.lower())
             headers[name.lower()] = value if known is None else f"{known},{value}"
-        http = Http(asked.method, asked.path, asked.host, headers, asked.claims)
+        http = Http(
+            said("methods", asked.method),
+            said("paths", asked.path),
+            said("hosts", asked.host),
+            said("headers", headers),
+            asked.claims,
+        )
     return Request(
         source,
         WORKLOAD,
-        asked.port,
+        said("ports", asked.port),
         http,
         source_ip=asked.source_ip,
         remote_ip=asked.remote_ip,

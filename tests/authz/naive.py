@@ -16,7 +16,8 @@ class Asked:
     """One request; without `method` and `path` it is a TCP connection.
 
     `headers` are lines as they are sent; `claims` those of a valid token. Addresses, server name
-    and `now` (seconds since the epoch) are None where they are not known.
+    and `now` (seconds since the epoch) are None where they are not known. `unknown` are fields of
+    the language (`ports`, `paths`, ...) that whoever asks has not said.
     """
 
     principal: str | None
@@ -31,6 +32,7 @@ class Asked:
     destination_ip: str | None = None
     sni: str | None = None
     now: float | None = None
+    unknown: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def allows(
 
 
 def _passes(policies: list[dict[str, Any]], asked: Asked, world: World, *, strict: bool) -> bool:
-    if asked.path is not None and (asked.path[:1] != "/" or "#" in asked.path.split("?")[0]):
+    path = None if "paths" in asked.unknown else asked.path
+    if path is not None and (path[:1] != "/" or "#" in path.split("?")[0]):
         return False
     if strict and asked.principal is None:
         return False
@@ -181,7 +184,11 @@ def _mode(documents: list[dict[str, Any]], asked: Asked, world: World) -> str:
         spec = sorted(scope, key=lambda d: str(d["metadata"]["creationTimestamp"]))[0]["spec"]
         said = spec.get("mtls", {}).get("mode", "UNSET")
         mode = mode if said == "UNSET" else said
-        port = spec.get("portLevelMtls", {}).get(str(asked.port), {}).get("mode", "UNSET")
+        ports = spec.get("portLevelMtls", {})
+        port = ports.get(str(asked.port), {}).get("mode", "UNSET")
+        if "ports" in asked.unknown:
+            said = [mode if p["mode"] == "UNSET" else p["mode"] for p in ports.values()]
+            port = "STRICT" if "STRICT" in said else "UNSET"
         if number == 2 and port != "UNSET":
             mode = port
     return mode

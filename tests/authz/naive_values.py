@@ -44,7 +44,7 @@ def texts(
     if name in IDENTITY:
         one = _identity(name, asked.principal, world, wide=wide)
         return None if one is None else [one]
-    if name in NEEDS_HTTP and asked.path is None:
+    if name in asked.unknown or (name in NEEDS_HTTP and asked.path is None):
         return None
     if name in TOKEN:
         return _token(name, key, asked.claims or {})
