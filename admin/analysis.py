@@ -151,20 +151,22 @@ def create_router(state: AdminState) -> APIRouter:
     return router
 
 
-async def in_turn(turn: asyncio.Semaphore, work: Callable[[], Answer]) -> Answer:
+async def in_turn(
+    turn: asyncio.Semaphore, work: Callable[[], Answer], *, seconds: float = MAXIMUM_SECONDS
+) -> Answer:
     """Return what `work`, in a thread, returns; one at a time.
 
     Raises Overloaded when it takes too long; the thread ends by itself, within its bounds, and
     until then nobody else has a turn.
     """
     try:
-        async with asyncio.timeout(MAXIMUM_SECONDS):
+        async with asyncio.timeout(seconds):
             await turn.acquire()
             running = asyncio.ensure_future(asyncio.to_thread(work))
             running.add_done_callback(lambda _: turn.release())
             return await asyncio.shield(running)
     except TimeoutError as error:
-        raise Overloaded(f"the analysis took more than {MAXIMUM_SECONDS:.0f} s") from error
+        raise Overloaded(f"the analysis took more than {seconds:.0f} s") from error
 
 
 def identity(text: str) -> SpiffeId:
@@ -184,7 +186,7 @@ def connected(state: AdminState) -> list[Service]:
     services = {}
     for proxy in state.proxies.connected():
         parsed = SpiffeId.parse(proxy.spiffe_id)
-        workload = Workload(proxy.namespace, getattr(proxy, "labels", None))
+        workload = proxy.workload or Workload(proxy.namespace)
         services[parsed, workload] = Service(workload, parsed)
     return list(services.values())
 
@@ -205,9 +207,10 @@ def _set(state: AdminState, operand: str | Documents) -> PolicySet:
     if operand == "current":
         return current
     if operand == "staged":
-        if current.overlay.candidate is None:
-            raise NotFound("no candidate is on trial")
-        return current.overlay.candidate
+        candidate = state.staging.live.candidate  # a draft, too, which is in no overlay
+        if candidate is None:
+            raise NotFound("nothing is staged that loads")
+        return candidate.under(state.staging.live.without_canary().overlay)
     if isinstance(operand, Documents):
         documents = operand.documents
     else:

@@ -89,6 +89,18 @@ def test_a_change_is_staged_promoted_shown_and_enforced(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_draft_can_be_compared_with_what_is_in_force(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as world:
+            await post(world, "/policies", {"documents": POLICY, "reason": "x"})
+            await post(world, "/authz/stage", {"documents": NEW, "reason": "x"})
+            answer = await post(world, "/authz/diff", {"before": "current", "after": "staged"})
+            changes = [(c["change"], c["region"]["method"]) for c in answer["changes"]]
+            assert sorted(changes) == [("newly allowed", ["POST"]), ("newly denied", ["GET"])]
+
+    asyncio.run(story())
+
+
 def test_a_staged_change_is_withdrawn(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as world:
