@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from authz import peer_documents, policy_documents, request_documents
 from authz.findings import find_warnings
+from authz.load_memory import Known, LoadMemory, parts
 from authz.metadata import read_metadata
 from authz.peer_authentication import PeerAuthentication
 from authz.policy import Default, Policy, PolicySet
@@ -22,7 +23,7 @@ from authz.policy_documents import Names
 from authz.reader import StrictReader, hint
 from authz.request_authentication import RequestAuthentication
 from meshca.errors import InvalidDocument, Problem
-from meshca.yaml_source import Document, load_documents
+from meshca.yaml_source import MAXIMUM_BYTES, Document, load_documents
 
 API_VERSIONS: Final = ("security.istio.io/v1", "security.istio.io/v1beta1")
 SPEC_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -49,16 +50,22 @@ def load_policies(
     default: Default,
     aliases: Iterable[str] = (),
     providers: Collection[str] | None = None,
+    memory: LoadMemory | None = None,
 ) -> PolicySet:
     """Return the set of all documents in `texts`, pairs of a source's name and its YAML.
 
     `aliases` are further names of our trust domain. `providers` are the names that CUSTOM policies
-    may ask; None checks none. Raises InvalidDocument with every problem of every source.
+    may ask; None checks none. `memory` is what earlier loads have read, and is kept up to date: the
+    result is the same with it, and sooner there. Raises InvalidDocument with every problem.
     """
     others = sorted(set(aliases) - {trust_domain})
-    loading = _Loading(Names((trust_domain, *others), providers), root_namespace)
-    for source, text in texts:
-        loading.read(source, text)
+    names = Names((trust_domain, *others), providers)
+    loading = _Loading(names, root_namespace)
+    texts = tuple(texts)
+    if memory is None or not loading.recall(texts, memory):
+        loading = _Loading(names, root_namespace)
+        for source, text in texts:
+            loading.read(source, text)
     settled, older = peer_documents.settle_scopes(loading.peers)
     problems = [*loading.problems, *loading.duplicates(), *settled]
     if problems:
@@ -100,6 +107,37 @@ class _Loading:
             self._document(strict, document)
             self.problems += sorted(strict.problems, key=lambda problem: problem.line)
             self.warnings += strict.warnings
+
+    def recall(self, texts: Iterable[tuple[str, str]], memory: LoadMemory) -> bool:
+        """Read `texts` with what `memory` knows of them; return False at the first mistake.
+
+        Mistakes are told by a reading of whole texts: of these we say where they are.
+        """
+        memory.begin((self.names, self.root_namespace))
+        for source, text in texts:
+            if len(text) > MAXIMUM_BYTES // 4 and len(text.encode()) > MAXIMUM_BYTES:
+                return False
+            for part, line in parts(text):
+                known = memory.find(part, source, line) or self._new(part, source, line, memory)
+                if known is None:
+                    return False
+                self.policies += known.policies
+                self.peers += known.peers
+                self.requests += known.requests
+                self.warnings += known.warnings
+        memory.finish()
+        return True
+
+    def _new(self, part: str, source: str, line: int, memory: LoadMemory) -> Known | None:
+        """Read a part that is not known; return None when there is a mistake in it."""
+        alone = _Loading(self.names, self.root_namespace)
+        alone.read(source, part)
+        if alone.problems:
+            return None
+        documents = (alone.policies, alone.peers, alone.requests, alone.warnings)
+        policies, peers, requests, warnings = documents
+        read = Known(source, 0, tuple(policies), tuple(peers), tuple(requests), tuple(warnings))
+        return memory.keep(part, read.at(source, line))
 
     def _document(self, strict: StrictReader, document: Document) -> None:
         known = ("apiVersion", "kind", "metadata", "spec")

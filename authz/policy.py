@@ -160,7 +160,7 @@ class Rule:
         """Return whether the rule holds for a request with these `facts`; time apart."""
         if not any_holds(self.sources, facts) or not any_holds(self.operations, facts):
             return False
-        return all(term.holds(facts) for term in self.conditions)
+        return not self.conditions or all(term.holds(facts) for term in self.conditions)
 
     def is_over(self, time: float | None) -> bool:
         """Return whether the rule has ended at `time` (None: not known)."""
@@ -198,6 +198,13 @@ class Policy:
     break_glass: str = ""
     source: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
+    _digest: str = field(default="", init=False, compare=False, repr=False)
+
+    def at(self, source: str, line: int) -> "Policy":
+        """Return the policy as read from another place."""
+        moved = replace(self, source=source, line=line)
+        object.__setattr__(moved, "_digest", self._digest)
+        return moved
 
     @property
     def full_name(self) -> str:
@@ -207,7 +214,10 @@ class Policy:
     @property
     def digest(self) -> str:
         """Return a hash of what the policy means, which an approval names."""
-        return hashlib.sha256(orjson.dumps(_meaning(self))).hexdigest()[:32]
+        if not self._digest:  # made once: it is asked for at each load and decision
+            digest = hashlib.sha256(orjson.dumps(_meaning(self))).hexdigest()[:32]
+            object.__setattr__(self, "_digest", digest)
+        return self._digest
 
     def selects(self, workload: Workload) -> bool:
         """Return whether selector and gateways select `workload`; a Gateway is of its namespace.
@@ -269,7 +279,7 @@ class PolicySet:
         known = tuple(sorted(set(aliases) - {trust_domain}))
         meaning = [
             *(trust_domain, known, root_namespace, default),
-            [_meaning(policy) for policy in ordered],
+            [policy.digest for policy in ordered],
             [_peer_meaning(each) for each in peers],
             [_request_meaning(each) for each in requests],
         ]

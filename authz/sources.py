@@ -26,6 +26,7 @@ from authz.applied import AppliedSource, Draft, replacing
 from authz.change import Change, difference
 from authz.directory import Texts, read_directory
 from authz.load import load_policies
+from authz.load_memory import LoadMemory
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import Default, PolicySet
 from authz.reading import Reading, applied_name
@@ -139,6 +140,7 @@ class PolicyLoader:
     _seen: Reading | None = None
     _in_force: Reading = _NOTHING
     _refused: bool = False
+    _memory: LoadMemory = field(default_factory=LoadMemory)
     _applied: AppliedSource = field(init=False)
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -367,6 +369,7 @@ class PolicyLoader:
             default=self.options.default,
             aliases=self.options.aliases,
             providers=self.options.providers,
+            memory=self._memory,
         )
 
 
