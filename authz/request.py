@@ -74,12 +74,14 @@ def facts_of(request: Request, trust_domains: Collection[str]) -> Facts:
         host = None if http.host is None else folded_host(http.host)
         said = _token_facts(http.claims) if http.claims else _NO_TOKEN
     sni = None if request.sni is None else request.sni.lower()
-    # One flat tuple, made once: this is on the way of every decision.
+    request_principal, audiences, presenter, claims = said
+    # One flat tuple, made at once: this is on the way of every decision.
     return (
-        *(principal, namespace, port, method, path, account, trust_domain),
-        *(any_namespace, any_account, request.source_ip, request.remote_ip),
-        *(request.destination_ip, sni, host, headers, *said),
-    )
+        principal, namespace, port, method, path, account, trust_domain,
+        any_namespace, any_account, request.source_ip, request.remote_ip,
+        request.destination_ip, sni, host, headers,
+        request_principal, audiences, presenter, claims,
+    )  # fmt: skip
 
 
 _NOT_HTTP: Final = (None, None, None, None)

@@ -110,20 +110,18 @@ class RuleIndex:
 
     def find_all(self, facts: Facts, *, time: float | None) -> Iterator[Rule]:
         """Yield each rule that holds, in their order."""
-        return (rule for rule in self.rules if _holds(rule, facts, time, on_tcp=False))
+        for rule in self.rules:
+            if rule.holds(facts) and not rule.is_over(time):
+                yield rule
 
 
 def _first(rules: Sequence[Rule], facts: Facts, time: float | None, *, on_tcp: bool) -> Rule | None:
     for rule in rules:
-        if _holds(rule, facts, time, on_tcp=on_tcp):
+        if on_tcp and rule.http_only:
+            continue
+        if rule.holds(facts) and (rule.expires is None or not rule.is_over(time)):
             return rule
     return None
-
-
-def _holds(rule: Rule, facts: Facts, time: float | None, *, on_tcp: bool) -> bool:
-    if on_tcp and rule.http_only:
-        return False
-    return rule.holds(facts) and (rule.expires is None or not rule.is_over(time))
 
 
 def _names(rule: Rule) -> dict[Attribute, set[str]]:
