@@ -15,6 +15,7 @@ from admin import (
     analysis_records,
     authorities,
     changes,
+    decisions,
     errors,
     federation,
     policies,
@@ -37,6 +38,7 @@ def create_app(state: AdminState) -> ASGIApp:
     app.include_router(reads.create_router(state), prefix="/v1")
     app.include_router(changes.create_router(state), prefix="/v1")
     app.include_router(policies.create_router(state), prefix="/v1")
+    app.include_router(decisions.create_router(state), prefix="/v1")
     app.include_router(analysis.create_router(state), prefix="/v1")
     app.include_router(analysis_records.create_router(state), prefix="/v1")
     app.include_router(authorities.create_router(state), prefix="/v1")

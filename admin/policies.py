@@ -1,4 +1,4 @@
-"""Routes of policy: what is in force and from where, the applied set and its versions, checks.
+"""Routes of policy: what is in force and from where, the applied set and its versions.
 
 Each change of the applied set is a new version, recorded with its audit entry in one transaction:
 who, why, which documents differ, and how.
@@ -24,7 +24,6 @@ from admin.views import Json
 from audit.entry import Entry
 from authz import store
 from authz.applied import Draft, Write, removing, replacing, restoring
-from authz.check import check as check_request
 from authz.sources import PreparedChange
 
 MAXIMUM_NAMES = 1_000
@@ -74,12 +73,6 @@ class History(_Strict):
     before: int | None = None
 
 
-class Checks(_Strict):
-    """Requests to decide about by the set in force, in the shape of `authz.check`."""
-
-    requests: list[Any]
-
-
 def create_router(state: AdminState) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
@@ -97,14 +90,6 @@ def create_router(state: AdminState) -> APIRouter:
     @router.post("/policies/rollback")
     async def rollback(to: Rollback, request: Request) -> Any:
         return await _change(state, to, restoring(state.engine, to.version), request)
-
-    @router.post("/authz/check")
-    def check(checks: Checks) -> Any:
-        policies = state.policies.current
-        return {
-            "version": policies.version,
-            "answers": [check_request(policies, request) for request in checks.requests],
-        }
 
     return router
 

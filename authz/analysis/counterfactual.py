@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any, Final
 
 from authz.analysis.proposals import with_value, witnesses
+from authz.asked import parse_request
 from authz.attributes import IDENTITY, TOKEN, Attribute
-from authz.check import check, parse_request
+from authz.check import check
 from authz.decision import Decision, Outcome
 from authz.engine import compile_workload, decide
 from authz.load import load_policies

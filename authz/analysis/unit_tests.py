@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from authz.check import parse_request
+from authz.asked import parse_request
 from authz.engine import decide
 from authz.policy import Default, PolicySet
 from authz.reader import StrictReader

@@ -10,6 +10,7 @@ import typer
 from meshca.cli import (
     authz_analysis,
     authz_applied,
+    authz_decisions,
     authz_explain,
     authz_findings,
     authz_replay,
@@ -28,6 +29,7 @@ from meshca.cli.output import emit, print_fields, safe
 app = typer.Typer(no_args_is_help=True, help="Authorization policy: who may call whom.")
 authz_analysis.register(app)
 authz_applied.register(app)
+authz_decisions.register(app)
 authz_explain.register(app)
 authz_findings.register(app)
 authz_replay.register(app)

@@ -102,7 +102,7 @@ class _Files:
     def one(self, request: dict[str, Any]) -> dict[str, Any]:
         from authz.check import check
 
-        return check(self.policies, request)
+        return check(self.policies, request, now=_now())
 
     def explained(self, request: dict[str, Any]) -> dict[str, Any]:
         from authz.analysis.counterfactual import explained_check
@@ -112,7 +112,13 @@ class _Files:
     def lines(self, lines: Iterable[str]) -> Iterator[str]:
         from authz.check import check_lines
 
-        return check_lines(self.policies, lines)
+        return check_lines(self.policies, lines, now=_now())
+
+
+def _now() -> float:
+    from meshca.clock import SystemClock
+
+    return SystemClock().now().timestamp()
 
 
 @dataclass(frozen=True, slots=True)
