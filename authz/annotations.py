@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from authz.metadata import parse_time
 from authz.policy import Action, Stage
-from authz.reader import StrictReader, hint
+from authz.reader import StrictReader
 from meshca.yaml_source import Path
 
 DRY_RUN: Final = "istio.io/dry-run"
@@ -55,7 +55,7 @@ def read_annotations(
         return NO_ANNOTATIONS
     for key in texts:
         if key not in OWN and key != DRY_RUN:
-            strict.problem((*_PATH, key), f"unknown annotation{hint(key, (*OWN, DRY_RUN))}")
+            strict.unknown((*_PATH, key), "unknown annotation", key, (*OWN, DRY_RUN))
     stage = _stage(strict, texts)
     return Annotations(
         stage=stage,
@@ -88,8 +88,8 @@ def _stage(strict: StrictReader, texts: Mapping[str, str]) -> Stage:
         return Stage.SHADOW if is_dry_run else Stage.ENFORCE
     stage = texts[STAGE]
     if stage not in list(Stage):
-        known = ", ".join(Stage)
-        strict.problem((*_PATH, STAGE), f"{stage!r} is none of {known}{hint(stage, list(Stage))}")
+        message = f"{stage!r} is none of {', '.join(Stage)}"
+        strict.unknown((*_PATH, STAGE), message, stage, list(Stage))
         return Stage.DRAFT
     if is_dry_run and stage != Stage.SHADOW:
         strict.problem((*_PATH, STAGE), f"{stage} contradicts {DRY_RUN}, which is shadow")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from authz.annotations import refuse_annotations
 from authz.metadata import Metadata, read_selector
 from authz.peer_authentication import Mode, PeerAuthentication
-from authz.reader import StrictReader, hint
+from authz.reader import StrictReader
 from meshca.errors import Problem
 from meshca.yaml_source import Path
 
@@ -52,8 +52,8 @@ def _mutual_tls(strict: StrictReader, path: Path, value: Any) -> Mode:
         return Mode.UNSET
     mode = settings.get("mode")
     if not isinstance(mode, str) or mode not in list(Mode):
-        near = hint(str(mode), list(Mode))
-        strict.problem((*path, "mode"), f"{mode!r} is none of {', '.join(Mode)}{near}")
+        message = f"{mode!r} is none of {', '.join(Mode)}"
+        strict.unknown((*path, "mode"), message, str(mode), list(Mode))
         return Mode.STRICT
     return Mode(mode)
 

@@ -13,6 +13,9 @@ from meshca.errors import Problem
 from meshca.logs import clip
 from meshca.yaml_source import Document, Path
 
+MAXIMUM_PROBLEMS: Final = 1_000
+"""Listed of one document; a text of nothing but mistakes must not cost more than a good one."""
+
 _LONGEST_MESSAGE = 400
 NOTHING: Final[Mapping[str, str]] = {}
 
@@ -27,11 +30,26 @@ class StrictReader:
 
     def problem(self, path: Path, message: str) -> None:
         """Note that what is at `path` is wrong."""
+        if self.is_full:
+            return
         self.problems.append(self.document.problem(path, clip(message, _LONGEST_MESSAGE)))
+        if self.is_full:
+            self.problems.append(self.document.problem((), "too many mistakes to list them all"))
+
+    def unknown(self, path: Path, message: str, text: str, known: Collection[str]) -> None:
+        """Note `message`, and which of `known` was probably meant by `text`."""
+        if not self.is_full:
+            self.problem(path, message + hint(text, known))
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether no more problems are listed."""
+        return len(self.problems) >= MAXIMUM_PROBLEMS
 
     def warn(self, path: Path, message: str) -> None:
         """Note that what is at `path` may do something else than its author thinks."""
-        self.warnings.append(self.document.problem(path, clip(message, _LONGEST_MESSAGE)))
+        if len(self.warnings) < MAXIMUM_PROBLEMS:
+            self.warnings.append(self.document.problem(path, clip(message, _LONGEST_MESSAGE)))
 
     def mapping(
         self,
@@ -53,7 +71,7 @@ class StrictReader:
             if key in advice:
                 self.problem((*path, key), advice[key])
             elif key not in known and key not in ignored:
-                self.problem((*path, key), f"unknown field{hint(key, known)}")
+                self.unknown((*path, key), "unknown field", key, known)
         return value
 
     def entries(self, path: Path, value: Any, *, at_most: int | None = None) -> list[Any]:

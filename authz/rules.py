@@ -11,7 +11,7 @@ from typing import Any, Final
 from authz.attributes import IDENTITY, TOKEN, Attribute
 from authz.fields import FROM, KEYS, TO, Field, Part, find_condition
 from authz.policy import Action, Conjunction, Rule, Term
-from authz.reader import StrictReader, hint
+from authz.reader import StrictReader
 from authz.terms import TermReader
 from meshca.yaml_source import Path
 
@@ -168,7 +168,7 @@ class RuleReader:
             self.strict.problem(path, str(error))
             return None
         if spec is None:
-            self.strict.problem(path, f"{key!r} is not a condition{hint(key, KEYS)}")
+            self.strict.unknown(path, f"{key!r} is not a condition", key, KEYS)
         return spec
 
     def _refuse_for_custom(self, path: Path, name: str, spec: Field) -> None:

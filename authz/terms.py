@@ -60,8 +60,7 @@ class TermReader:
             except ValueError as error:
                 self.strict.problem(place, str(error))
                 continue
-            if spec.attribute in _LITERAL and looks_like_regex(text):
-                self.strict.warn(place, f"{text!r} is compared as it is: no regular expressions")
+            self._warn(place, text, spec.attribute)
             parsed += self._expanded(place, value, spec.attribute)
         attribute = spec.attribute
         if any_trust_domain:
@@ -108,6 +107,7 @@ class TermReader:
             self._warn_of_foreign(place, trust_domain)
             is_whole = False
         if not is_whole:
+            self._warn_of_aliases(place, trust_domain)
             yield value
             return
         for own in self.trust_domains:
@@ -121,11 +121,27 @@ class TermReader:
         for own in self.trust_domains:
             yield Value("exact", own)
 
+    def _warn(self, place: Path, text: str, attribute: Attribute) -> None:
+        if attribute in _LITERAL and looks_like_regex(text):
+            self.strict.warn(place, f"{text!r} is compared as it is: no regular expressions")
+        if self.action is Action.DENY and attribute is Attribute.PATH and "{**}/" in text:
+            shorter = text.replace("/{**}", "")
+            self.strict.warn(place, f"denies {text}, but not {shorter}; name that as well")
+
     def _warn_of_foreign(self, place: Path, trust_domain: str) -> None:
         self.strict.warn(
             place,
             f"names peers of {trust_domain}, which is not our trust domain {self.trust_domains[0]}",
         )
+
+    def _warn_of_aliases(self, place: Path, trust_domain: str) -> None:
+        if trust_domain in self.trust_domains and len(self.trust_domains) > 1:
+            others = ", ".join(name for name in self.trust_domains if name != trust_domain)
+            self.strict.warn(
+                place,
+                f"names peers of {trust_domain} only, not of {others}: it has not five segments, "
+                "NAME/ns/NAMESPACE/sa/ACCOUNT",
+            )
 
     def _warn_of_cluster_local(self, place: Path) -> None:
         self.strict.warn(

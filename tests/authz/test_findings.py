@@ -115,6 +115,20 @@ def test_does_not_warn_of_what_does_what_it_says(documents: list[dict[str, Any]]
     assert not load(*documents).warnings
 
 
+def test_warns_of_a_template_whose_rest_is_never_nothing() -> None:
+    denied = rule(None, {"paths": ["/x/{**}/y"]})
+    warnings = [str(each) for each in load(policy([denied], "DENY")).warnings]
+    assert any("denies /x/{**}/y, but not /x/y" in warning for warning in warnings)
+    assert not load(policy([denied])).warnings
+
+
+def test_warns_of_what_names_only_one_of_our_trust_domains() -> None:
+    prefix = policy([rule({"principals": ["example.org/ns/shop/*"]})])
+    (warning,) = load(prefix, aliases=["old.example"]).warnings
+    assert "names peers of example.org only, not of old.example" in str(warning)
+    assert not load(prefix).warnings
+
+
 def test_a_host_that_is_denied_with_every_port_is_no_finding() -> None:
     denied = rule(None, {"hosts": ["orders.shop", "orders.shop:*"]})
     warnings = [str(each) for each in load(policy([denied], "DENY")).warnings]

@@ -6,6 +6,7 @@ import pytest
 
 from authz.load import load_policies
 from authz.policy import Action
+from authz.reader import MAXIMUM_PROBLEMS
 from authz.workload import GATEWAY_LABEL, Workload
 from meshca.errors import InvalidDocument
 from tests.authz.builders import (
@@ -247,7 +248,7 @@ def test_a_custom_policy_asks_a_provider_that_is_configured() -> None:
     custom = document("web", action="CUSTOM", rules=[{}])
     custom["spec"]["provider"] = {"name": "op"}
     texts = [("a.yaml", to_yaml(custom))]
-    names = {"trust_domain": "example.org", "root_namespace": "meshca"}
+    names: dict[str, Any] = {"trust_domain": "example.org", "root_namespace": "meshca"}
     with pytest.raises(InvalidDocument) as caught:
         load_policies(texts, **names, default="deny", providers=("opa", "other"))
     (problem,) = caught.value.problems
@@ -270,6 +271,22 @@ def test_a_target_is_the_gateway_of_its_own_namespace() -> None:
         gateway = Workload("shop", {GATEWAY_LABEL: "public", "app": "x"})
         assert bool(policies.policies_for(gateway)) is (namespace == "shop")
         assert not policies.policies_for(Workload("shop", {GATEWAY_LABEL: "private"}))
+
+
+MISTAKES = {
+    "values": policy_text(operation=f"ports: [{'a, ' * 50_000}]"),
+    "fields": policy_text(source="\n        ".join(f"field{n}: []" for n in range(20_000))),
+    "annotations": to_yaml(
+        document("web") | {"metadata": {"annotations": {f"meshca.io/{n}": "" for n in range(9999)}}}
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)
+def test_lists_no_more_mistakes_than_anybody_reads(text: str) -> None:
+    problems = problems_of(text)
+    assert len(problems) == MAXIMUM_PROBLEMS + 1
+    assert any("too many mistakes to list them all" in problem for problem in problems)
 
 
 def test_accepts_what_an_api_server_adds() -> None:
