@@ -43,6 +43,7 @@ class Words:
 
     space: Space
     by_dimension: dict[int, list[Word]] = field(default_factory=dict)
+    _memory: dict[tuple[int, int], list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -68,6 +69,7 @@ class Words:
         }
         for named in words.values():
             named.sort(key=lambda word: -word[1].bit_count())
+            del named[len([word for word in named if word[1]]) :]
         return cls(space, words)
 
     def of_box(self, box: Box) -> dict[str, list[str]]:
@@ -83,8 +85,13 @@ class Words:
 
     def of_points(self, index: int, points: int) -> list[str]:
         """Return `points` of one dimension in words."""
+        if (index, points) not in self._memory:
+            self._memory[index, points] = self._in_words(index, points)
+        return self._memory[index, points]
+
+    def _in_words(self, index: int, points: int) -> list[str]:
         everything = self.space.dimensions[index].everything
-        words = [word for word in self.by_dimension[index] if word[1]]
+        words = self.by_dimension[index]
         inside, rest = _cover(points, words)
         if not rest:
             return inside
