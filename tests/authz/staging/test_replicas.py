@@ -75,6 +75,7 @@ def test_a_step_at_one_is_in_force_at_the_other(tmp_path: Path) -> None:
 
 def test_a_canary_that_is_enforced_is_in_force_all_the_time(tmp_path: Path) -> None:
     async def story(one: Replica, two: Replica) -> None:
+        two.loader.poll_seconds = 60  # it hears of the step before it looks for applied sets
         await begin_canary(one)
         await until(lambda: not two.decide(to=ITEMS).allowed)
         seen: list[bool] = []
