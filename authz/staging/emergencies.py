@@ -163,7 +163,7 @@ class Emergencies:
                 if policies is live.candidate and live.staged is not None:
                     return policy, live.staged.author
                 author = await asyncio.to_thread(
-                    author_of, policy, live.engine, live.loader.load_with
+                    author_of, policy, live.engine, live.loader.options
                 )
                 return policy, author
         raise NotFound(f"there is no policy {name[:300]}; see meshca authz get")
