@@ -99,6 +99,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca authz withdraw": ("--reason", "test"),
     "meshca authz bypass": (),
     "meshca authz check": CHECK,
+    "meshca authz explain": ("shop/orders",),
+    "meshca authz test": ("TESTS",),
+    "meshca authz replay": ("POLICIES",),
+    "meshca authz suggest": (),
+    "meshca authz findings": (),
     "meshca root ceremony": ("PLAN", "--passphrase-fd", "PASSPHRASE"),
     "meshca root request": (
         *("--trust-domain", "example.org", "--no-passphrase"),
@@ -117,6 +122,7 @@ def test_the_json_has_the_documented_keys(
     plan.write_text(NOW_ROOT)
     files = {"POLICIES": policies, "PLAN": plan, "KEY": tmp_path / "key", "CSR": tmp_path / "csr"}
     values: dict[str, object] = {**files, "BUNDLE": tmp_path / "bundle.pem"}
+    values["TESTS"] = _policy_tests(tmp_path, policies)
     partner = make_pki(trust_domain="partner.test").root
     (tmp_path / "bundle.pem").write_bytes(partner.public_bytes(Encoding.PEM))
     if "REVOKED" in COMMANDS[command]:
@@ -129,6 +135,15 @@ def test_the_json_has_the_documented_keys(
     assert result.status in (0, 1), result.err
     printed = result.data
     assert agree(shape(DOCUMENTED[command]), shape(printed)), (DOCUMENTED[command], printed)
+
+
+def _policy_tests(directory: Path, policies: Path) -> Path:
+    """Return a file of tests of `policies`, one of which fails."""
+    case = {"name": "x", "request": {"destination": {"namespace": "shop"}}, "expect": "allow"}
+    tests = {"trust_domain": "example.org", "policies": [policies.name], "cases": [case]}
+    path = directory / "tests.yaml"
+    path.write_text(yaml.safe_dump(tests))
+    return path
 
 
 def test_a_proxy_has_the_documented_keys() -> None:
