@@ -5,12 +5,12 @@ the policy with the same meaning: whoever applied something else since is not wh
 the documents that speak of it are loaded, so that this is quick also where sets are large.
 """
 
-import re
 from typing import Final
 
 import sqlalchemy as sa
 
 from authz.load import load_policies
+from authz.load_memory import parts
 from authz.policy import Policy
 from authz.reading import applied_name
 from authz.sources import PolicyOptions
@@ -19,8 +19,6 @@ from meshca.errors import InvalidDocument
 
 LOOKED_THROUGH: Final = 200
 """Versions of the applied set; a policy that is older has no author that counts."""
-
-_SEPARATOR: Final = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 
 
 def author_of(policy: Policy, engine: sa.Engine, options: PolicyOptions) -> str | None:
@@ -47,8 +45,7 @@ def author_of(policy: Policy, engine: sa.Engine, options: PolicyOptions) -> str 
 
 
 def _holds(applied: AppliedSet, policy: Policy, options: PolicyOptions) -> bool:
-    every = _SEPARATOR.split(applied.documents)
-    about = [document for document in every if policy.name in document]
+    about = [text for text, _ in parts(applied.documents) if policy.name in text]
     loaded = load_policies(
         [(f"{applied_name(applied.version)}, {n}", text) for n, text in enumerate(about)],
         trust_domain=options.trust_domain,
