@@ -15,6 +15,8 @@ AS_ENVOY: Final = (("default",), ("ROOTCA",))
 """The streams of one proxy, and what each asks for: Envoy opens a stream a secret."""
 ONE_ADS_STREAM: Final = (("default", "ROOTCA", "revoked"),)
 """One stream for everything; a stream that asks for `revoked` is of the aggregated service."""
+WITH_POLICY: Final = (("default", "ROOTCA", "revoked", "authz"),)
+"""The same with its policy."""
 _ACCOUNTS: Final = 100
 _CLIENTS: Final = 2
 
@@ -42,6 +44,15 @@ class Fleet:
     def moved_at(self) -> float:
         """Return when the last proxy had a certificate of another authority, having waited."""
         return max(float(client.hear()["moved_at"]) for client in self._clients)
+
+    def expect_push(self) -> float:
+        """Begin to wait until every proxy is sent one more resource; return the time."""
+        self._tell("push")
+        return time.monotonic()
+
+    def pushed_at(self) -> float:
+        """Return when the last proxy was sent it, having waited."""
+        return max(float(client.hear()["received_at"]) for client in self._clients)
 
     def _tell(self, what: str) -> None:
         for client in self._clients:

@@ -4,7 +4,7 @@ A proxy opens its DeltaSecrets streams as Envoy does, each with its subscription
 acknowledges every response, and comes back after about a second when a stream or its connection
 ends. It remembers which authority signed the certificate that it holds. `names` says what each
 stream subscribes to: Envoy opens one a secret, [["default"], ["ROOTCA"]]. A stream that also asks
-for the filter `revoked` is one of the aggregated service.
+for a filter (`revoked`, `authz`) is one of the aggregated service.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from sds.snapshot import CERTIFICATE_NAME
 METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
 AGGREGATED = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _HANDSHAKE_SECONDS = 300.0
+_FILTERS = (HTTP_REVOKED, "authz")
 
 
 class Proxies:
@@ -124,7 +125,7 @@ class Proxy(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
         said = [http2.preface()]
         for number, names in enumerate(self._names):
-            stream, filters = 2 * number + 1, [n for n in names if n == HTTP_REVOKED]
+            stream, filters = 2 * number + 1, [n for n in names if n in _FILTERS]
             secrets = [name for name in names if name not in filters]
             method = AGGREGATED if filters else METHOD
             said.append(http2.call(stream, _headers(self._token, method)))

@@ -64,7 +64,8 @@ class AdminClient:
 
         self._check_reachable()
         try:
-            transport = httpx.HTTPTransport(uds=str(self.socket))
+            # Nothing is verified on a unix socket; reading a store of roots for it takes 50 ms.
+            transport = httpx.HTTPTransport(uds=str(self.socket), verify=False)
             with httpx.Client(
                 transport=transport, base_url="http://meshca/v1", trust_env=False
             ) as client:
