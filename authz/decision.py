@@ -1,11 +1,12 @@
 """A decision, and its reason in words.
 
 The reason is for operators and the audit record, never for the caller. It is worked out only when
-asked for: for a request that no ALLOW rule let pass it looks at every rule and names the nearest
+asked for: for a request that no ALLOW rule let pass it looks at the rules and names the nearest
 one, the rule with the fewest failing conditions, with its first condition that failed.
 """
 
 import heapq
+import itertools
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from authz.values import SEPARATOR
 from meshca.logs import clip
 
 MAXIMUM_NEAR_MISSES = 5
+MAXIMUM_LOOKED_AT = 2_000
+"""Rules among which the nearest is looked for: wording a denial must not cost what a load does."""
+
 _OVER = "it has expired, or when the request was made is not known"
 _SHOWN_TEXT = 120
 _SHOWN_VALUES = 3
@@ -110,8 +114,10 @@ class Decision(NamedTuple):
 
     def _misses(self, at_most: int) -> list[NearMiss]:
         on_tcp = self.outcome is Outcome.NO_ALLOW_ON_TCP
-        misses = (_near_miss(rule, self.facts, on_tcp=on_tcp) for rule in self.candidates)
-        return heapq.nsmallest(at_most, misses, key=lambda miss: len(miss.reasons))
+        looked_at = itertools.islice(self.candidates, MAXIMUM_LOOKED_AT)
+        failed = ((rule, _failing(rule, self.facts, on_tcp=on_tcp)) for rule in looked_at)
+        nearest = heapq.nsmallest(at_most, failed, key=lambda pair: max(1, len(pair[1])))
+        return [_near_miss(rule, terms, self.facts, on_tcp=on_tcp) for rule, terms in nearest]
 
     def _by_rule(self) -> str:
         assert self.rule is not None  # noqa: S101  # Outcome.RULE carries its rule
@@ -138,13 +144,17 @@ def _nearest(misses: Sequence[NearMiss]) -> str:
     return f"no ALLOW rule holds; nearest is {nearest.rule.name}: {nearest.reasons[0]}"
 
 
-def _near_miss(rule: Rule, facts: Facts, *, on_tcp: bool) -> NearMiss:
+def _near_miss(rule: Rule, failed: tuple[Term, ...], facts: Facts, *, on_tcp: bool) -> NearMiss:
     if on_tcp and rule.http_only:
         return NearMiss(rule, (), ("it looks at what only HTTP requests have",))
-    failed = [*_closest(rule.sources, facts), *_closest(rule.operations, facts)]
-    failed += [term for term in rule.conditions if not term.holds(facts)]
-    said = tuple(_explain(term, facts) for term in failed)
-    return NearMiss(rule, tuple(failed), said or (_OVER,))
+    return NearMiss(rule, failed, tuple(_explain(term, facts) for term in failed) or (_OVER,))
+
+
+def _failing(rule: Rule, facts: Facts, *, on_tcp: bool) -> tuple[Term, ...]:
+    if on_tcp and rule.http_only:
+        return ()
+    conditions = [term for term in rule.conditions if not term.holds(facts)]
+    return (*_closest(rule.sources, facts), *_closest(rule.operations, facts), *conditions)
 
 
 def _closest(alternatives: tuple[Conjunction, ...], facts: Facts) -> list[Term]:
