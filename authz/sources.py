@@ -297,10 +297,11 @@ class PolicyLoader:
         for source, texts in zip(self.live, reading.live, strict=True):
             source.accepted(texts)
         policies = policies.under(self.overlay)
-        change = difference(self.state.current, policies)
+        before = self.state.current
+        change = difference(before, policies)
         if not self.state.replace(policies):
             return None
-        _log_warnings(policies)
+        _log_warnings(before, policies)
         return change
 
     def _refuse(self, error: InvalidDocument) -> None:
@@ -389,8 +390,11 @@ def _check_not_empty(policies: PolicySet, applied: AppliedSet, consequence: str)
         raise InvalidDocument([Problem("", f"holds no policy; {consequence}", name)])
 
 
-def _log_warnings(policies: PolicySet) -> None:
-    for problem in policies.warnings[:_LOGGED_WARNINGS]:
+def _log_warnings(before: PolicySet, policies: PolicySet) -> None:
+    """Log the warnings that were not there before, wherever their documents have moved."""
+    known = {(problem.path, problem.message) for problem in before.warnings}
+    new = [each for each in policies.warnings if (each.path, each.message) not in known]
+    for problem in new[:_LOGGED_WARNINGS]:
         log.warning("policy_warning", problem=str(problem))
-    if (more := len(policies.warnings) - _LOGGED_WARNINGS) > 0:
+    if (more := len(new) - _LOGGED_WARNINGS) > 0:
         log.warning("policy_warnings_left_out", count=more)

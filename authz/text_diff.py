@@ -5,6 +5,7 @@ in what order, is no part of it.
 """
 
 import difflib
+from collections.abc import Iterable
 from typing import Final
 
 from authz.directory import Texts
@@ -16,7 +17,9 @@ _LONGEST_DIFFED: Final = 256 * 1024
 
 def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS) -> str:
     """Return the unified diff of each document that is not the same in both; at most `maximum`."""
-    old, new = _documents(before, after), _documents(after, before)
+    lists = [_parts(text for text in texts if text not in others)
+             for texts, others in ((before, set(after)), (after, set(before)))]  # fmt: skip
+    old, new = _named(lists[0], set(lists[1])), _named(lists[1], set(lists[0]))
     parts: list[str] = []
     size = 0
     for name in sorted(old.keys() | new.keys()):
@@ -31,24 +34,19 @@ def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS)
     return whole[:maximum] + "\n[the rest of the difference is left out]\n"
 
 
-def _documents(texts: Texts, other: Texts) -> dict[str, str]:
-    """Return the documents of `texts` that `other` does not have as they are, by name."""
-    known = set(other)
-    changed = [part for text in texts if text not in known for part in _parts(text[1])]
-    same = {part for text in other for part in _parts(text[1])}
+def _named(parts: list[str], same: set[str]) -> dict[str, str]:
+    """Return by name the documents of `parts` that are not among `same`."""
     found: dict[str, str] = {}
-    for part in changed:
-        if part in same:
-            continue
-        name = find_name(part)
+    for part in parts:
+        name = None if part in same else find_name(part)
         if name is not None:
             found[str(name)] = found.get(str(name), "") + part
     return found
 
 
-def _parts(text: str) -> list[str]:
-    """Return the documents of `text` without the mark before and the blanks around each."""
-    return [part.removeprefix("---").strip() for part in split_documents(text)]
+def _parts(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the documents of `texts` without the mark before and the blanks around each."""
+    return [part.removeprefix("---").strip() for _, text in texts for part in split_documents(text)]
 
 
 def _diff(name: str, before: str, after: str) -> str:
