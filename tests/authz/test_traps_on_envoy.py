@@ -118,6 +118,7 @@ def engine(case: str, *lines: tuple[str, str], **asked: Any) -> bool:
         ("account", f"{ALIAS}/ns/shop/sa/web.x", "partner.net/ns/shop/sa/web.x"),
         ("namespace", "example.org/ns/shop.x/sa/a", "example.org/ns/shopax/sa/a"),
         ("namespace", "example.org/ns/p.x", "exampleaorg/ns/p.x/sa/a"),
+        ("namespace", "example.org/ns/shop.x/sa/a", "example.org/ns/a/sa/shop.x"),
         ("alias", f"{ALIAS}/ns/shop/sa/web", "oldaexample/ns/shop/sa/web"),
         ("foreign", "partner.net/ns/shop/sa/a", "example.org/ns/shop/sa/a"),
         ("foreign", "partner.net/ns/shop", "partner.net.evil/ns/shop/sa/a"),

@@ -164,13 +164,13 @@ def _rule(random: Random, ports: tuple[int, ...], *, checks: bool, custom: bool)
             {"source": _source(random, checks=checks, custom=custom)}
             for _ in range(random.choice((1, 1, 2)))
         ]
-    if random.random() < 0.6:
+    if random.random() < 0.4:
         http = random.random() < 0.6
         rule["to"] = [
             {"operation": _operation(random, ports, http=http)}
             for _ in range(random.choice((1, 1, 2)))
         ]
-    if random.random() < 0.4:
+    if random.random() < 0.3:
         # Where only some sources name trust domains, a namespace in `when` is refused as ambiguous.
         rule["when"] = [
             _condition(random, checks=checks, custom=custom)
@@ -191,7 +191,7 @@ def _field(random: Random, name: str, choices: tuple[str, ...]) -> dict[str, lis
 
 def _source(random: Random, *, checks: bool, custom: bool) -> dict[str, list[str]]:
     fields: dict[str, tuple[str, ...]] = dict(_SOURCE)
-    if random.random() < 0.5:
+    if random.random() < 0.3:
         fields = {n: v for n, v in fields.items() if n not in ("principals", "namespaces")}
     else:
         del fields["serviceAccounts"]
@@ -199,7 +199,7 @@ def _source(random: Random, *, checks: bool, custom: bool) -> dict[str, list[str
         fields |= _TOKEN_SOURCE
     if custom:
         fields = {name: _SOURCE[name] for name in ("ipBlocks", "remoteIpBlocks")}
-    weights = {"principals": 0.7, "namespaces": 0.4, "serviceAccounts": 0.5}
+    weights = {"principals": 0.5, "namespaces": 0.5, "serviceAccounts": 0.5}
     source: dict[str, list[str]] = {}
     while not source:
         for name, choices in fields.items():
