@@ -76,7 +76,7 @@ def _change_json(change: Change) -> Json:
 
 def _witness_json(witness: Witness) -> Json:
     time = witness.request.time
-    said = None if time is None else datetime.fromtimestamp(time, UTC).isoformat()
+    said = None if time is None else datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
     return {"witness": witness.as_json(), "answers": dict(witness.answers), "time": said}
 
 

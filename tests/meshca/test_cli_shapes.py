@@ -99,6 +99,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca authz withdraw": ("--reason", "test"),
     "meshca authz bypass": (),
     "meshca authz check": CHECK,
+    "meshca authz diff": ("EMPTY", "POLICIES", "--trust-domain", "example.org"),
+    "meshca authz who-can": ("shop/orders",),
+    "meshca authz reach": (spiffe_id("frontend"), "shop/orders"),
     "meshca authz explain": ("shop/orders",),
     "meshca authz test": ("TESTS",),
     "meshca authz replay": ("POLICIES",),
@@ -122,6 +125,8 @@ def test_the_json_has_the_documented_keys(
     plan.write_text(NOW_ROOT)
     files = {"POLICIES": policies, "PLAN": plan, "KEY": tmp_path / "key", "CSR": tmp_path / "csr"}
     values: dict[str, object] = {**files, "BUNDLE": tmp_path / "bundle.pem"}
+    values["EMPTY"] = tmp_path / "empty.yaml"
+    (tmp_path / "empty.yaml").write_text("")
     values["TESTS"] = _policy_tests(tmp_path, policies)
     partner = make_pki(trust_domain="partner.test").root
     (tmp_path / "bundle.pem").write_bytes(partner.public_bytes(Encoding.PEM))
