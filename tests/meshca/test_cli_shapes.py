@@ -96,6 +96,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca authz delete": ("shop/frontend-orders", "--reason", "test", "--dry-run"),
     "meshca authz promote": ("--to", "shadow", "--reason", "test"),
     "meshca authz stage": ("show",),
+    "meshca authz decisions": (),
     "meshca authz withdraw": ("--reason", "test"),
     "meshca authz bypass": (),
     "meshca authz check": CHECK,
