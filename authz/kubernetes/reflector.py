@@ -118,7 +118,7 @@ class Reflector(Generic[T]):
         objects: dict[str, T] = {}
         version = ""
         for page in list_pages(self.connection, self.resource):
-            objects.update(self.read(item) for item in page["items"])
+            objects.update(self.read(item) for item in page["items"] or ())  # null: none
             version = page["metadata"]["resourceVersion"]
             if len(objects) > self.maximum_objects:
                 raise ValueError(f"more than {self.maximum_objects} objects")

@@ -100,6 +100,13 @@ def test_lists_page_by_page_then_watches_from_there(tmp_path: Path) -> None:
     assert script.asked[3]["resourceVersion"] == "12"  # the bookmark's
 
 
+def test_an_empty_list_may_be_null(tmp_path: Path) -> None:
+    answer = 200, b'{"metadata": {"resourceVersion": "1"}, "items": null}'
+    with following(Script([answer], [events()]), tmp_path) as told:
+        until(told, 1, Listed)
+    assert told[0] == Listed({})
+
+
 @pytest.mark.parametrize(
     "watches",
     [[events(gone()), events()], [(410, b"{}"), events()]],
