@@ -59,8 +59,8 @@ SEVERAL_URI_SANS = "several-uri-sans"
 PATH_NOT_ABSOLUTE = "path-not-absolute"
 NOT_MUTUAL_TLS = "not-mutual-tls"
 EMERGENCY_BYPASS = "emergency-bypass"
-STAT_PREFIX = "meshca_"
-SHADOW_STAT_PREFIX = "meshca_shadow_"
+STAT_PREFIX = "authz_"
+SHADOW_STAT_PREFIX = "authz_shadow_"
 
 
 @dataclass(frozen=True, slots=True)

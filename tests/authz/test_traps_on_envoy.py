@@ -269,16 +269,16 @@ def test_what_is_on_trial_counts_by_rule_and_decides_nothing(proxy: Proxy) -> No
 
     counted = proxy.counters("shadow_.policy.ns[shop]-policy[trial]-rule[0]")
     assert counted == {
-        "http.inbound.rbac.meshca_shadow_.policy.ns[shop]-policy[trial]-rule[0].shadow_denied": 1
+        "http.inbound.rbac.authz_shadow_.policy.ns[shop]-policy[trial]-rule[0].shadow_denied": 1
     }
-    refused = proxy.counters("rbac.meshca_.policy.default-deny")
-    assert set(refused) <= {"http.inbound.rbac.meshca_.policy.default-deny.denied"}
-    assert proxy.counters("rbac.meshca_.policy.ns[shop]-policy[all]-rule[0].allowed")
+    refused = proxy.counters("rbac.authz_.policy.default-deny")
+    assert set(refused) <= {"http.inbound.rbac.authz_.policy.default-deny.denied"}
+    assert proxy.counters("rbac.authz_.policy.ns[shop]-policy[all]-rule[0].allowed")
 
 
 def test_connections_are_counted_by_shadow_too(proxy: Proxy) -> None:
     sni = f"a.case-{NUMBERS['shadow']}.test"
     assert proxy.connect(Client((f"spiffe://{WEB}",), PORTS.first, sni=sni))
-    assert proxy.counters("meshca_.rbac.meshca_shadow_.shadow_denied") == {
-        "meshca_.rbac.meshca_shadow_.shadow_denied": 1
+    assert proxy.counters("authz_.rbac.authz_shadow_.shadow_denied") == {
+        "authz_.rbac.authz_shadow_.shadow_denied": 1
     }
