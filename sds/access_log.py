@@ -23,7 +23,7 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from authz.attributes import Attribute
 from authz.compile import SEVERAL_URI_SANS
 from authz.engine import Layer, WorkloadPolicies, compile_workload, decide
-from authz.policy import PolicySet
+from authz.policy import PolicySet, Term
 from authz.records.bucket import Bucket
 from authz.records.observed import ACCESS_LOG, Observed
 from authz.records.recorder import DecisionRecorder
@@ -52,8 +52,12 @@ SETTLES_WITHIN: Final = timedelta(seconds=10)
 """For how long after a change of policy a proxy may still decide by the set before."""
 
 _AT_ONCE: Final = 50
-_NO_POLICY: Final = frozenset({REVOKED, PEER_NOT_NOTED, SEVERAL_URI_SANS, "none"})
+_NO_POLICY: Final = frozenset(
+    {REVOKED, PEER_NOT_NOTED, SEVERAL_URI_SANS, "none", "ext_authz_error", "ext_authz_denied"}
+)
 """What refuses without being a policy that the engine knows; `none` is a filter not yet pushed."""
+_NOT_IN_LOGS: Final = frozenset({Attribute.HEADER, Attribute.SNI})
+"""Headers are not sent; a server name is, but filters see it behind a TLS inspector only."""
 
 log = get_logger("sds")
 
@@ -221,8 +225,10 @@ class AccessLogs:
 def needs_more(policies: WorkloadPolicies) -> bool:
     """Return whether something decides by what access logs do not hold.
 
-    That is headers, answers of providers, and the very second at which a rule ends.
+    That is headers, answers of providers, and the very second at which something ends.
     """
+    if policies.bypasses:
+        return True
     layers = [each for each in (policies.enforced, policies.shadow) if each is not None]
     return any(_layer_needs_more(layer) for layer in layers)
 
@@ -231,14 +237,14 @@ def _layer_needs_more(layer: Layer) -> bool:
     if layer.custom.rules:
         return True
     return any(
-        rule.expires is not None or _looks_at_headers(rule.all_terms())
+        rule.expires is not None or _looks_beyond(rule.all_terms())
         for index in (layer.deny, layer.allow, layer.audit)
         for rule in index.rules
     )
 
 
-def _looks_at_headers(terms: Iterable[Any]) -> bool:
-    return any(term.attribute is Attribute.HEADER for term in terms)
+def _looks_beyond(terms: Iterable[Term]) -> bool:
+    return any(term.attribute in _NOT_IN_LOGS for term in terms)
 
 
 async def _before(end: asyncio.Event, receive: Receive[Any], seconds: float) -> Any:

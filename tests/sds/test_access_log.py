@@ -236,8 +236,9 @@ def test_a_proxy_that_differs_from_the_engine_is_counted_and_recorded(mesh: Mesh
         http_entry(details=f"{RBAC}[revoked]"),
         http_entry(details=f"{RBAC}[several-uri-sans]"),
         http_entry(details=f"{RBAC}[none]"),
+        http_entry(details="ext_authz_error"),
     ],
-    ids=["two names", "revoked", "several", "not yet pushed"],
+    ids=["two names", "revoked", "several", "not yet pushed", "no answer"],
 )
 def test_what_policy_did_not_decide_is_not_compared(entry: Any, mesh: Mesh) -> None:
     async def story() -> None:
@@ -280,7 +281,12 @@ def test_where_headers_decide_entries_are_partial_and_not_compared(mesh: Mesh) -
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(("text", "more"), [(READ, False), (BY_HEADER, True)])
+BY_SERVER_NAME = BY_HEADER.replace("request.headers[x-team]", "connection.sni")
+
+
+@pytest.mark.parametrize(
+    ("text", "more"), [(READ, False), (BY_HEADER, True), (BY_SERVER_NAME, True)]
+)
 def test_it_is_known_which_workloads_need_more_than_a_log_has(text: str, more: bool) -> None:
     policies = compile_workload(make_policies(text), Workload("shop", {"app": "orders"}))
     assert needs_more(policies) is more
