@@ -15,7 +15,7 @@ from meshca import logs
 NAMES = (
     *("yardsticks", "tokens", "issuance", "served", "streams", "rotation"),
     *("roots", "taint", "takeover", "revocation", "crl", "ocsp"),
-    *("policy_engine", "policy_batch", "policy_diff", "policy_push"),
+    *("policy_engine", "policy_batch", "policy_diff", "policy_push", "ext_authz"),
 )
 
 
