@@ -151,6 +151,7 @@ async def _status(state: AdminState) -> views.Json:
             "version": policies.version,
             "default": policies.default,
             "problems": [str(problem) for problem in state.loader.problems],
+            "stale": [source.name for source in state.loader.sources() if source.problems],
             **overlay_json(policies),
         },
         "federation": {

@@ -48,6 +48,7 @@ def _table(answer: dict[str, Any]) -> None:
             ("policies", f"{policies['policies']} in force, else {policies['default']}"),
             ("  version", policies["version"]),
             *(("  NOT LOADED", problem) for problem in policies["problems"]),
+            ("  STALE", ", ".join(policies["stale"])),
             *overlay_fields(policies),
             ("federated", _federated(answer["federation"])),
             ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
