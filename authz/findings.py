@@ -43,7 +43,7 @@ def _rule_warnings(
     if Attribute.HEADER in used:
         yield from _header_warnings(terms)
     if used & IDENTITY and surroundings.takes_plaintext(policy):
-        yield from _plaintext_warnings(policy, terms)
+        yield from _plaintext_warnings(policy, rule)
     if used & TOKEN and not surroundings.has_tokens(policy):
         name = min(term.field for term in terms if term.attribute in TOKEN)
         yield (
@@ -77,22 +77,36 @@ def _header_warnings(terms: list[Term]) -> Iterator[str]:
             )
 
 
-def _plaintext_warnings(policy: Policy, terms: list[Term]) -> Iterator[str]:
-    for term in terms:
-        if term.attribute not in IDENTITY:
-            continue
-        if policy.action is Action.DENY and not term.negative:
-            yield (
-                f"plaintext evades this DENY: a caller without an identity is none of its "
-                f"{term.field}, and a PeerAuthentication leaves ports here open to plaintext; "
-                "make them STRICT, or ALLOW what is wanted instead"
-            )
-        elif policy.action is Action.ALLOW:
-            yield (
-                f"a caller in plaintext never satisfies {term.field}, and a PeerAuthentication "
-                "leaves ports here open to plaintext"
-            )
+def _plaintext_warnings(policy: Policy, rule: Rule) -> Iterator[str]:
+    """Say what plaintext, which fails every identity term but the negative ones of a DENY, does."""
+    denies = policy.action is Action.DENY
+    needed = _needed_identity(rule, negatives=not denies)
+    if needed is None:
         return
+    if denies:
+        yield (
+            f"plaintext evades this DENY: a caller without an identity is none of its "
+            f"{needed.field}, and a PeerAuthentication leaves ports here open to plaintext; "
+            "make them STRICT, or ALLOW what is wanted instead"
+        )
+    elif policy.action is Action.ALLOW:
+        yield (
+            f"a caller in plaintext never satisfies {needed.field}, and a PeerAuthentication "
+            "leaves ports here open to plaintext"
+        )
+
+
+def _needed_identity(rule: Rule, *, negatives: bool) -> Term | None:
+    """Return a term on identity without which `rule` never holds; None if it can."""
+
+    def first(terms: Iterable[Term]) -> Term | None:
+        looked = (term for term in terms if term.attribute in IDENTITY)
+        return next((term for term in looked if negatives or not term.negative), None)
+
+    needed = [first(source) for source in rule.sources]
+    if needed and None not in needed:
+        return needed[0]
+    return first(rule.conditions)
 
 
 def _least_exact(terms: Iterable[Term], attribute: Attribute) -> str:

@@ -66,6 +66,17 @@ WARNINGS: dict[str, tuple[list[dict[str, Any]], str]] = {
         [document("p", "meshca", action="DENY", rules=[NAMES]), STRICT, OPEN],
         "plaintext evades this DENY",
     ),
+    "plaintext evades a condition": (
+        [
+            policy([rule({"notNamespaces": ["a"]}) | when("source.namespace", "b")[0]], "DENY"),
+            OPEN,
+        ],
+        "is none of its source.namespace",
+    ),
+    "negated identity on an open port": (
+        [policy([rule({"notNamespaces": ["shop"]})]), OPEN],
+        "a caller in plaintext never satisfies notNamespaces",
+    ),
     "identity on an open port": (
         [policy([NAMES]), OPEN],
         "a caller in plaintext never satisfies namespaces",
@@ -97,7 +108,14 @@ QUIET: dict[str, list[dict[str, Any]]] = {
     "deny by identity under STRICT": [policy([NAMES], "DENY"), STRICT],
     "deny by identity without any mode": [policy([NAMES], "DENY")],
     "deny by what somebody is not": [policy([rule({"notNamespaces": ["shop"]})], "DENY"), OPEN],
-    "deny of a prefix of a port": [policy([rule(None, {"ports": ["80"]})], "DENY")],
+    "deny that one source holds for in plaintext": [
+        policy(
+            [{"from": [{"source": {"namespaces": ["a"]}}, {"source": {"ipBlocks": ["::1"]}}]}],
+            "DENY",
+        ),
+        OPEN,
+    ],
+    "deny of a port": [policy([rule(None, {"ports": ["80"]})], "DENY")],
     "header prefix": [policy(when("request.headers[x-role]", "admin*"))],
     "token that is trusted": [
         policy([rule({"requestPrincipals": ["*"]})], selector={"app": "orders"}),
