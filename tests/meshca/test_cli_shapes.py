@@ -22,7 +22,7 @@ from tests.meshca.test_cli_root import NOW_ROOT, PASSPHRASE, pipe
 from tests.meshca.test_cli_server import issue
 from tests.real_parts import ROOT
 
-_SECTION = re.compile(r"^## (meshca [\w ]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_SECTION = re.compile(r"^## (meshca [\w -]+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 _JSON = re.compile(r"^```json\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
