@@ -102,3 +102,12 @@ def test_a_check_explained_has_two_more_keys() -> None:
         "document": None,
     }
     assert explained_check(load(ORDERS), {"bad": 1})["would_allow"] == []
+
+
+def test_a_value_that_a_deny_forbids_is_not_proposed() -> None:
+    no_get = document("no", action="DENY", rules=[rule(None, {"methods": ["GET"]})])
+    changes = texts(load(ORDERS, no_get), request(path="/items/1", method="POST"))
+    assert changes == [
+        "with POST in methods of rule 0 of shop/orders",
+        "with an ALLOW policy like this one",
+    ]
