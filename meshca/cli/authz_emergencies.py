@@ -5,8 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from meshca.cli.authz_staging import ReasonOption
-from meshca.cli.bans import words
+from meshca.cli.authz_staging import ReasonOption, said
 from meshca.cli.client import connect
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import (
@@ -44,7 +43,7 @@ def approve(
     Example: meshca authz approve bypass-1f0c5b7a --reason "INC-7: yes"
     """
     what = "policy" if "/" in name else "bypass"
-    body = {what: name, "reason": words(reason)}
+    body = {what: name, "reason": said(reason)}
     answer = connect(config, url).post("/authz/approvals", body)
 
     def table() -> None:
@@ -112,13 +111,13 @@ def bypass(
     if reason is None:
         raise CommandFailed("Missing option '--reason'.", exit_status=2)
     if destination is None:
-        answer = client.post(f"/authz/bypasses/{_named(end)}/end", {"reason": words(reason)})
+        answer = client.post(f"/authz/bypasses/{_named(end)}/end", {"reason": said(reason)})
         emit(output, answer, lambda: note(f"{answer['bypass']} is ended"))
         return
     if end is not None or lifetime is None:
         raise CommandFailed("a bypass needs --for, and is not ended by --end", exit_status=2)
     body = {**_destination(destination, label or []), "seconds": int(lifetime.total_seconds())}
-    answer = client.post("/authz/bypasses", {**body, "reason": words(reason)})
+    answer = client.post("/authz/bypasses", {**body, "reason": said(reason)})
 
     def table() -> None:
         _print_bypasses([answer])

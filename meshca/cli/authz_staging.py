@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from meshca.cli.bans import words
 from meshca.cli.client import connect
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import (
@@ -29,6 +28,13 @@ def register(app: typer.Typer) -> None:
     """Add the commands to those of `meshca authz`."""
     for command in (stage, promote, withdraw):
         app.command()(command)
+
+
+def said(reason: str) -> str:
+    """Return the reason; raises CommandFailed when it is empty."""
+    if not reason.strip():
+        raise CommandFailed("--reason is empty: say why, for the audit log", exit_status=2)
+    return reason
 
 
 def _stage_name(name: str) -> str:
@@ -75,7 +81,7 @@ def stage(
     text, starts = join([Path(name) for name in files])
     answer = connect(config, url).post(
         "/authz/stage",
-        {"documents": text, "reason": words(reason)},
+        {"documents": text, "reason": said(reason)},
         explain=lambda problem: place(problem, starts),
     )
 
@@ -115,7 +121,7 @@ def promote(
     Example: meshca authz promote --namespaces shop,web --reason "CHG-7: two teams first"
     """
     body = {
-        "reason": words(reason),
+        "reason": said(reason),
         "to": to,
         "namespaces": [] if namespaces is None else [n for n in namespaces.split(",") if n],
         "rebase": rebase,
@@ -143,7 +149,7 @@ def withdraw(
 
     Example: meshca authz withdraw --reason "CHG-7: postponed"
     """
-    answer = connect(config, url).post("/authz/stage/withdraw", {"reason": words(reason)})
+    answer = connect(config, url).post("/authz/stage/withdraw", {"reason": said(reason)})
     emit(output, answer, lambda: note(f"candidate {answer['number']} is withdrawn"))
 
 
