@@ -53,10 +53,10 @@ def _rule_warnings(
 
 
 def _deny_warnings(rule: Rule, terms: list[Term]) -> Iterator[str]:
-    if rule.http_only:
+    if rule.http_only and not _names_ports(rule):
         yield (
             "on TCP connections methods, paths, hosts, headers and tokens do not exist, and this "
-            "DENY rule denies whatever its other fields match"
+            "DENY rule denies whatever its other fields match; name the ports of HTTP"
         )
     if path := _least_exact(terms, Attribute.PATH):
         yield (
@@ -65,6 +65,16 @@ def _deny_warnings(rule: Rule, terms: list[Term]) -> Iterator[str]:
         )
     if host := _least_exact(terms, Attribute.HOST):
         yield f"denies exactly the host {host}, not {host} with a port; add {host}:*"
+
+
+def _names_ports(rule: Rule) -> bool:
+    """Return whether the rule holds at ports that it names only."""
+
+    def names(terms: Iterable[Term]) -> bool:
+        return any(term.attribute is Attribute.PORT and not term.negative for term in terms)
+
+    named = bool(rule.operations) and all(names(terms) for terms in rule.operations)
+    return named or names(rule.conditions)
 
 
 def _header_warnings(terms: list[Term]) -> Iterator[str]:

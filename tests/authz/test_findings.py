@@ -115,6 +115,9 @@ QUIET: dict[str, list[dict[str, Any]]] = {
         ),
         OPEN,
     ],
+    "deny of a method at the ports of HTTP": [
+        policy([rule(None, {"methods": ["GET"], "ports": ["80"]})], "DENY")
+    ],
     "deny of a port": [policy([rule(None, {"ports": ["80"]})], "DENY")],
     "header prefix": [policy(when("request.headers[x-role]", "admin*"))],
     "token that is trusted": [
