@@ -115,17 +115,22 @@ def _key_set(strict: StrictReader, path: Path, value: Any) -> str:
 
 def _uri(strict: StrictReader, path: Path, value: Any) -> str:
     text = _line(strict, path, value)
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
-        good = good and (parts.port is None or parts.port > 0) and " " not in text
-    except ValueError:
-        good = False
-    if not good:
+    scheme = _scheme(text)
+    if scheme not in ("http", "https"):
         strict.problem(path, f"{text!r} is not an address: write https://HOST/PATH")
-    elif parts.scheme == "http":
+    elif scheme == "http":
         strict.warn(path, "keys fetched over http can be exchanged on the way; write https")
     return text
+
+
+def _scheme(text: str) -> str:
+    """Return the scheme of an address with a host; nothing for any other text."""
+    try:
+        parts = urlsplit(text)
+        has_host = bool(parts.hostname) and parts.port != 0 and " " not in text
+    except ValueError:
+        return ""
+    return parts.scheme if has_host else ""
 
 
 def _headers(strict: StrictReader, path: Path, rule: Mapping[str, Any]) -> tuple[FromHeader, ...]:

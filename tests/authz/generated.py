@@ -93,7 +93,7 @@ class _Writer:
 
     def operation(self, *, http: bool) -> dict[str, list[str]]:
         operation: dict[str, list[str]] = {}
-        paths = world.PATH_VALUES
+        paths: tuple[str, ...] = world.PATH_VALUES
         paths += world.TEMPLATES if "http" in self.language else ()
         while not operation:
             if http and self.chance(0.5):
