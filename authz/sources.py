@@ -30,7 +30,7 @@ from authz.load_memory import LoadMemory
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import Default, PolicySet
 from authz.reading import Reading, applied_name
-from authz.state import PolicyState
+from authz.state import PolicyState, log_new_warnings
 from authz.status import SourceStatus
 from authz.store import AppliedSet
 from authz.text_diff import text_diff
@@ -44,7 +44,6 @@ log = get_logger("authz")
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 0.05
 _SETTLE_READINGS = 20
-_LOGGED_WARNINGS = 50
 _NOTHING = Reading((), (), None)
 
 
@@ -301,7 +300,7 @@ class PolicyLoader:
         change = difference(before, policies)
         if not self.state.replace(policies):
             return None
-        _log_warnings(before, policies)
+        log_new_warnings(before, policies)
         return change
 
     def _refuse(self, error: InvalidDocument) -> None:
@@ -388,13 +387,3 @@ def _check_not_empty(policies: PolicySet, applied: AppliedSet, consequence: str)
     ]
     if name not in sources:
         raise InvalidDocument([Problem("", f"holds no policy; {consequence}", name)])
-
-
-def _log_warnings(before: PolicySet, policies: PolicySet) -> None:
-    """Log the warnings that were not there before, wherever their documents have moved."""
-    known = {(problem.path, problem.message) for problem in before.warnings}
-    new = [each for each in policies.warnings if (each.path, each.message) not in known]
-    for problem in new[:_LOGGED_WARNINGS]:
-        log.warning("policy_warning", problem=str(problem))
-    if (more := len(new) - _LOGGED_WARNINGS) > 0:
-        log.warning("policy_warnings_left_out", count=more)

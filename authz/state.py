@@ -4,13 +4,20 @@ Belongs to the event loop: `replace` and the callbacks run there. A reader that 
 keeps a set that never changes.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from authz.policy import PolicySet
+from authz.reading import applied_name
+from meshca.errors import Problem
 from meshca.logs import get_logger
 
 log = get_logger("authz")
+
+_LOGGED_WARNINGS: Final = 50
+_APPLIED: Final = applied_name(0).removesuffix("0")
 
 Callback = Callable[[], None]
 
@@ -46,3 +53,25 @@ class PolicyState:
             except Exception:  # one subscriber's error must not keep the set from the others
                 log.exception("policy_subscriber_failed")
         return True
+
+
+def log_new_warnings(before: PolicySet, policies: PolicySet) -> None:
+    """Log the warnings that were not there before, wherever in their source they stand now."""
+    known = Counter(_warning_key(problem) for problem in before.warnings)
+    new = []
+    for problem in policies.warnings:
+        key = _warning_key(problem)
+        if known[key]:
+            known[key] -= 1
+        else:
+            new.append(problem)
+    for problem in new[:_LOGGED_WARNINGS]:
+        log.warning("policy_warning", problem=str(problem))
+    if (more := len(new) - _LOGGED_WARNINGS) > 0:
+        log.warning("policy_warnings_left_out", count=more)
+
+
+def _warning_key(problem: Problem) -> tuple[str, str, str]:
+    """Return what makes a warning another one: not its line, nor the applied set's version."""
+    source = _APPLIED if problem.file.startswith(_APPLIED) else problem.file
+    return source, problem.path, problem.message

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import structlog
 
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import PolicySet
 from authz.sources import PolicyLoader, PolicyOptions, PreparedChange, SourceChange
 from authz.state import PolicyState
-from authz.store import AppliedSet, AppliedSetSink, get
+from authz.store import POLICIES_CHANGED, AppliedSet, AppliedSetSink, get
+from meshca.change_feed import ChangeFeed
 from meshca.database import GroupWriter, Sink, migrate, open_engine
 from meshca.errors import InvalidDocument, StoreUnavailable
 from meshca.metrics import Metrics
-from tests.authz.builders import document, load, names, to_yaml
+from tests.authz.builders import document, load, names, rule, to_yaml
 from tests.fakes import FakeClock
 
 WEB = to_yaml(document("web"))
@@ -295,3 +297,44 @@ def test_an_overlay_is_laid_over_the_set_in_force_and_every_one_after_it(place: 
         assert "+" not in state.current.version
 
     run(place, story)
+
+
+def test_another_replica_hears_of_an_applied_set_without_waiting_for_its_next_look(
+    place: Place,
+) -> None:
+    loader = place.loader
+    loader.poll_seconds = 3600
+
+    async def story(writer: GroupWriter) -> None:
+        loader.start()
+        feed = ChangeFeed(loader.engine)
+        feed.subscribe(POLICIES_CHANGED, loader.heed)
+        await feed.look()
+        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(loader.run())]
+        await writer.submit(AppliedSet(1, FakeClock().now(), "uid:0", "elsewhere", WEB))
+        await until(lambda: place.in_force == ["web"])
+        assert place.changes == []  # whoever applied it has the record
+        for task in tasks:
+            task.cancel()
+
+    run(place, story)
+
+
+def test_a_warning_is_logged_when_it_is_new_and_not_again(place: Place) -> None:
+    foreign = document("far", rules=[rule({"principals": ["partner.test/ns/x/sa/y"]})])
+    place.write("far.yaml", to_yaml(foreign))
+    place.loader.start()
+    with structlog.testing.capture_logs() as logs:
+        place.write("web.yaml", WEB)
+
+        async def story(_: GroupWriter) -> None:
+            assert await place.loader.reload()
+            place.write("far.yaml", "# moved\n" + to_yaml(foreign))
+            place.write("other.yaml", to_yaml({**foreign, "metadata": {
+                "name": "other", "namespace": "shop"}}))  # fmt: skip
+            assert await place.loader.reload()
+
+        run(place, story)
+    warnings = [entry["problem"] for entry in logs if entry["event"] == "policy_warning"]
+    assert len(warnings) == 1
+    assert "other.yaml" in warnings[0]

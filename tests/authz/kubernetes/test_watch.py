@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from authz.kubernetes.kept import read_kept
 from meshca.errors import InvalidDocument, Unavailable
 from tests.authz.builders import document, to_yaml
-from tests.authz.kubernetes.cluster import clear, delete, install, put, remove
+from tests.authz.kubernetes.cluster import PLURALS, clear, delete, install, put, remove
+from tests.authz.kubernetes.scripted import Answer, page, serving
 from tests.authz.kubernetes.world import World, running
 from tests.kube import KubeApiServer
 
@@ -229,3 +231,24 @@ def test_one_name_in_two_sources_names_both_and_keeps_what_was(
         assert policy.source == "kubernetes/shop/AuthorizationPolicy/web"
 
     run(cluster, tmp_path, story, policies=policies)
+
+
+def test_an_object_of_ten_mebibytes_is_refused_by_name(tmp_path: Path) -> None:
+    spec = {"rules": [{}], "notes": "x" * (10 * 1024 * 1024)}
+    item = {"metadata": {"name": "huge", "namespace": "shop"}, "spec": spec}
+
+    def answer(path: str, _: dict[str, str]) -> Answer:
+        if path == "/apis/security.istio.io/v1":
+            resources = [{"name": plural, "verbs": ["create"]} for plural in PLURALS]
+            return 200, orjson.dumps({"resources": resources})
+        return page([item] if path.endswith("/authorizationpolicies") else [])
+
+    async def story(kubeconfig: Path) -> None:
+        async with running(kubeconfig, tmp_path):
+            raise AssertionError("it has started")
+
+    with (
+        serving(answer, tmp_path) as kubeconfig,
+        pytest.raises(InvalidDocument, match="AuthorizationPolicy/huge: larger than"),
+    ):
+        asyncio.run(story(kubeconfig))
