@@ -11,11 +11,13 @@ from authz.analysis.sides import Comparison
 from authz.analysis.strings import ALPHABET
 from authz.decision import Outcome
 from authz.engine import decide
+from authz.load import load_policies
+from authz.overlay import Bypass, Overlay
 from authz.policy import Default
 from authz.workload import Workload
 from tests.authz.analysis.requests import is_changed
 from tests.authz.analysis.worlds import NOW, SOON, changed, load, make_documents, make_request
-from tests.authz.builders import document, rule
+from tests.authz.builders import document, rule, to_yaml
 
 SETS = 60
 REQUESTS = 60
@@ -72,6 +74,11 @@ def test_a_change_is_said_in_the_words_of_the_policies_with_a_witness() -> None:
     assert found.statement == "nothing else changes"
 
 
+SERVER_NAME_WITHOUT_IDENTITY = {
+    **rule({"notPrincipals": ["*"]}),
+    "when": [{"key": "connection.sni", "values": ["a.example"]}],
+}
+
 EQUAL: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "two rules for one": (
         [allow(rule(WEB, {"methods": ["GET", "POST"]}))],
@@ -107,6 +114,26 @@ EQUAL: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "a DENY of what is not allowed": (
         [allow(READ)],
         [allow(READ), document("no", action="DENY", rules=[rule({"namespaces": ["pay"]})])],
+    ),
+    "a claim that is a text and has claims of its own": (
+        [document("orders")],
+        [
+            allow(
+                {
+                    "when": [
+                        {"key": "request.auth.claims[a]", "values": ["x"]},
+                        {"key": "request.auth.claims[a][b]", "values": ["x"]},
+                    ]
+                }
+            )
+        ],
+    ),
+    "a server name without TLS": (
+        [allow(rule({"namespaces": ["shop"]}))],
+        [
+            allow(rule({"namespaces": ["shop"]})),
+            document("no", action="DENY", rules=[SERVER_NAME_WITHOUT_IDENTITY]),
+        ],
     ),
     "names": ([document("one", rules=[READ])], [document("other", rules=[READ])]),
 }
@@ -267,3 +294,39 @@ def test_an_analysis_that_the_engine_does_not_agree_with_is_a_defect() -> None:
     assert len(found.defects) == 1
     assert not found.is_equal
     assert "do not rely" in found.statement
+
+
+def test_a_bypass_opens_what_it_selects_until_it_ends() -> None:
+    closed = load([document("closed", action="DENY", rules=[{}])])
+    selector = frozenset({("app", "a")})
+    bypass = Bypass("fire", "shop", selector, expires=NOW + 3600)
+    found = difference(closed, closed.under(Overlay(bypasses=(bypass,))), now=NOW)
+
+    (change,) = found.changes
+    assert (change.allowed, change.destinations) == (True, ("shop/app=a",))
+    assert change.region == {"time": ["until 2027-01-15T09:00:00Z"]}
+    assert change.after.outcome is Outcome.BYPASS
+    assert found.defects == []
+
+
+def test_a_candidate_changes_verdicts_in_its_canary_namespaces() -> None:
+    before = load([EVERYBODY, document("all", "pay", rules=[{}])])
+    overlay = Overlay(candidate=load([]), canary=frozenset({"pay"}))
+    found = difference(before, before.under(overlay), now=NOW)
+
+    (change,) = found.changes
+    assert (change.allowed, change.destinations) == (False, ("pay/*",))
+
+
+def test_another_trust_domain_makes_namespaces_those_of_others() -> None:
+    texts = [("policy.yaml", to_yaml(document("all", rules=[rule({"namespaces": ["pay"]})])))]
+    before, after = (
+        load_policies(texts, trust_domain=name, root_namespace="meshca", default="deny")
+        for name in ("example.org", "other.org")
+    )
+    found = difference(before, after, now=NOW)
+
+    said = {(change.allowed, str(change.witness.request.source)) for change in found.changes}
+    assert {allowed for allowed, _ in said} == {True, False}
+    assert all(("other.org" in source) is allowed for allowed, source in said)
+    assert found.defects == []
