@@ -131,9 +131,7 @@ class Reflector(Generic[T]):
                 self._follow()
             except VersionGone:
                 self._version = ""
-                self._failures += (
-                    1  # a list that is too old at once must not be asked for in a rush
-                )
+                self._failures += 1  # what is too old at once must not be asked for in a rush
             except KindMissing:
                 self._fail(Broken("the API server does not have this kind", is_missing=True))
             except FAILURES as error:
