@@ -59,7 +59,9 @@ def create_router(state: AdminState) -> APIRouter:
 
     @router.post("/authz/check/explained")
     async def check_explained(check: ExplainedCheck) -> Any:
-        return await asyncio.to_thread(explained_check, state.policies.current, check.request)
+        now = state.clock.now().timestamp()
+        policies = state.policies.current
+        return await asyncio.to_thread(explained_check, policies, check.request, now=now)
 
     @router.post("/authz/explain")
     async def explain_workload(asked: Explained) -> Any:

@@ -103,15 +103,6 @@ class Decision(NamedTuple):
         """Return the ALLOW rules that came nearest to holding, nearest first."""
         return self._misses(MAXIMUM_NEAR_MISSES)
 
-    @property
-    def shadow_in_words(self) -> str:
-        """Return what would decide if everything on trial were in force; empty if nothing is."""
-        if self.shadow is None:
-            return ""
-        verdict = "allow" if self.shadow.allowed else "deny"
-        as_now = "as now" if self.shadow.allowed is self.allowed else "unlike now"
-        return f"with what is on trial in force: {verdict}, {as_now}; {self.shadow.reason}"
-
     def _misses(self, at_most: int) -> list[NearMiss]:
         on_tcp = self.outcome is Outcome.NO_ALLOW_ON_TCP
         looked_at = itertools.islice(self.candidates, MAXIMUM_LOOKED_AT)

@@ -56,13 +56,15 @@ def would_allow(policies: PolicySet, request: Request) -> list[Change]:
     return [*of_request, *_distinct(_changed_policies(policies, request, decision))]
 
 
-def explained_check(policies: PolicySet, asked: Any) -> dict[str, Any]:
+def explained_check(policies: PolicySet, asked: Any, *, now: float | None = None) -> dict[str, Any]:
     """Return the answer of `authz.check.check`, with `near_misses` and `would_allow`."""
-    answer = check(policies, asked)
+    answer = check(policies, asked, now=now)
     try:
         request = parse_request(asked)
     except RequestRefused:
         return {**answer, "near_misses": [], "would_allow": []}
+    if request.time is None:
+        request = replace(request, time=now)
     misses = decide(policies, request).near_misses
     return {
         **answer,

@@ -119,6 +119,10 @@ def _print_answer(answer: dict[str, Any]) -> None:
     rule = "" if answer["rule"] is None else f"rule {answer['rule']}"
     fields = [("verdict", answer["verdict"]), ("policy", answer["policy"]), ("rule", rule)]
     print_fields([*fields, ("reason", answer["reason"])])
+    for trial in answer["shadow"]:
+        changes = "unlike now" if trial["verdict"] != answer["verdict"] else "as now"
+        words = f"with what is on trial in force: {trial['verdict']}, {changes}; {trial['reason']}"
+        typer.echo(safe(words))
     for miss in answer["near_misses"]:
         typer.echo(safe(f"near miss: {miss['policy']} rule {miss['rule']}: {miss['failed'][0]}"))
     for change in answer["would_allow"]:

@@ -107,7 +107,7 @@ class _Files:
     def explained(self, request: dict[str, Any]) -> dict[str, Any]:
         from authz.analysis.counterfactual import explained_check
 
-        return explained_check(self.policies, request)
+        return explained_check(self.policies, request, now=_now())
 
     def lines(self, lines: Iterable[str]) -> Iterator[str]:
         from authz.check import check_lines

@@ -6,7 +6,6 @@ import pytest
 
 from authz.decision import MAXIMUM_NEAR_MISSES
 from authz.engine import decide
-from authz.overlay import Overlay
 from authz.request import Request
 from tests.authz.builders import WEB, connection, document, load, request, rule
 
@@ -82,12 +81,3 @@ def test_near_misses_are_bounded_and_the_nearest_comes_first() -> None:
     assert misses[0].reasons == ("paths: /x is none of /api/*",)
     assert [len(miss.failed) for miss in misses] == [1, 3, 3, 3, 3]
     assert not decide(load(), request()).near_misses
-
-
-def test_says_what_would_hold_with_everything_on_trial_in_force() -> None:
-    overlay = Overlay(candidate=load(document("p", rules=[{}])))
-    decision = decide(load().under(overlay), request())
-    assert decision.shadow_in_words == (
-        "with what is on trial in force: allow, unlike now; allowed by ns[shop]-policy[p]-rule[0]"
-    )
-    assert decide(load(), request()).shadow_in_words == ""

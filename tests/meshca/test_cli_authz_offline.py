@@ -43,6 +43,21 @@ def test_json_has_the_explanation_only_when_asked_for(policies: str) -> None:
     assert explained["would_allow"][0]["text"] == "with method GET"
 
 
+def test_a_check_says_what_would_hold_with_everything_on_trial_in_force(policies: str) -> None:
+    trial = document("all", rules=[{}])
+    trial["metadata"]["annotations"] = {"meshca.io/stage": "shadow"}
+    (Path(policies) / "trial.yaml").write_text(to_yaml(trial))
+    told = meshca(*CHECK, "POST", "--policies", policies).out
+    assert "with what is on trial in force: allow, unlike now; allowed by ns[shop]-" in told
+
+
+def test_a_check_explained_is_made_now(policies: str) -> None:
+    ending = document("later", rules=[{}])
+    ending["metadata"]["annotations"] = {"meshca.io/expires": "2100-01-01T00:00:00Z"}
+    (Path(policies) / "later.yaml").write_text(to_yaml(ending))
+    assert "allowed by ns[shop]-policy[later]" in meshca(*CHECK, "POST", "--policies", policies).out
+
+
 def test_a_check_takes_the_aliases_of_the_trust_domain(policies: str) -> None:
     asked = [*CHECK, "GET", "--policies", policies, "--trust-domain", "example.org"]
     asked[asked.index(f"spiffe://{WEB}")] = f"spiffe://{WEB.replace('example.org', 'old.org')}"
