@@ -74,11 +74,6 @@ def test_a_change_is_said_in_the_words_of_the_policies_with_a_witness() -> None:
     assert found.statement == "nothing else changes"
 
 
-SERVER_NAME_WITHOUT_IDENTITY = {
-    **rule({"notPrincipals": ["*"]}),
-    "when": [{"key": "connection.sni", "values": ["a.example"]}],
-}
-
 EQUAL: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "two rules for one": (
         [allow(rule(WEB, {"methods": ["GET", "POST"]}))],
@@ -126,13 +121,6 @@ EQUAL: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
                     ]
                 }
             )
-        ],
-    ),
-    "a server name without TLS": (
-        [allow(rule({"namespaces": ["shop"]}))],
-        [
-            allow(rule({"namespaces": ["shop"]})),
-            document("no", action="DENY", rules=[SERVER_NAME_WITHOUT_IDENTITY]),
         ],
     ),
     "names": ([document("one", rules=[READ])], [document("other", rules=[READ])]),
