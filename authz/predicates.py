@@ -10,6 +10,7 @@ SAN is not available on a connection without TLS: Envoy then gives up matching a
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from envoy.config.core.v3.address_pb2 import CidrRange
@@ -85,6 +86,7 @@ PATH: Final = header_input(":path")
 HOST: Final = header_input(":authority")
 
 
+@lru_cache(maxsize=16_384)
 def compare(source: bytes, form: str, text: str, *, ignore_case: bool = False) -> Predicate:
     """Return whether `source` is, begins with, ends with or contains `text`, as `form` says."""
     matcher = put(_FORMS[form], text.encode())

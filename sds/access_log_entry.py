@@ -114,7 +114,7 @@ def _told(
         remote_ip=_address(common.downstream_remote_address),
         destination_ip=local.address or None,
         sni=common.tls_properties.tls_sni_hostname or None,
-        time=at.timestamp(),
+        time=None if http is None else at.timestamp(),  # no clock decides about TCP
     )
     is_checked = is_marked(common.metadata)
     is_method_unknown = http is not None and http.method is None
