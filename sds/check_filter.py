@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from authz.jwt_filter import METADATA_NAMESPACE
 from authz.workload import Workload
 from sds.bootstrap_tls import SERVER_CLUSTER
+from sds.check_request import REMOTE_ADDRESS_KEY
 from sds.labels import LABELS_KEY, write_labels
 
 TIMEOUT_MILLISECONDS: Final = 250
@@ -37,5 +38,7 @@ def check_filter(workload: Workload, *, is_needed: bool) -> Any:
     config.grpc_service.envoy_grpc.cluster_name = SERVER_CLUSTER
     labels = config.grpc_service.initial_metadata.add(key=LABELS_KEY)
     labels.value = write_labels(workload)  # whichever replica is asked knows who asks
+    address = config.grpc_service.initial_metadata.add(key=REMOTE_ADDRESS_KEY)
+    address.value = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"  # as RBAC takes it: see trusted hops
     config.grpc_service.timeout.CopyFrom(Duration(nanos=TIMEOUT_MILLISECONDS * 1_000_000))
     return config

@@ -3,8 +3,8 @@
 source          `source.principal`, the first URI SAN of the peer's certificate; where that is sent
                 along it must have exactly this one
 source.ip       `source.address`: who made the connection to the proxy
-remote.ip       the same; not known where `x-forwarded-for` is there, as a Check does not say which
-                hops are trusted
+remote.ip       what the proxy makes of `x-forwarded-for`: the server's filter repeats it beside the
+                message; without that the same as source.ip, or not known behind a forwarder
 destination     the asking proxy's own workload, whatever the message says
 its ip, port    `destination.address`: the listener that was reached
 connection.sni  `tls_session.sni`
@@ -26,15 +26,20 @@ from authz.workload import Workload
 from meshca.errors import RequestRefused
 from meshca.spiffe_id import SpiffeId
 
+REMOTE_ADDRESS_KEY: Final = "x-meshca-remote-address"
+"""The metadata of a call in which the filter repeats the downstream's remote address."""
 _FORWARDED: Final = "x-forwarded-for"
 _DEEPEST: Final = 8
 _LONGEST_CERTIFICATE: Final = 64 * 1024
 
 
-def to_request(attributes: Any, workload: Workload, time: float) -> Request:
+def to_request(
+    attributes: Any, workload: Workload, time: float, remote_address: str | None = None
+) -> Request:
     """Return the request that `attributes` (AttributeContext) describes, to `workload`.
 
-    Raises RequestRefused, reason `malformed_check`, for a peer that is not exactly one SPIFFE ID.
+    `remote_address` is what the call's metadata says under `REMOTE_ADDRESS_KEY`. Raises
+    RequestRefused, reason `malformed_check`, for a peer that is not exactly one SPIFFE ID.
     """
     source_ip = _address(attributes.source)
     http = _http(attributes) if attributes.request.HasField("http") else None
@@ -45,7 +50,7 @@ def to_request(attributes: Any, workload: Workload, time: float) -> Request:
         port=attributes.destination.address.socket_address.port_value or None,
         http=http,
         source_ip=source_ip,
-        remote_ip=None if _FORWARDED in headers else source_ip,
+        remote_ip=remote_address or (None if _FORWARDED in headers else source_ip),
         destination_ip=_address(attributes.destination),
         sni=attributes.tls_session.sni or None,
         time=time,

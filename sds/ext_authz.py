@@ -27,7 +27,7 @@ from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
-from sds.check_request import to_request
+from sds.check_request import REMOTE_ADDRESS_KEY, to_request
 from sds.check_response import ALLOWED, DENIED, allowed_with
 from sds.known_callers import KnownCallers, Proof
 from sds.workloads import Workloads
@@ -73,7 +73,9 @@ class ExtAuthz:
         if workload is None:
             raise LookupError("nothing says which workload the proxy stands before")
         now = self.clock.now()
-        request = to_request(CheckRequest.FromString(message).attributes, workload, now.timestamp())
+        attributes = CheckRequest.FromString(message).attributes
+        remote = proof.metadata.get(REMOTE_ADDRESS_KEY)
+        request = to_request(attributes, workload, now.timestamp(), remote)
         policies = self.policies()
         names = providers_for(policies, request)
         said = await self.providers.ask(names, message) if names else _NO_ANSWERS

@@ -3,12 +3,13 @@
 import asyncio
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,11 +129,17 @@ class DecidingMesh(ServedMesh):
         return registry.get_sample_value(name, {"outcome": outcome}) or 0.0
 
 
-def request(peer: Peer, port: int, method: str = "GET", path: str = "/items?token=x") -> int:
+def request(
+    peer: Peer,
+    port: int,
+    method: str = "GET",
+    path: str = "/items?token=x",
+    headers: Mapping[str, str] | None = None,
+) -> int:
     """Return the status of one request; 0 without an answer."""
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=peer.context())
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=dict(headers or {}))
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0
@@ -141,7 +148,7 @@ def request(peer: Peer, port: int, method: str = "GET", path: str = "/items?toke
 
 
 @contextmanager
-def behind_envoy(mesh: DecidingMesh) -> Iterator[tuple[int, RunningEnvoy]]:
+def behind_envoy(mesh: DecidingMesh, **options: Any) -> Iterator[tuple[int, RunningEnvoy]]:
     """Run an application behind an Envoy; give the port that is reached."""
     port = free_port()
     with (
@@ -151,6 +158,7 @@ def behind_envoy(mesh: DecidingMesh) -> Iterator[tuple[int, RunningEnvoy]]:
             inbound=str(port),
             app=f"127.0.0.1:{upstream}",
             labels=("app=orders",),
+            **options,
         ) as envoy,
     ):
         yield port, envoy
@@ -190,14 +198,15 @@ def test_what_rbac_cannot_say_is_asked_and_recorded_once(tmp_path: Path) -> None
         ends = mesh.mesh.clock.now() + timedelta(hours=1)
         expires = f'{{name: read, namespace: shop, annotations: {{meshca.io/expires: "{ends:%Y-%m-%dT%H:%M:%SZ}"}}}}'  # noqa: E501  # one line of YAML
         mesh.mesh.policies = make_policies(READ.replace("{name: read, namespace: shop}", expires))
-        with behind_envoy(mesh) as (port, _):
+        with behind_envoy(mesh, trusted_hops="2") as (port, _):
             web = mesh.peer("web")
             wait_until(lambda: request(web, port) == 200, within_seconds=SOON, what="a way through")
             mesh.told(EXT_AUTHZ, 1)
             assert request(web, port, "POST") == 403
             before = mesh.counted("checked")
             mesh.mesh.clock.advance(timedelta(hours=2))
-            assert request(web, port) == 403, "the rule has ended, to the second"
+            forwarded = {"x-forwarded-for": "203.0.113.9, 127.0.0.1"}
+            assert request(web, port, headers=forwarded) == 403, "it has ended, to the second"
             last = mesh.told(EXT_AUTHZ, 2)[-1]
             assert not last.allowed
             wait_until(
@@ -206,7 +215,7 @@ def test_what_rbac_cannot_say_is_asked_and_recorded_once(tmp_path: Path) -> None
     assert last.request.http is not None
     assert last.request.http.headers is not None
     assert last.request.http.headers[":authority"] == f"127.0.0.1:{port}"
-    assert last.request.source_ip == "127.0.0.1"
+    assert (last.request.source_ip, last.request.remote_ip) == ("127.0.0.1", "203.0.113.9")
     told = [o for o in mesh.seen if o.door == ACCESS_LOG and o.allowed]
     assert told == [], "what was allowed was asked about, and is not recorded twice"
 

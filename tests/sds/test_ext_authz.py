@@ -18,6 +18,7 @@ from meshca.errors import ProofRefused
 from meshca.settings_policy import Provider
 from sds.admission import Peer
 from sds.check_filter import check_filter
+from sds.check_request import REMOTE_ADDRESS_KEY
 from sds.check_response import DENIED, is_marked
 from sds.grpc_server import OPTIONS, handlers
 from sds.known_callers import Proof
@@ -143,8 +144,8 @@ def test_labels_that_the_filter_repeats_are_enough_on_any_replica(mesh: Mesh) ->
 
 def test_the_filter_that_asks_repeats_its_workload() -> None:
     policies = compile_workload(make_policies(POLICIES), Workload("shop", {"app": "orders"}))
-    (pair,) = check_filter(policies.workload, is_needed=True).grpc_service.initial_metadata
-    assert (pair.key, read_labels(pair.value)) == (LABELS_KEY, {"app": "orders"})
+    pairs = check_filter(policies.workload, is_needed=True).grpc_service.initial_metadata
+    assert read_labels({pair.key: pair.value for pair in pairs}[LABELS_KEY]) == {"app": "orders"}
 
 
 @pytest.mark.parametrize(
@@ -189,12 +190,15 @@ def test_headers_are_seen_as_the_filter_sends_them(mesh: Mesh) -> None:
     asyncio.run(story())
 
 
-def test_behind_a_forwarder_the_remote_address_is_not_known(mesh: Mesh) -> None:
+def test_behind_a_forwarder_the_remote_address_is_known_if_the_proxy_says_it(mesh: Mesh) -> None:
     async def story() -> None:
         async with deciding(mesh, make_policies(ADDRESSES)) as doors:
             assert await doors.allows()
             assert not await doors.allows(source_ip="10.9.9.9")
             assert not await doors.allows(headers={"x-forwarded-for": "10.0.0.7"})
+            said = proof(**{REMOTE_ADDRESS_KEY: "10.0.0.7"})
+            forwarded = {"x-forwarded-for": "10.0.0.7, 10.9.9.9"}
+            assert await doors.allows(said, headers=forwarded, source_ip="10.9.9.9")
 
     asyncio.run(story())
 
