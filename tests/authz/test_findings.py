@@ -30,6 +30,22 @@ WARNINGS: dict[str, tuple[list[dict[str, Any]], str]] = {
         [policy([rule(None, {"methods": ["GET"]})], "DENY")],
         "on TCP connections methods, paths, hosts, headers and tokens do not exist",
     ),
+    "deny of a method at some ports": (
+        [
+            policy(
+                [
+                    {
+                        "to": [
+                            {"operation": {"methods": ["GET"]}},
+                            {"operation": {"ports": ["80"]}},
+                        ]
+                    }
+                ],
+                "DENY",
+            )
+        ],
+        "name the ports of HTTP",
+    ),
     "exact host denied": (
         [policy([rule(None, {"hosts": ["orders.shop"]})], "DENY")],
         "not orders.shop with a port; add orders.shop:*",
