@@ -30,7 +30,7 @@ _FEW: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class _Bucket:
-    """Rules in their order; `by_path`, if there is any, holds those that are not `pathless`."""
+    """Many rules in their order; `by_path` finds those that are not `pathless`."""
 
     rules: Sequence[Rule]
     pathless: Sequence[Rule]
@@ -40,7 +40,7 @@ class _Bucket:
     def of(cls, rules: Sequence[Rule]) -> "_Bucket":
         pathless: list[Rule] = []
         by_path: dict[str, list[Rule]] = defaultdict(list)
-        for rule in rules if len(rules) > _FEW else ():
+        for rule in rules:
             keys = _path_keys_of(rule)
             if keys is None:
                 pathless.append(rule)
@@ -51,7 +51,7 @@ class _Bucket:
     def find(self, facts: Facts, time: float | None, *, on_tcp: bool) -> Rule | None:
         """Return a rule that holds."""
         path = facts[_PATH]
-        if not self.by_path or path is None:
+        if path is None:
             return _first(self.rules, facts, time, on_tcp=on_tcp)
         rule = _first(self.pathless, facts, time, on_tcp=on_tcp) if self.pathless else None
         if rule is not None:
@@ -70,8 +70,8 @@ class RuleIndex:
     """The rules of one action in their order, and found by what their sources name exactly."""
 
     rules: tuple[Rule, ...]
-    named: tuple[tuple[int, Mapping[str, _Bucket]], ...]
-    general: _Bucket
+    named: tuple[tuple[int, Mapping[str, _Bucket | list[Rule]]], ...]
+    general: _Bucket | list[Rule]
 
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> "RuleIndex":
@@ -89,30 +89,40 @@ class RuleIndex:
         return cls(
             ordered,
             tuple(
-                (int(key), {text: _Bucket.of(found) for text, found in named[key].items()})
+                (int(key), {text: _kept(found) for text, found in named[key].items()})
                 for key in _KEYS
                 if named[key]
             ),
-            _Bucket.of(general),
+            _kept(general),
         )
 
     def find(self, facts: Facts, *, time: float | None, on_tcp: bool = False) -> Rule | None:
         """Return a rule that holds; `on_tcp` leaves out rules that look at what only HTTP has."""
         for attribute, buckets in self.named:
-            bucket = buckets.get(facts[attribute])
-            if bucket is not None:
-                rule = bucket.find(facts, time, on_tcp=on_tcp)
+            found = buckets.get(facts[attribute])
+            if found is not None:
+                rule = _find(found, facts, time, on_tcp=on_tcp)
                 if rule is not None:
                     return rule
-        if not self.general.rules:
-            return None
-        return self.general.find(facts, time, on_tcp=on_tcp)
+        return _find(self.general, facts, time, on_tcp=on_tcp) if self.general else None
 
     def find_all(self, facts: Facts, *, time: float | None) -> Iterator[Rule]:
         """Yield each rule that holds, in their order."""
         for rule in self.rules:
             if rule.holds(facts) and not rule.is_over(time):
                 yield rule
+
+
+def _kept(rules: list[Rule]) -> _Bucket | list[Rule]:
+    return _Bucket.of(rules) if len(rules) > _FEW else rules
+
+
+def _find(
+    rules: _Bucket | list[Rule], facts: Facts, time: float | None, *, on_tcp: bool
+) -> Rule | None:
+    if isinstance(rules, list):
+        return _first(rules, facts, time, on_tcp=on_tcp)
+    return rules.find(facts, time, on_tcp=on_tcp)
 
 
 def _first(rules: Sequence[Rule], facts: Facts, time: float | None, *, on_tcp: bool) -> Rule | None:
