@@ -27,9 +27,8 @@ def find_warnings(policies: PolicySet) -> Iterator[Problem]:
     for policy in policies.policies:
         for rule in policy.rules:
             terms = [term for term in rule.all_terms() if term.attribute in _WATCHED]
-            if not terms:
-                continue
-            for message in _rule_warnings(policy, rule, terms, surroundings):
+            warnings = _rule_warnings(policy, rule, terms, surroundings) if terms else ()
+            for message in (*warnings, *_tcp_warnings(rule)):
                 path = f"spec.rules[{rule.index}]"
                 yield Problem(path, f"{policy.full_name}: {message}", policy.source, policy.line)
 
@@ -50,6 +49,16 @@ def _rule_warnings(
             f"{name} looks at a token, but no RequestAuthentication can select these workloads, "
             "so that no token is ever valid"
         )
+
+
+def _tcp_warnings(rule: Rule) -> Iterator[str]:
+    if rule.action is Action.CUSTOM and not _names_ports(rule):
+        yield (
+            "no provider is asked about TCP connections: they are denied wherever this rule may "
+            "hold; name the ports of HTTP"
+        )
+    if rule.action is Action.ALLOW and rule.expires is not None and not rule.http_only:
+        yield "proxies have no clock for TCP connections: this rule, which ends, allows none"
 
 
 def _deny_warnings(rule: Rule, terms: list[Term]) -> Iterator[str]:

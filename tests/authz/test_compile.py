@@ -160,6 +160,17 @@ def test_on_tcp_what_needs_a_check_is_denied(case: str) -> None:
     assert ("policy[it]" in str(message)) is not case.endswith("allow")
 
 
+def test_loading_warns_of_rules_that_tcp_takes_otherwise() -> None:
+    everywhere = {**GUARD, "spec": {**GUARD["spec"], "rules": [{}]}}
+    for documents, warned in (
+        ([everywhere], "no provider is asked about TCP"),
+        (NEEDY["expiring-allow"], "proxies have no clock for TCP"),
+    ):
+        assert any(warned in problem.message for problem in load(*documents).warnings)
+    for case in ("custom", "expiring-deny"):
+        assert not any("TCP" in problem.message for problem in load(*NEEDY[case]).warnings)
+
+
 def test_nothing_else_needs_a_check() -> None:
     trial = annotated("trial", "istio.io/dry-run", "true", rules=[BOB])
     audit = document("audit", action="AUDIT", rules=[BOB])
