@@ -5,7 +5,8 @@ that hangs on one of these is `unknown`: whatever value it had, both verdicts we
 is worked out by three-valued logic over the rules, never guessed. What a rule looks at but a
 record folded into `(other)`, or cut, is as unknown.
 
-A request is decided as if it were made at `now`: rules that have ended are over.
+A request is decided as if it were made at `now`: rules that have ended are over. On TCP no time is
+known and no provider is asked, as in the engine.
 """
 
 from collections import Counter
@@ -120,7 +121,9 @@ def replayed_under(
 
 
 def _replayed(decision: Distinct, draft: PolicySet, now: float) -> Replayed:
-    request = replace(decision.request(), time=now)
+    request = decision.request()
+    if request.http is not None:  # a connection outlives its decision: no time is known of it
+        request = replace(request, time=now)
     compiled = compile_workload(draft, request.destination)
     layer = compiled.enforced
     unknown = unknown_attributes(decision, request)
@@ -128,7 +131,7 @@ def _replayed(decision: Distinct, draft: PolicySet, now: float) -> Replayed:
         decided = decide(draft, request)
         return Replayed(decision, decided.allowed, decided.policy, decided.reason)
     facts = facts_of(request, compiled.trust_domains)
-    if any(bypass.holds_for(request.destination, now) for bypass in compiled.bypasses):
+    if any(bypass.holds_for(request.destination, request.time) for bypass in compiled.bypasses):
         return Replayed(decision, True, "", "an emergency bypass is in force")
     allowed = possible(layer, request, facts, unknown)
     if allowed is not None:
@@ -178,6 +181,8 @@ def possible(
     if denied is True:
         return False
     asked = _any(_rule(rule, facts, unknown, request.time) for rule in layer.custom.rules)
+    if asked is True and request.http is None:  # nobody is asked about a connection
+        return False
     allowed: _Maybe = layer.default == "allow"
     if layer.has_allow:
         usable = [r for r in layer.allow.rules if request.http is not None or not r.http_only]

@@ -85,6 +85,15 @@ def test_a_connection_is_decided_as_one() -> None:
     assert found(load(document("p", rules=[by_port])), seen(None))["unchanged"] == 1
 
 
+def test_a_custom_policy_denies_a_connection_and_leaves_a_request_unknown() -> None:
+    custom = document("c", action="CUSTOM", rules=[rule(None, {"ports": ["8080"]})])
+    custom["spec"]["provider"] = {"name": "opa"}
+    draft = load(custom, document("p", rules=[{}]))
+    assert len(found(draft, seen(None))["newly_denied"]) == 1
+    (unknown,) = found(draft, seen())["unknown"]
+    assert "CUSTOM provider" in unknown["reason"]
+
+
 def test_never_contradicts_the_engine_whatever_the_record_lacks() -> None:
     random = Random(11)
     extra = [HEADER, TOKEN, ADDRESS]
