@@ -51,6 +51,7 @@ shadowed["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
 SETS = {
     "account": [document(rules=[rule({"serviceAccounts": ["shop/web.x"]})])],
     "namespace": [document(rules=[rule({"namespaces": ["*p.x"]})])],
+    "domain": [document(rules=[rule({"trustDomains": ["*.net"]})])],
     "alias": [document(rules=[rule({"principals": [WEB]})])],
     "foreign": [document(rules=[rule({"namespaces": ["shop"], "trustDomains": ["partner.net"]})])],
     "host": denying(rule(None, {"hosts": ["admin.test"]})),
@@ -119,6 +120,8 @@ def engine(case: str, *lines: tuple[str, str], **asked: Any) -> bool:
         ("namespace", "example.org/ns/shop.x/sa/a", "example.org/ns/shopax/sa/a"),
         ("namespace", "example.org/ns/p.x", "exampleaorg/ns/p.x/sa/a"),
         ("namespace", "example.org/ns/shop.x/sa/a", "example.org/ns/a/sa/shop.x"),
+        ("domain", "partner.net/ns/shop/sa/a", "example.org/ns/x.net/sa/a"),
+        ("domain", "partner.net/ns/shop/sa/a", "partneranet/ns/shop/sa/a"),
         ("alias", f"{ALIAS}/ns/shop/sa/web", "oldaexample/ns/shop/sa/web"),
         ("foreign", "partner.net/ns/shop/sa/a", "example.org/ns/shop/sa/a"),
         ("foreign", "partner.net/ns/shop", "partner.net.evil/ns/shop/sa/a"),

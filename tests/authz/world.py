@@ -27,6 +27,7 @@ PRINCIPALS = (
     *("example.org/ns/prod/sa/shop", "example.org/ns/shop", "example.org/team/shop/sa/web"),
     *("example.org/ns/shop/sa/web/x", "old.example/ns/shop/sa/web", "exampleaorg/ns/shop/sa/web"),
     *("example.org.evil/ns/shop/sa/web", "partner.net/ns/shop/sa/web", "ns/shop/sa/web"),
+    "example.org/ns/x.net/sa/web",
 )
 _SOURCE = {
     "principals": (
