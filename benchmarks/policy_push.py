@@ -44,7 +44,7 @@ def run(context: Context) -> Iterator[Row]:
                 median(milliseconds),
                 "ms",
                 target=TARGET,
-                note=f"of {_ROUNDS}: best {min(milliseconds):.0f}, worst {max(milliseconds):.0f} ms",
+                note=f"best {min(milliseconds):.0f}, worst of {_ROUNDS} {max(milliseconds):.0f} ms",
             )
 
 
