@@ -11,6 +11,9 @@ Order, for what is in force for the destination:
     7  an ALLOW rule holds: allowed
     8  everything else: denied
 
+On TCP nobody is asked and no time is known: a connection outlives the moment of its decision. So
+there CUSTOM denies, rules of ALLOW that expire do not hold, those of DENY do, and no bypass holds.
+
 Whoever asks says what the providers have answered (`providers_for` names them); an answer that is
 missing denies. AUDIT rules change nothing and are named. Where something is on trial for the
 destination (a stage, a candidate set), the same request is decided once more as if it were in
@@ -144,6 +147,8 @@ def _layer(policies: PolicySet, workload: Workload, attached: Iterable[Policy]) 
 
 def providers_for(policies: PolicySet, request: Request) -> tuple[str, ...]:
     """Return the CUSTOM providers whose answer a decision about `request` needs, in order."""
+    if request.http is None:
+        return ()
     compiled = compile_workload(policies, request.destination)
     layers = (
         [compiled.enforced] if compiled.shadow is None else [compiled.enforced, compiled.shadow]
@@ -169,36 +174,45 @@ def decide(
     try:
         compiled = compile_workload(policies, request.destination)
         facts = facts_of(request, compiled.trust_domains)
+        time = request.time
+        if request.http is None:
+            time, answers = None, NO_ANSWERS
         if compiled.bypasses:
             for bypass in compiled.bypasses:
-                if bypass.holds_for(request.destination, request.time):
+                if bypass.holds_for(request.destination, time):
                     return Decision(True, Outcome.BYPASS, None, facts, detail=bypass.name)
-        decision = _decide(compiled.enforced, request, facts, answers)
+        decision = _decide(compiled.enforced, request, facts, time, answers)
         if compiled.shadow is None:
             return decision
-        return decision._replace(shadow=_decide(compiled.shadow, request, facts, answers))
+        return decision._replace(shadow=_decide(compiled.shadow, request, facts, time, answers))
     except Exception as error:  # noqa: BLE001  # whatever could not be decided is denied
         return Decision(False, Outcome.ERROR, None, (), detail=type(error).__name__)
 
 
-def _decide(layer: Layer, request: Request, facts: Facts, answers: Mapping[str, bool]) -> Decision:
-    audited = tuple(layer.audit.find_all(facts, time=request.time)) if layer.audit.rules else ()
+def _decide(
+    layer: Layer,
+    request: Request,
+    facts: Facts,
+    time: float | None,
+    answers: Mapping[str, bool],
+) -> Decision:
+    audited = tuple(layer.audit.find_all(facts, time=time)) if layer.audit.rules else ()
     path = facts[_PATH]
     if path is not None and is_malformed_path(path):
         return Decision(False, Outcome.MALFORMED_PATH, None, facts, audited=audited)
     if request.source is None and layer.modes.of(request.port) is Mode.STRICT:
         return Decision(False, Outcome.NOT_MUTUAL_TLS, None, facts, audited=audited)
-    for rule in layer.custom.find_all(facts, time=request.time) if layer.custom.rules else ():
+    for rule in layer.custom.find_all(facts, time=time) if layer.custom.rules else ():
         if answers.get(rule.provider) is not True:
             said = "denied" if rule.provider in answers else "has not answered"
             return Decision(False, Outcome.CUSTOM, rule, facts, audited=audited, detail=said)
-    denies = layer.deny.find(facts, time=request.time)
+    denies = layer.deny.find(facts, time=time)
     if denies is not None:
         return Decision(False, Outcome.RULE, denies, facts, audited=audited)
     if not layer.has_allow:
         return Decision(layer.default == "allow", Outcome.DEFAULT, None, facts, audited=audited)
     on_tcp = request.http is None
-    allows = layer.allow.find(facts, time=request.time, on_tcp=on_tcp)
+    allows = layer.allow.find(facts, time=time, on_tcp=on_tcp)
     if allows is not None:
         return Decision(True, Outcome.RULE, allows, facts, audited=audited)
     outcome = Outcome.NO_ALLOW_ON_TCP if on_tcp else Outcome.NO_ALLOW

@@ -1,12 +1,14 @@
 """The configuration of authorization policy: where it comes from, and what proxies tell of it."""
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from meshca.settings_values import Address, ApiServer, Name
 from meshca.strict import Duration, File, Strict
+
+LONGEST_TIMEOUT: Final = timedelta(seconds=10)
 
 
 class PolicySource(Strict):
@@ -39,6 +41,13 @@ class Provider(Strict):
     ca_file: File | None = None
     server_name: str | None = None
     timeout: Duration = timedelta(seconds=1)
+
+    @field_validator("timeout")
+    @classmethod
+    def _is_less_than_proxies_wait(cls, timeout: timedelta) -> timedelta:
+        if timeout > LONGEST_TIMEOUT:
+            raise ValueError("is longer than 10s, which is what proxies wait for providers")
+        return timeout
 
 
 class Canary(Strict):

@@ -10,7 +10,6 @@ from envoy.config.core.v3.config_source_pb2 import ApiVersion
 from envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2 import ExtAuthz
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HTTP_RBAC
 from envoy.type.v3.http_status_pb2 import HttpStatus, StatusCode
-from google.protobuf.duration_pb2 import Duration
 
 from authz.jwt_filter import METADATA_NAMESPACE
 from authz.workload import Workload
@@ -19,10 +18,12 @@ from sds.check_request import REMOTE_ADDRESS_KEY
 from sds.labels import LABELS_KEY, write_labels
 
 TIMEOUT_MILLISECONDS: Final = 250
+PROVIDERS_MILLISECONDS: Final = 10_000
+"""What a proxy waits for besides, where providers are asked: longer than any of them may take."""
 STAT_PREFIX: Final = "meshca"
 
 
-def check_filter(workload: Workload, *, is_needed: bool) -> Any:
+def check_filter(workload: Workload, *, is_needed: bool, asks_providers: bool = False) -> Any:
     """Return the ext_authz filter, or where it is not needed an RBAC filter that lets all pass."""
     if not is_needed:
         return HTTP_RBAC()
@@ -40,5 +41,6 @@ def check_filter(workload: Workload, *, is_needed: bool) -> Any:
     labels.value = write_labels(workload)  # whichever replica is asked knows who asks
     address = config.grpc_service.initial_metadata.add(key=REMOTE_ADDRESS_KEY)
     address.value = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"  # as RBAC takes it: see trusted hops
-    config.grpc_service.timeout.CopyFrom(Duration(nanos=TIMEOUT_MILLISECONDS * 1_000_000))
+    timeout = TIMEOUT_MILLISECONDS + PROVIDERS_MILLISECONDS * asks_providers
+    config.grpc_service.timeout.FromMilliseconds(timeout)
     return config

@@ -44,7 +44,11 @@ _MAKERS: Final[dict[str, _Maker]] = {
     HTTP_MODE: lambda policies, _, check: http_mode(policies, with_check=check),
     TCP_MODE: lambda policies, _, __: network_mode(policies),
     JWT: lambda policies, keys, _: jwt_filter(policies, keys),
-    CHECK: lambda policies, _, __: check_filter(policies.workload, is_needed=needs_check(policies)),
+    CHECK: lambda policies, _, __: check_filter(
+        policies.workload,
+        is_needed=needs_check(policies),
+        asks_providers=bool(policies.enforced.custom.rules),
+    ),
 }
 POLICY_NAMES: Final = tuple(_MAKERS)
 """The extension names that are answered from policy."""

@@ -81,9 +81,13 @@ def verdict_of(side: Side, space: Space) -> Verdict:
         *reader.plaintext(layer),
     ]
     if passing := reader.bypassed(side.bypasses):
-        time = space.index(Kind.TIME)
-        deny = [reader.narrowed(box, time, ~passing) for box in deny]
-        allow.append(reader.narrowed(space.everything, time, passing))
+        time, protocol = space.index(Kind.TIME), space.index(Kind.PROTOCOL)
+        deny = [
+            *(reader.narrowed(box, time, ~passing) for box in deny),
+            *(reader.narrowed(box, protocol, 1 << TCP) for box in deny),
+        ]
+        http = reader.narrowed(space.everything, protocol, 1 << HTTP)
+        allow.append(reader.narrowed(http, time, passing))
     deny = [box for box in deny if all(box)] + list(reader.impossible())
     return Verdict(tuple(merge(allow)), tuple(merge(deny)))
 
@@ -153,19 +157,19 @@ class _Reader:
         return self.space.dimensions[index].where(lambda point: point is None or point == ())
 
     def _rule(self, rule: Rule) -> Iterable[Box]:
-        start = self._limits(rule)
-        if not all(start):
-            return []
-        if not rule.http_only:
-            return self._product(rule, start, None)
+        is_limited = rule.expires is not None or rule.action is Action.CUSTOM
+        if not rule.http_only and not is_limited:
+            return self._product(rule, self.space.everything, None)
         protocol = self.space.index(Kind.PROTOCOL)
-        boxes = list(self._product(rule, self.narrowed(start, protocol, 1 << HTTP), HTTP))
+        start = self.narrowed(self._limits(rule), protocol, 1 << HTTP)
+        boxes = list(self._product(rule, start, HTTP)) if all(start) else []
         if rule.action is not Action.ALLOW:
-            boxes += self._product(rule, self.narrowed(start, protocol, 1 << TCP), TCP)
+            start = self.narrowed(self.space.everything, protocol, 1 << TCP)
+            boxes += self._product(rule, start, TCP)
         return boxes
 
     def _limits(self, rule: Rule) -> Box:
-        """Return where the rule counts at all: its time, and its provider does not allow."""
+        """Return where the rule counts on HTTP: in its time, where its provider does not allow."""
         box = self.space.everything
         if rule.expires is not None:
             time = self.space.index(Kind.TIME)

@@ -101,7 +101,8 @@ def _passes(policies: list[dict[str, Any]], asked: Asked, world: World, *, stric
             if _action(policy) == "DENY":
                 return False
             if _action(policy) == "CUSTOM":
-                answer = world.answers.get(policy["spec"]["provider"]["name"])
+                name = policy["spec"]["provider"]["name"]
+                answer = None if asked.path is None else world.answers.get(name)
                 if answer is not True:
                     return False
     allow = [policy for policy in policies if _action(policy) == "ALLOW"]
@@ -199,7 +200,8 @@ def _rules(policy: dict[str, Any], asked: Asked) -> list[dict[str, Any]]:
     rules: list[dict[str, Any]] = policy["spec"].get("rules", [])
     allows = _action(policy) == "ALLOW"
     ends = naive_values.seconds(_annotation(policy, "meshca.io/expires"))
-    if ends is not None and (allows if asked.now is None else asked.now >= ends):
+    now = None if asked.path is None else asked.now
+    if ends is not None and (allows if now is None else now >= ends):
         return []
     if allows and asked.path is None:
         return [rule for rule in rules if not _needs_http(rule)]

@@ -216,8 +216,12 @@ def test_a_custom_policy_denies_what_its_provider_does_not_allow() -> None:
     found = difference(load([EVERYBODY]), load([EVERYBODY, custom]), now=NOW)
 
     assert {change.allowed for change in found.changes} == {False}
-    assert {change.region["provider opa"][0] for change in found.changes} == {"does not allow"}
-    assert found.changes[0].witness.answers == {"opa": False}
+    asked = [change for change in found.changes if "provider opa" in change.region]
+    assert {change.region["provider opa"][0] for change in asked} == {"does not allow"}
+    assert asked[0].witness.answers == {"opa": False}
+    assert [change.region for change in found.changes if change not in asked] == [
+        {"protocol": ["tcp"]}  # where nobody is asked
+    ]
 
 
 def test_what_is_on_trial_changes_no_verdict_unless_it_is_asked_for() -> None:
@@ -237,8 +241,12 @@ def test_a_rule_that_ends_changes_verdicts_from_then_on() -> None:
     ending["metadata"]["annotations"] = {"meshca.io/expires": SOON}
     found = difference(load([EVERYBODY]), load([ending]), now=NOW)
 
-    (change,) = found.changes
-    assert (change.allowed, change.region) == (False, {"time": [f"from {SOON}"]})
+    assert {change.allowed for change in found.changes} == {False}
+    assert [change.region for change in found.changes] == [
+        {"time": [f"from {SOON}"]},
+        # Where nobody has a clock:
+        {"time": [f"until {SOON}"], "protocol": ["tcp"]},
+    ]
 
 
 def test_a_difference_of_tokens_is_beyond_the_analysis() -> None:
@@ -292,7 +300,7 @@ def test_a_bypass_opens_what_it_selects_until_it_ends() -> None:
 
     (change,) = found.changes
     assert (change.allowed, change.destinations) == (True, ("shop/app=a",))
-    assert change.region == {"time": ["until 2027-01-15T09:00:00Z"]}
+    assert change.region == {"protocol": ["http"], "time": ["until 2027-01-15T09:00:00Z"]}
     assert change.after.outcome is Outcome.BYPASS
     assert found.defects == []
 
