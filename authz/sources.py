@@ -4,10 +4,11 @@
     apply    the same with a new applied set -> its durable record -> swap it in
 
 Rules. One set at a time is in force. What does not load changes nothing: the last good set stays,
-each problem is logged once and counted. At start it raises instead, unless the live sources have a
-last good state that loads. Directories are watched by reading them: what is compared is what is
-loaded, and only once two readings agree, so that a file is not taken half written. A database that
-does not answer leaves the applied set as it was known.
+each problem is logged once and counted. A new applied set does not wait for that: it is loaded with
+what is in force of the other sources, on every replica. At start it raises instead, unless the live
+sources have a last good state that loads. Directories are watched by reading them: what is compared is what is
+loaded, and only once two readings agree (`authz.settling`). A database that does not answer leaves
+the applied set as it was known.
 
 Nothing is audited here: `apply` hands its record to the caller, who writes it with the audit
 entry in one transaction; a change that came from outside is told to `on_source_change`.
@@ -30,6 +31,7 @@ from authz.load_memory import LoadMemory
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import Default, PolicySet
 from authz.reading import Reading, applied_name
+from authz.settling import Settling
 from authz.state import PolicyState, log_new_warnings
 from authz.status import SourceStatus
 from authz.store import AppliedSet
@@ -42,8 +44,6 @@ from meshca.metrics import Metrics
 log = get_logger("authz")
 
 POLL_SECONDS = 0.5
-SETTLE_SECONDS = 0.05
-_SETTLE_READINGS = 20
 _NOTHING = Reading((), (), None)
 
 
@@ -141,11 +141,13 @@ class PolicyLoader:
     _refused: bool = False
     _memory: LoadMemory = field(default_factory=LoadMemory)
     _applied: AppliedSource = field(init=False)
+    _settling: Settling = field(init=False)
     _changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._applied = AppliedSource(self.engine)
+        self._settling = Settling(self.metrics)
 
     def start(self) -> None:
         """Load the first set; before the event loop serves anybody.
@@ -177,6 +179,12 @@ class PolicyLoader:
         """Read everything again soon: something has changed; on the event loop."""
         self._wake.set()
 
+    @property
+    def applied_version(self) -> int:
+        """Return the version of the applied set in force; 0 without any."""
+        applied = self._in_force.applied
+        return 0 if applied is None else applied.version
+
     def sources(self) -> list[SourceStatus]:
         """Return how each source stands: directories, clusters, the applied set."""
         directories = [self._directory_status(directory) for directory in self.options.directories]
@@ -188,7 +196,9 @@ class PolicyLoader:
         inside = str(directory / "x").removesuffix("x")
         objects = sum(name.startswith(inside) for name, _ in self._in_force.texts)
         problems = [
-            p for p in seen.problems if p.file == str(directory) or p.file.startswith(inside)
+            p
+            for p in (*seen.problems, *self._settling.problems)
+            if p.file == str(directory) or p.file.startswith(inside)
         ]
         return SourceStatus(str(directory), "directory", objects, None, tuple(map(str, problems)))
 
@@ -213,16 +223,18 @@ class PolicyLoader:
     async def reload(self) -> bool:
         """Read everything and put it in force if it changed; return whether what was read loads.
 
-        What does not load is logged and counted when it is first seen, not again.
+        What does not load is logged and counted when it is first seen, not again; of it a new
+        applied set is still put in force, if it loads with the other sources as they are.
         """
         async with self._changing:
-            reading = await self._settled()
+            reading = await self._settling.settled(self._read_now, self._seen or _NOTHING)
             if reading == self._seen:
                 return not self._refused
             self._seen = reading
             try:
                 policies = await asyncio.to_thread(self._load, reading)
             except InvalidDocument as error:
+                await self._install_applied(reading)
                 self._refuse(error)
                 return False
             before = self._in_force
@@ -303,6 +315,15 @@ class PolicyLoader:
         log_new_warnings(before, policies)
         return change
 
+    async def _install_applied(self, refused: Reading) -> None:
+        """Put the applied set of `refused` in force, if it loads with what is of other sources."""
+        if refused.applied == self._in_force.applied:
+            return
+        reading = replace(self._in_force, applied=refused.applied)
+        with contextlib.suppress(InvalidDocument):  # as refused, with the rest
+            self._install(reading, await asyncio.to_thread(self._load, reading))
+            self._seen = refused
+
     def _refuse(self, error: InvalidDocument) -> None:
         self._refused = True
         self.metrics.policy_load_failures.inc()
@@ -321,19 +342,6 @@ class PolicyLoader:
             texts = before.external_texts(), after.external_texts()
             diff = await asyncio.to_thread(text_diff, *texts)
             self.on_source_change(SourceChange(change, ", ".join(origins), diff))
-
-    async def _settled(self) -> Reading:
-        """Return a reading whose files are those seen before, or that two readings agree on."""
-        reading = await self._read_now()
-        for _ in range(_SETTLE_READINGS):
-            if self._seen is not None and _files(reading) == _files(self._seen):
-                break
-            await asyncio.sleep(SETTLE_SECONDS)
-            again = await self._read_now()
-            if _files(again) == _files(reading):
-                return again
-            reading = again
-        return reading
 
     async def _read_now(self) -> Reading:
         return await asyncio.to_thread(self._read, self._live_texts())
@@ -371,10 +379,6 @@ class PolicyLoader:
             providers=self.options.providers,
             memory=self._memory,
         )
-
-
-def _files(reading: Reading) -> tuple[Texts, tuple[Problem, ...]]:
-    return reading.texts, reading.problems
 
 
 def _check_not_empty(policies: PolicySet, applied: AppliedSet, consequence: str) -> None:

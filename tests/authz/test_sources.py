@@ -139,6 +139,39 @@ def test_a_set_that_does_not_load_changes_nothing_and_is_counted_once(place: Pla
     run(place, story)
 
 
+def test_a_file_that_keeps_changing_stays_as_it_was_until_it_settles(place: Place) -> None:
+    deny = to_yaml(document("deny", action="DENY", rules=[{}]))
+    place.write("web.yaml", f"{WEB}\n---\n{deny}")
+
+    async def story(_: GroupWriter) -> None:
+        place.loader.start()
+        growing = [True]
+
+        async def append() -> None:
+            at = 0
+            while growing:
+                place.write("web.yaml", f"{WEB}\n# {at}\n")
+                at += 1
+                await asyncio.sleep(0.01)
+
+        writing = asyncio.create_task(append())
+        with structlog.testing.capture_logs() as logs:
+            for _time in range(2):
+                assert await place.loader.reload()
+                assert place.in_force == ["deny", "web"]
+        assert [each["event"] for each in logs] == ["policy_files_keep_changing"]
+        (problem,) = place.loader.sources()[0].problems
+        assert "web.yaml: keeps changing while it is read" in problem
+        assert place.failures() == 1
+        growing.clear()
+        await writing
+        assert await place.loader.reload()
+        assert place.in_force == ["web"]
+        assert place.loader.sources()[0].problems == ()
+
+    run(place, story)
+
+
 def test_a_directory_that_vanishes_leaves_the_last_good_set(place: Place) -> None:
     place.write("web.yaml", WEB)
 
@@ -255,6 +288,36 @@ def test_a_broken_directory_is_no_obstacle_to_apply(place: Place) -> None:
         assert not await place.loader.reload()
         await apply(place, writer, API)
         assert place.in_force == ["api", "web"]
+
+    run(place, story)
+
+
+def test_a_broken_directory_is_no_obstacle_to_a_set_that_was_applied_elsewhere(
+    place: Place,
+) -> None:
+    place.write("web.yaml", WEB)
+    elsewhere = [AppliedSet(n + 1, FakeClock().now(), "uid:0", "", t) for n, t in enumerate(
+        (API, to_yaml(document("web")), to_yaml(document("orders"))))]  # fmt: skip
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        place.write("web.yaml", "spec: [")
+        await writer.submit(elsewhere[0])
+        assert not await place.loader.reload()
+        assert (place.in_force, place.loader.applied_version) == (["api", "web"], 1)
+        assert (len(place.loader.problems), place.changes) == (1, [])
+        assert not await place.loader.reload()
+        assert place.failures() == 1, "what is broken is still known, and not counted again"
+        await writer.submit(elsewhere[1])
+        assert not await place.loader.reload()
+        assert place.loader.applied_version == 1, "it does not load with what is in force"
+        await writer.submit(elsewhere[2])
+        assert not await place.loader.reload()
+        assert place.in_force == ["orders", "web"]
+        place.write("web.yaml", to_yaml(document("site")))
+        assert await place.loader.reload()
+        assert (place.in_force, place.loader.problems) == (["orders", "site"], ())
+        assert [told.origin for told in place.changes] == ["directory"]
 
     run(place, story)
 
