@@ -60,6 +60,9 @@ PATH_NOT_ABSOLUTE = "path-not-absolute"
 NOT_MUTUAL_TLS = "not-mutual-tls"
 EMERGENCY_BYPASS = "emergency-bypass"
 STAT_PREFIX = "authz_"
+CHECKED_STAT_PREFIX = "authz_checked_"
+"""The prefix of a filter that lets pass what Check has still to decide: by it the filter after it
+knows that it must not be one that lets all pass (`sds/check_filter.py`)."""
 SHADOW_STAT_PREFIX = "authz_shadow_"
 
 
@@ -87,7 +90,9 @@ def http_rbac(
     """
     view = View(policies.trust_domains, is_http=True, is_mutual_tls=mutual_tls)
     kind = _Filter(view, with_check)
-    message = HTTP_RBAC(rules_stat_prefix=STAT_PREFIX, track_per_rule_stats=True)
+    is_wide = with_check and needs_check(policies)
+    prefix = CHECKED_STAT_PREFIX if is_wide else STAT_PREFIX
+    message = HTTP_RBAC(rules_stat_prefix=prefix, track_per_rule_stats=True)
     message.matcher.CopyFrom(_matcher(policies, policies.enforced, kind))
     if policies.shadow is not None:
         message.shadow_matcher.CopyFrom(_matcher(policies, policies.shadow, kind))

@@ -162,6 +162,8 @@ def _explain(term: Term, facts: Facts) -> str:
     if not texts:
         return f"{term.field}: {_lack(term)}"
     verb = "is one of" if term.negative else "is none of"
+    if term.attribute in TOKEN or term.attribute is Attribute.HEADER:  # it may be a secret
+        return f"{term.field}: its value {verb} {_listed(term.values.written())}"
     said = clip(", ".join(texts).replace(SEPARATOR, "/"), _SHOWN_TEXT)
     return f"{term.field}: {said} {verb} {_listed(term.values.written())}"
 

@@ -145,14 +145,19 @@ def _layer(policies: PolicySet, workload: Workload, attached: Iterable[Policy]) 
     )
 
 
-def providers_for(policies: PolicySet, request: Request) -> tuple[str, ...]:
-    """Return the CUSTOM providers whose answer a decision about `request` needs, in order."""
+def providers_for(
+    policies: PolicySet, request: Request, *, on_trial: bool = True
+) -> tuple[str, ...]:
+    """Return the CUSTOM providers whose answer a decision about `request` needs, in order.
+
+    `on_trial`: also those that only its `shadow` needs.
+    """
     if request.http is None:
         return ()
     compiled = compile_workload(policies, request.destination)
-    layers = (
-        [compiled.enforced] if compiled.shadow is None else [compiled.enforced, compiled.shadow]
-    )
+    layers = [compiled.enforced]
+    if on_trial and compiled.shadow is not None:
+        layers.append(compiled.shadow)
     if not any(layer.custom.rules for layer in layers):
         return ()
     facts = facts_of(request, compiled.trust_domains)

@@ -35,7 +35,9 @@ def jwt_filter(policies: WorkloadPolicies, keys: Keys) -> Any:
     rules = [rule for each in policies.enforced.request_authentications for rule in each.rules]
     if not rules:
         return HTTP_RBAC()
-    config = config_pb2.JwtAuthentication(bypass_cors_preflight=True, stat_prefix="meshca_")
+    # A request that is not validated keeps headers of its own in the place of the token's.
+    writes = any(rule.payload_header or rule.claim_headers for rule in rules)
+    config = config_pb2.JwtAuthentication(bypass_cors_preflight=not writes, stat_prefix="meshca_")
     names = [f"issuer-{number}" for number in range(len(rules))]
     for name, rule in zip(names, rules, strict=True):
         config.providers[name].CopyFrom(_provider(rule, keys(rule)))

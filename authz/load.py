@@ -67,7 +67,8 @@ def load_policies(
         for source, text in texts:
             loading.read(source, text)
     settled, older = peer_documents.settle_scopes(loading.peers)
-    problems = [*loading.problems, *loading.duplicates(), *settled]
+    forgeable = request_documents.forgeable_headers(loading.requests, root_namespace)
+    problems = [*loading.problems, *loading.duplicates(), *settled, *forgeable]
     if problems:
         raise InvalidDocument(problems)
     loaded = PolicySet.of(

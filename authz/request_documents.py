@@ -5,7 +5,7 @@ Keys are never fetched here; a key set that is written into the document is chec
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from authz.annotations import refuse_annotations
 from authz.metadata import Metadata, read_target
 from authz.reader import StrictReader
 from authz.request_authentication import FromHeader, JwtRule, RequestAuthentication
+from meshca.errors import Problem
 from meshca.yaml_source import Path
 
 KIND: Final = "RequestAuthentication"
@@ -189,3 +190,33 @@ def _timeout(strict: StrictReader, path: Path, value: Any) -> float:
         strict.problem(path, f"{value!r} is not a duration; write it like 5s or 500ms")
         return 5.0
     return total
+
+
+def forgeable_headers(
+    documents: Sequence[RequestAuthentication], root_namespace: str
+) -> list[Problem]:
+    """Return where a caller could forge a header that is made of a token.
+
+    A proxy removes such a header only for the issuer whose token it looks at: with two issuers, who
+    has a token of one could send the header of the other.
+    """
+    problems: list[Problem] = []
+    for document in documents:
+        if not any(rule.payload_header or rule.claim_headers for rule in document.rules):
+            continue
+        beside = [d for d in documents if d is not document and _meet(d, document, root_namespace)]
+        if len(document.rules) + sum(len(each.rules) for each in beside) > 1:
+            message = (
+                "headers made of a token are safe with one issuer only, and other jwtRules may "
+                "apply to the same workload; use request.auth.claims[...] instead of the header"
+            )
+            problems.append(Problem("spec.jwtRules", message, document.source, document.line))
+    return problems
+
+
+def _meet(one: RequestAuthentication, other: RequestAuthentication, root_namespace: str) -> bool:
+    """Return whether one workload may be selected by both."""
+    if one.namespace != other.namespace and root_namespace not in (one.namespace, other.namespace):
+        return False
+    wanted = dict(one.selector)
+    return all(wanted.get(name, value) == value for name, value in other.selector)

@@ -6,7 +6,7 @@ What policy names is fetched: who may write policy may have us ask any address (
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ class KeySource:
 
     issuer: str
     uri: str
-    timeout_seconds: float
+    timeout_seconds: float = field(compare=False)
 
     @classmethod
     def of(cls, rule: JwtRule) -> "KeySource":

@@ -22,7 +22,7 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 
 from authz.attributes import Attribute
 from authz.compile import SEVERAL_URI_SANS
-from authz.engine import Layer, WorkloadPolicies, compile_workload, decide
+from authz.engine import MAXIMUM_COMPILED, Layer, WorkloadPolicies, compile_workload, decide
 from authz.policy import PolicySet, Term
 from authz.records.bucket import Bucket
 from authz.records.observed import ACCESS_LOG, Observed
@@ -139,7 +139,7 @@ class AccessLogs:
         while message := await _before(end, receive, self._remaining(caller)):
             if not self.callers.still_passes(caller):
                 raise ProofRefused("proof_ended", "the proof that opened the stream is not good")
-            if message.HasField("identifier"):
+            if said is None and message.HasField("identifier"):
                 labels = read_hints(message.identifier.node).labels
                 said = Workload(caller.evidence.namespace, labels)
             found = self.workloads.find(caller, proof.metadata)
@@ -215,7 +215,7 @@ class AccessLogs:
 
     def _is_partial(self, policies: PolicySet, workload: Workload) -> bool:
         """Return whether a decision about `workload` may need what a log does not hold."""
-        if policies.version != self._partial_of:
+        if policies.version != self._partial_of or len(self._partial) >= MAXIMUM_COMPILED:
             self._partial_of, self._partial = policies.version, {}
         if workload not in self._partial:
             self._partial[workload] = needs_more(compile_workload(policies, workload))

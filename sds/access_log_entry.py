@@ -19,7 +19,7 @@ from authz.request import Http, Request
 from authz.workload import Workload
 from meshca.errors import RequestRefused
 from meshca.spiffe_id import SpiffeId
-from sds.check_request import claims_of, parse_peer
+from sds.check_request import claims_of, known_address, known_port, parse_peer
 from sds.check_response import is_marked
 
 _RBAC: Final = "rbac_access_denied_matched_policy["
@@ -108,11 +108,11 @@ def _told(
     request = Request(
         source=source,
         destination=workload,
-        port=local.port_value or None,
+        port=known_port(local.port_value),
         http=http,
         source_ip=direct,
         remote_ip=_address(common.downstream_remote_address),
-        destination_ip=local.address or None,
+        destination_ip=known_address(local.address),
         sni=common.tls_properties.tls_sni_hostname or None,
         time=None if http is None else at.timestamp(),  # no clock decides about TCP
     )
@@ -134,7 +134,7 @@ def _source(tls: Any) -> tuple[SpiffeId | None, bool]:
 
 
 def _address(address: Any) -> str | None:
-    return address.socket_address.address or None
+    return known_address(address.socket_address.address)
 
 
 def _started(common: Any, now: datetime) -> datetime:

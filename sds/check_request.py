@@ -22,6 +22,7 @@ from cryptography import x509
 
 from authz.jwt_filter import METADATA_NAMESPACE, PAYLOAD
 from authz.request import Http, Request
+from authz.values import parse_address
 from authz.workload import Workload
 from meshca.errors import RequestRefused
 from meshca.spiffe_id import SpiffeId
@@ -29,6 +30,7 @@ from meshca.spiffe_id import SpiffeId
 REMOTE_ADDRESS_KEY: Final = "x-meshca-remote-address"
 """The metadata of a call in which the filter repeats the downstream's remote address."""
 _FORWARDED: Final = "x-forwarded-for"
+_HIGHEST_PORT: Final = 65_535
 _DEEPEST: Final = 8
 _LONGEST_CERTIFICATE: Final = 64 * 1024
 
@@ -47,18 +49,34 @@ def to_request(
     return Request(
         source=_peer(attributes.source),
         destination=workload,
-        port=attributes.destination.address.socket_address.port_value or None,
+        port=known_port(attributes.destination.address.socket_address.port_value),
         http=http,
         source_ip=source_ip,
-        remote_ip=remote_address or (None if _FORWARDED in headers else source_ip),
+        remote_ip=_remote(remote_address, source_ip, is_forwarded=_FORWARDED in headers),
         destination_ip=_address(attributes.destination),
         sni=attributes.tls_session.sni or None,
         time=time,
     )
 
 
+def _remote(said: str | None, source_ip: str | None, *, is_forwarded: bool) -> str | None:
+    if said is not None:
+        return known_address(said)
+    return None if is_forwarded else source_ip
+
+
 def _address(peer: Any) -> str | None:
-    return peer.address.socket_address.address or None
+    return known_address(peer.address.socket_address.address)
+
+
+def known_address(text: str | None) -> str | None:
+    """Return `text` if it is an IP address; anything else is not known."""
+    return text if text and parse_address(text) is not None else None
+
+
+def known_port(port: int) -> int | None:
+    """Return a port as policy takes it; 0 and what is none is not known."""
+    return port if 0 < port <= _HIGHEST_PORT else None
 
 
 def _http(attributes: Any) -> Http:

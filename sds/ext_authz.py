@@ -11,7 +11,7 @@ caller behind it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
@@ -72,14 +72,20 @@ class ExtAuthz:
         workload = self.workloads.find(caller, proof.metadata)
         if workload is None:
             raise LookupError("nothing says which workload the proxy stands before")
-        now = self.clock.now()
+        now, policies = self.clock.now(), self.policies()
         attributes = CheckRequest.FromString(message).attributes
         remote = proof.metadata.get(REMOTE_ADDRESS_KEY)
         request = to_request(attributes, workload, now.timestamp(), remote)
-        policies = self.policies()
-        names = providers_for(policies, request)
-        said = await self.providers.ask(names, message) if names else _NO_ANSWERS
-        answers = {n: a.allowed for n, a in said.items()} if said else NO_ANSWERS
+        said, answers = _NO_ANSWERS, NO_ANSWERS
+        if names := providers_for(policies, request):
+            asked = providers_for(policies, request, on_trial=False)
+            said = await self.providers.ask(asked, message)
+            # Those on trial are not asked: nobody waits for them, and they are taken to allow.
+            answers = {**dict.fromkeys(names, True), **{n: a.allowed for n, a in said.items()}}
+            now, policies = self.clock.now(), self.policies()  # what holds now, not before
+            request = replace(request, time=now.timestamp())
+            if providers_for(policies, request, on_trial=False) != asked:
+                answers = {name: a.allowed for name, a in said.items()}
         decision = decide(policies, request, answers=answers)
         self.recorder.record(
             Observed(

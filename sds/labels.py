@@ -12,10 +12,10 @@ from typing import Final
 import orjson
 
 from authz.workload import Workload
-from sds.node_hints import MAXIMUM_LABELS
+from sds.node_hints import bounded_labels
 
 LABELS_KEY: Final = "x-meshca-labels"
-_LONGEST: Final = 16_384
+LONGEST: Final = 16_384
 
 
 def write_labels(workload: Workload) -> str:
@@ -25,12 +25,12 @@ def write_labels(workload: Workload) -> str:
 
 def read_labels(text: str) -> Mapping[str, str] | None:
     """Return the labels that `write_labels` wrote; None for anything else."""
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         return None
     try:
         labels = orjson.loads(base64.b64decode(text, altchars=b"-_", validate=True))
     except (binascii.Error, orjson.JSONDecodeError, ValueError):
         return None
-    if not isinstance(labels, dict) or len(labels) > MAXIMUM_LABELS:
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
         return None
-    return labels if all(isinstance(value, str) for value in labels.values()) else None
+    return labels if bounded_labels(labels) == labels else None

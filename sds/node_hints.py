@@ -4,6 +4,8 @@ Labels only ever select which policies a proxy enforces on itself, the validator
 and the filters what it is sent; a proxy that lies harms what is behind it, and nobody else.
 """
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +16,9 @@ from sds.contexts import Validator, find_validator
 
 MAXIMUM_LABELS: Final = 64
 MAXIMUM_FILTERS: Final = 32
+LONGEST_LABEL_NAME: Final = 317
+LONGEST_LABEL_VALUE: Final = 63
+"""What Kubernetes takes for a label: a name of 253 and 63 characters about a slash, and a value."""
 _LONGEST_ID: Final = 128
 
 
@@ -30,6 +35,20 @@ class NodeHints:
     filters: frozenset[str] = frozenset()
 
 
+def bounded_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the first of `labels`, without those that Kubernetes would not take for their length.
+
+    They are remembered with what is compiled for them, so whoever writes them does not choose how
+    much that is.
+    """
+    fitting = (
+        (name, value)
+        for name, value in labels.items()
+        if len(name) <= LONGEST_LABEL_NAME and len(value) <= LONGEST_LABEL_VALUE
+    )
+    return dict(itertools.islice(fitting, MAXIMUM_LABELS))
+
+
 def read_hints(node: Node) -> NodeHints:
     """Return what `node` says; what it says in another form is left out."""
     fields = node.metadata.fields
@@ -37,7 +56,7 @@ def read_hints(node: Node) -> NodeHints:
     filters = list(fields["filters"].list_value.values) if "filters" in fields else []
     return NodeHints(
         node_id=clip(node.id, _LONGEST_ID),
-        labels={k: v.string_value for k, v in labels[:MAXIMUM_LABELS] if v.string_value},
+        labels=bounded_labels({k: v.string_value for k, v in labels if v.string_value}),
         validator=find_validator(fields["validator"].string_value)
         if "validator" in fields
         else None,

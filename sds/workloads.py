@@ -20,7 +20,7 @@ from cachetools import LRUCache
 
 from authz.workload import Workload
 from identity.caller import Caller
-from sds.labels import LABELS_KEY, read_labels
+from sds.labels import LABELS_KEY, LONGEST, read_labels
 from sds.ledger import Ledger
 
 MAXIMUM_REMEMBERED: Final = 20_000
@@ -62,6 +62,8 @@ class Workloads:
         return None if labels is None else Workload(caller.evidence.namespace, labels)
 
     def _written(self, namespace: str, text: str) -> Workload | None:
+        if len(text) > LONGEST:
+            return None
         key = (namespace, text)
         if key not in self._made:
             labels = read_labels(text)

@@ -15,7 +15,9 @@ from authz.records.operation import Operation, clean
 from authz.records.tables import ALLOW, DENY, FullRecord, Outcome
 
 MAXIMUM_REASON: Final = 600
-_RULE: Final = re.compile(r"ns\[([^\[\]]*)\]-policy\[([^\[\]]*)\]-rule\[(\d{1,6})\]")
+_RULE: Final = re.compile(
+    r"ns\[([a-z0-9-]{1,63})\]-policy\[([a-z0-9.-]{1,253})\]-rule\[([0-9]{1,6})\]"
+)
 _MAXIMUM_TEXT: Final = 256
 _SHOWN_RULES: Final = 16
 

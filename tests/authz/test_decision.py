@@ -1,12 +1,13 @@
 """Reasons: the rule that decided, or the nearest one and what was missing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from authz.decision import MAXIMUM_NEAR_MISSES
 from authz.engine import decide
-from authz.request import Request
+from authz.request import Http, Request
 from tests.authz.builders import WEB, connection, document, load, request, rule
 
 API = rule(
@@ -81,3 +82,18 @@ def test_near_misses_are_bounded_and_the_nearest_comes_first() -> None:
     assert misses[0].reasons == ("paths: /x is none of /api/*",)
     assert [len(miss.failed) for miss in misses] == [1, 3, 3, 3, 3]
     assert not decide(load(), request()).near_misses
+
+
+def test_a_reason_does_not_say_what_a_header_or_a_token_says() -> None:
+    conditions = [
+        {"key": "request.headers[authorization]", "values": ["Bearer good"]},
+        {"key": "request.auth.claims[email]", "values": ["a@example.org"]},
+    ]
+    policies = load(document("p", rules=[{"when": [condition]} for condition in conditions]))
+    http = Http("GET", "/", None, {"authorization": "Bearer secret"}, {"email": "secret@x.test"})
+    decision = decide(policies, replace(request(), http=http))
+
+    said = [decision.reason, *(why for miss in decision.near_misses for why in miss.reasons)]
+    assert len(said) == 3
+    assert not any("secret" in each for each in said)
+    assert said[0].endswith("request.headers[authorization]: its value is none of Bearer good")

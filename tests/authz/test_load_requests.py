@@ -143,3 +143,30 @@ def test_applies_by_selector_namespace_and_gateway() -> None:
 def test_warns_of_keys_that_can_be_exchanged() -> None:
     (warning,) = load(requests(rule(jwksUri="http://issuer.test/keys"))).warnings
     assert "write https" in str(warning)
+
+
+WRITES = rule(outputClaimToHeaders=[{"header": "x-role", "claim": "role"}])
+SECOND = rule(issuer="https://second.test")
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [requests(WRITES, SECOND)],
+        [requests(WRITES), requests(SECOND, name="second")],
+        [requests(WRITES), requests(SECOND, name="second", namespace="meshca")],
+    ],
+    ids=["in one document", "in one namespace", "for the whole mesh"],
+)
+def test_a_header_made_of_a_token_is_refused_beside_another_issuer(documents: list[Any]) -> None:
+    with pytest.raises(InvalidDocument, match="safe with one issuer only"):
+        load(*documents)
+
+
+def test_a_header_made_of_a_token_is_fine_where_no_other_issuer_can_be() -> None:
+    apart = [{"matchLabels": {"app": name}} for name in ("orders", "payments")]
+    load(
+        requests(WRITES, selector=apart[0]),
+        requests(SECOND, name="second", selector=apart[1]),
+        requests(SECOND, name="third", namespace="stock"),
+    )

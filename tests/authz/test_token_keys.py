@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_an_issuer_that_no_policy_names_is_forgotten() -> None:
             followed.policies = naming()
             await followed.until(lambda: followed.changes == 2)
         assert followed.of() == NOBODYS
+
+    asyncio.run(story())
+
+
+def test_the_keys_stay_when_only_the_time_for_fetching_them_changes() -> None:
+    async def story() -> None:
+        followed = Followed()
+        patient = replace(RULE, timeout_seconds=10.0)
+        async with followed.running():
+            await followed.until(lambda: followed.changes == 1)
+            followed.answer = KeysUnavailable("away")
+            followed.policies = naming(patient)
+            await followed.until(lambda: followed.keys._seen is followed.policies)
+            assert followed.of(patient) == read_key_set(FIRST).text
 
     asyncio.run(story())
 

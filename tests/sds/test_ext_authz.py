@@ -11,7 +11,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
 from authz.decision import Outcome
 from authz.engine import compile_workload
-from authz.policy import Action, Policy, PolicySet
+from authz.policy import Action, Policy, PolicySet, Stage
 from authz.providers import METHOD, Providers
 from authz.workload import Workload
 from meshca.errors import ProofRefused
@@ -37,6 +37,12 @@ spec:
   rules:
   - from: [{source: {principals: [example.org/ns/shop/sa/web]}}]
     to: [{operation: {methods: [GET], ports: ["8443"]}}]
+"""
+CLOSED = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: closed, namespace: shop}
+spec: {action: DENY, rules: [{}]}
 """
 CLAIMS = """
 apiVersion: security.istio.io/v1
@@ -413,3 +419,70 @@ def test_check_is_served_beside_the_other_services(mesh: Mesh) -> None:
             await server.stop(0)
 
     asyncio.run(story())
+
+
+def test_a_provider_on_trial_is_not_asked_and_decides_nothing(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with Authorizer() as opa:
+            opa.verdict = "slow"
+            base = with_custom(make_policies(POLICIES), "opa")
+            trial = [
+                replace(p, stage=Stage.SHADOW) if p.action is Action.CUSTOM else p
+                for p in base.policies
+            ]
+            policies = PolicySet.of(
+                trial, trust_domain="example.org", root_namespace="meshca", default="deny"
+            )
+            async with deciding(mesh, policies, providers=opa.providers()) as doors:
+                assert await doors.allows()
+                assert opa.asked == []
+                shadow = doors.seen[0].decision.shadow
+                assert shadow is not None
+                assert shadow.allowed, "taken to allow"
+
+    asyncio.run(story())
+
+
+def test_what_came_into_force_while_a_provider_was_asked_counts(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with Authorizer() as opa:
+            opa.verdict = "slow"
+            policies = with_custom(make_policies(POLICIES), "opa")
+            async with deciding(mesh, policies, providers=opa.providers()) as doors:
+                asking = asyncio.create_task(doors.allows())
+                async with asyncio.timeout(5):
+                    while not opa.asked:
+                        await asyncio.sleep(0)
+                mesh.policies = make_policies(CLOSED)
+                opa.verdict = True
+                opa.release.set()
+                assert not await asking
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("said", ["-", "10.0.0.7:443", "unix", ""])
+def test_a_remote_address_that_is_none_is_not_known(said: str, mesh: Mesh) -> None:
+    closed = ADDRESSES.replace("remoteIpBlocks: [10.0.0.0/24]", "notRemoteIpBlocks: [10.0.0.0/8]")
+
+    async def story() -> None:
+        async with deciding(mesh, make_policies(closed)) as doors:
+            assert await doors.allows(proof(**{REMOTE_ADDRESS_KEY: "192.0.2.1"}))
+            assert not await doors.allows(proof(**{REMOTE_ADDRESS_KEY: said}))
+
+    asyncio.run(story())
+
+
+def test_labels_longer_than_any_label_are_not_remembered(mesh: Mesh) -> None:
+    async def story() -> None:
+        long = {"app": "orders", "note": "x" * 64}
+        async with deciding(mesh, make_policies(POLICIES), connected=False) as doors:
+            assert await doors.allows(proof(**{LABELS_KEY: encoded({"app": "orders"})}))
+            assert not await doors.allows(proof(**{LABELS_KEY: encoded(long)}))
+
+    asyncio.run(story())
+
+
+def encoded(labels: dict[str, str]) -> str:
+    """Return labels as the filter would repeat them."""
+    return write_labels(Workload("shop", labels))

@@ -74,8 +74,10 @@ def unpacked(resource: Resource, kind: Any) -> Any:
 def test_a_workload_without_need_of_a_filter_gets_one_that_lets_pass() -> None:
     made = Made(make_policies(ALLOW_ALL))
 
-    for name in ("jwt", "authz-check"):
-        assert unpacked(made.get(name), RBAC) == RBAC()
+    assert unpacked(made.get("jwt"), RBAC) == RBAC()
+    refuses = unpacked(made.get("authz-check"), RBAC).rules  # what counts on a check, and no more
+    assert list(refuses.policies) == ["unchecked"]
+    assert refuses.action == refuses.DENY
 
 
 def test_each_name_of_the_bootstrap_is_answered() -> None:
