@@ -5,8 +5,9 @@
 
 Rules. Everything is loaded before a door opens. A candidate is loaded together with what the other
 sources say now; when it does not load with them it is no more on trial, and canary namespaces are
-back at what is in force. A candidate that became the applied set stays until that is in force. A
-database that does not answer leaves what is known, and what is known still ends at its time.
+back at what is in force. A candidate that became the applied set stays until that is in force here,
+however long that takes. A database that does not answer leaves what is known: what is known still
+ends at its time, and a candidate that is known is still loaded with what the other sources say.
 """
 
 import asyncio
@@ -21,15 +22,18 @@ import sqlalchemy as sa
 from authz.policy import PolicySet, Stage
 from authz.sources import PolicyLoader
 from authz.staging.events import newest_event, read_documents, read_events
+from authz.staging.origin import AppliedRuns
 from authz.staging.standing import (
     BypassState,
     Candidate,
     EmergencyBypass,
     Standing,
+    approved_until,
     break_glass_in_force,
     next_end,
     overlay_of,
     standing_of,
+    with_runs,
 )
 from meshca.clock import Clock
 from meshca.errors import InvalidDocument, MeshcaError, Problem
@@ -39,6 +43,7 @@ from meshca.metrics import Metrics
 TICK_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.5
 """How often it is looked whether something that holds has ended, for clocks that are set ahead."""
+_NOTHING: Final = (0, "")
 
 log = get_logger("authz")
 
@@ -60,12 +65,16 @@ class LiveStaging:
     problems: Sequence[Problem] = ()
     suspended: int = 0
     _documents: tuple[int, str] = (0, "")
-    _loaded_with: tuple[int, str] = (0, "")
+    _loaded_with: tuple[int, str] = _NOTHING
     _before: tuple[PolicySet, PolicySet] | None = None
     _newest: int = -1
+    _runs: AppliedRuns = field(init=False)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _subscribers: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._runs = AppliedRuns(engine=self.engine, options=self.loader.options)
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the event loop after each step that was taken."""
@@ -80,6 +89,11 @@ class LiveStaging:
     def is_suspended(self) -> bool:
         """Return whether the canary was taken back and that is not on record yet."""
         return self.staged is not None and self.staged.last == self.suspended
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the candidate has ended, and stays until what it became is in force."""
+        return self.staged is not None and self.staged.last != self.standing.last_of_stage
 
     def without_canary(self) -> PolicySet:
         """Return the set in force as it would be without the candidate."""
@@ -111,14 +125,21 @@ class LiveStaging:
             if is_news:
                 events = await asyncio.to_thread(read_events, self.engine)
                 standing = standing_of(events)
-            if standing.applied_version > self.standing.applied_version:
+            if standing.applied_version > self.loader.applied_version:
                 await self.loader.reload()  # first that what the candidate became is in force
+            if standing.applied_version > self.loader.applied_version:
+                standing, newest = replace(standing, candidate=self.staged), self._newest
             await self._load_candidate(standing.candidate)
-            self.standing, self._newest = standing, newest
+            self.standing, self._newest = await self._with_runs(standing), newest
             self.lay()
         if is_news:
             for callback in tuple(self._subscribers):
                 callback()
+
+    async def _with_runs(self, standing: Standing) -> Standing:
+        """Return `standing` with the approvals whose policies applied sets have kept since."""
+        approved = approved_until(standing, self.clock.now())
+        return with_runs(standing, await asyncio.to_thread(self._runs.began, approved))
 
     def lay(self) -> None:
         """Lay what stands now over policy; also what has ended is noticed here."""
@@ -151,10 +172,20 @@ class LiveStaging:
                     await self.load()
                 except MeshcaError as error:
                     log.warning("staging_not_read", error=str(error))
-                    self.lay()
+                    await self._lay_known()
                 await self._wait()
         finally:
             unsubscribe()
+
+    async def _lay_known(self) -> None:
+        """Lay what stood when it was last read; the candidate with what other sources say now."""
+        async with self._loading:
+            try:
+                await self._load_candidate(self.staged)
+            except MeshcaError as error:  # its text is not known either
+                log.error("candidate_not_known", error=str(error))
+                self.candidate, self._loaded_with = None, _NOTHING
+            self.lay()
 
     async def _wait(self) -> None:
         """Return after a step, or after a while; meanwhile what has ended ends at its time."""

@@ -6,7 +6,8 @@
 
 Rules. Pairs are counted, not requests: one client that tries again and again is one pair. Those of
 every replica count together. A database that is away does not keep a canary in force: what this
-process has seen is enough. A canary whose decisions nobody tells of is blind, and is said to be.
+process has seen is enough, and stays enough until it is on record, however late. A canary whose
+decisions nobody tells of is blind, and is said to be.
 """
 
 import asyncio
@@ -126,6 +127,9 @@ class CanaryWatch:
         await self.emergencies.note_ends()
 
     async def _look_at(self, staged: Candidate) -> None:
+        if self.live.is_suspended:  # by `pairs`, however old they are by now
+            await self._fall_back(staged)
+            return
         since = self.live.clock.now() - self.window
         self._seen = {pair: d for pair, d in self._seen.items() if d.at >= since}
         self._written = {pair: at for pair, at in self._written.items() if at >= since}
@@ -180,7 +184,8 @@ class CanaryWatch:
 
     def _in_canary(self) -> Candidate | None:
         staged = self.live.staged
-        return staged if staged is not None and staged.stage is Stage.CANARY else None
+        in_canary = staged is not None and staged.stage is Stage.CANARY and not self.live.is_over
+        return staged if in_canary else None
 
     def _begin(self, staged: Candidate) -> None:
         """Begin to count anew if this is another canary than before."""

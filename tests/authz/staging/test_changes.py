@@ -298,3 +298,41 @@ def test_a_database_that_is_away_leaves_what_stands(tmp_path: Path) -> None:
         assert not one.decide(to=ITEMS).allowed
 
     tell(tmp_path, story)
+
+
+def test_while_the_database_is_away_the_candidate_is_loaded_with_what_is_new(
+    tmp_path: Path,
+) -> None:
+    policies = tmp_path / "policies"
+    policies.mkdir()
+
+    async def story(one: Replica) -> None:
+        await at(one, Stage.CANARY, "stock")
+        assert one.decide("web", ITEMS).allowed
+        rename(one, "staging_events", "away")
+        following = asyncio.create_task(one.staging.live.run())
+        (policies / "deny.yaml").write_text(
+            to_yaml(document("no", "stock", action="DENY", rules=[{}]))
+        )
+        assert await one.loader.reload()
+        await until(lambda: not one.decide("web", ITEMS).allowed)
+        assert one.policies.overlay.canary == {"stock"}
+        (policies / "deny.yaml").unlink()
+        assert await one.loader.reload()
+        await until(lambda: one.decide("web", ITEMS).allowed)
+        assert not one.decide("guest", ITEMS).allowed
+        following.cancel()
+        rename(one, "away", "staging_events")
+
+    tell(tmp_path, story, policies=policies)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def rename(one: Replica, table: str, to: str) -> None:
+    with one.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}")

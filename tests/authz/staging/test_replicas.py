@@ -12,6 +12,7 @@ from authz.overlay import NO_OVERLAY
 from authz.policy import Stage
 from meshca.clock import SystemClock
 from meshca.errors import Conflict
+from tests.authz.builders import document, to_yaml
 from tests.authz.staging.world import ALICE, BOB, CLOSED, ITEMS, OPEN, Replica, replica
 from tests.stores import sqlite_engine
 
@@ -86,6 +87,69 @@ def test_a_canary_that_is_enforced_is_in_force_all_the_time(tmp_path: Path) -> N
         assert not any(seen), "never back to what was before the canary"
 
     tell(tmp_path, story)
+
+
+def test_what_is_enforced_elsewhere_is_in_force_here_though_a_file_is_broken(
+    tmp_path: Path,
+) -> None:
+    async def story(one: Replica, two: Replica) -> None:
+        (tmp_path / "policies" / "own.yaml").write_text("spec: [")
+        assert not await two.loader.reload()
+        await one.staging.changes.promote(actor=BOB, reason="x")
+        await two.staging.live.load()
+        assert (two.staging.live.staged, two.policies.overlay) == (None, NO_OVERLAY)
+        assert (two.decide().allowed, two.decide(to=ITEMS).allowed) == (False, False)
+        assert two.loader.problems
+
+    tell_stopped(tmp_path, story)
+
+
+def test_a_canary_that_was_enforced_stays_until_the_applied_set_can_be_read(
+    tmp_path: Path,
+) -> None:
+    async def story(one: Replica, two: Replica) -> None:
+        await one.staging.changes.promote(actor=BOB, reason="x")
+        rename(one, "policy_sets", "away")
+        for _i in range(2):
+            await two.staging.live.load()
+            assert two.staging.live.is_over
+            assert (two.decide().allowed, two.decide(to=ITEMS).allowed) == (True, False)
+        two.observe("guest", ITEMS)
+        two.observe("robot", ITEMS)
+        await two.staging.watch.look()
+        assert not two.decide(to=ITEMS).allowed, "it is not taken back any more"
+        rename(one, "away", "policy_sets")
+        await two.staging.live.load()
+        assert (two.staging.live.staged, two.policies.overlay) == (None, NO_OVERLAY)
+        assert (two.decide().allowed, two.decide(to=ITEMS).allowed) == (False, False)
+
+    tell_stopped(tmp_path, story)
+
+
+def tell_stopped(directory: Path, story: Story) -> None:
+    """Run `story` on two replicas that do not run: CLOSED is on trial in `stock` at both.
+
+    The second one has a directory, `policies`, with a policy that has no part in it.
+    """
+    policies = directory / "policies"
+    policies.mkdir()
+    (policies / "own.yaml").write_text(to_yaml(document("own", "far")))
+
+    async def whole() -> None:
+        with sqlite_engine(directory) as engine:
+            async with replica(engine) as one:
+                await one.apply(OPEN)
+                await begin_canary(one)
+                async with replica(engine, directory=policies, name="two") as two:
+                    assert not two.decide(to=ITEMS).allowed
+                    await story(one, two)
+
+    asyncio.run(whole())
+
+
+def rename(one: Replica, table: str, to: str) -> None:
+    with one.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}")
 
 
 def test_of_two_steps_at_two_replicas_one_is_taken(tmp_path: Path) -> None:
