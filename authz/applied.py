@@ -1,7 +1,10 @@
 """The applied set as a source: its newest version as it is known, and drafts of the next one."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -12,6 +15,8 @@ from meshca.errors import Conflict, StoreUnavailable
 from meshca.logs import get_logger
 
 log = get_logger("authz")
+
+PATIENCE_SECONDS: Final = 2.0
 
 Write = Callable[[AppliedSet | None], str]
 """Makes the documents of the next applied set from the one before."""
@@ -62,30 +67,66 @@ def restoring(engine: sa.Engine, version: int) -> Write:
 
 @dataclass(slots=True)
 class AppliedSource:
-    """Knows the newest applied set; a database that does not answer leaves it as it was known."""
+    """Knows the newest applied set; a database that does not answer leaves it as it was known.
+
+    `patience` is how many seconds `look` waits for an answer.
+    """
 
     engine: sa.Engine
     known: AppliedSet | None = None
+    patience: float = PATIENCE_SECONDS
     _answers: bool = True
+    _asking: "asyncio.Future[AppliedSet | None] | None" = None
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def version(self) -> int:
         """Return the newest version that is known; 0 without any."""
-        return 0 if self.known is None else self.known.version
+        return _version(self.known)
 
     def load(self) -> None:
         """Read it for the first time; raises StoreUnavailable."""
         self.known = latest(self.engine)
 
+    def take(self, applied: AppliedSet) -> None:
+        """Take note that `applied` is the newest: it was just recorded."""
+        with self._mutex:
+            self.known = applied
+
     def newest(self) -> AppliedSet | None:
-        """Return the newest applied set, as far as it can be known."""
+        """Return the newest applied set, as far as it can be known; blocks as the database does."""
+        before = self.known
         try:
-            if latest_version(self.engine) != self.version:
-                self.known = latest(self.engine)
+            if latest_version(self.engine) != _version(before):
+                found = latest(self.engine)
+                with self._mutex:
+                    if self.known is before:  # else an answer that came late is out of date
+                        self.known = found
         except StoreUnavailable as error:
-            if self._answers:
-                log.warning("applied_policies_unknown", error=str(error), kept=self.version)
-            self._answers = False
+            self._unanswered(str(error))
         else:
             self._answers = True
         return self.known
+
+    async def look(self) -> None:
+        """Bring `known` up to date, unless the database is silent: then its answer counts later.
+
+        One question is under way at a time, and is waited for once.
+        """
+        if self._asking is not None and not self._asking.done():
+            return
+        self._asking = asyncio.ensure_future(asyncio.to_thread(self.newest))
+        try:
+            async with asyncio.timeout(self.patience):
+                await asyncio.shield(self._asking)
+        except TimeoutError:
+            self._unanswered(f"the database is silent for {self.patience:g} s")
+
+    def _unanswered(self, error: str) -> None:
+        if self._answers:
+            log.warning("applied_policies_unknown", error=error, kept=self.version)
+        self._answers = False
+
+
+def _version(applied: AppliedSet | None) -> int:
+    return 0 if applied is None else applied.version

@@ -4,11 +4,11 @@
     apply    the same with a new applied set -> its durable record -> swap it in
 
 Rules. One set at a time is in force. What does not load changes nothing: the last good set stays,
-each problem is logged once and counted. A new applied set does not wait for that: it is loaded with
-what is in force of the other sources, on every replica. At start it raises instead, unless the live
-sources have a last good state that loads. Directories are watched by reading them: what is compared is what is
-loaded, and only once two readings agree (`authz.settling`). A database that does not answer leaves
-the applied set as it was known.
+each problem is logged once and counted. A new applied set does not wait for that: it is loaded
+with what is in force of the other sources, on every replica. At start it raises instead, unless
+the live sources have a last good state that loads. Directories are watched by reading them: what
+is compared is what is loaded, and only once two readings agree (`authz.settling`). A database that
+does not answer leaves the applied set as it was known.
 
 Nothing is audited here: `apply` hands its record to the caller, who writes it with the audit
 entry in one transaction; a change that came from outside is told to `on_source_change`.
@@ -227,6 +227,7 @@ class PolicyLoader:
         applied set is still put in force, if it loads with the other sources as they are.
         """
         async with self._changing:
+            await self._applied.look()
             reading = await self._settling.settled(self._read_now, self._seen or _NOTHING)
             if reading == self._seen:
                 return not self._refused
@@ -268,7 +269,7 @@ class PolicyLoader:
         async with self._changing:
             prepared = await asyncio.to_thread(self._prepare, draft)
             await record(prepared)
-            self._applied.known = prepared.applied
+            self._applied.take(prepared.applied)
             self._install(prepared.reading, prepared.policies)
             return prepared
 
@@ -357,7 +358,7 @@ class PolicyLoader:
                 texts += read_directory(directory)
             except InvalidDocument as error:
                 problems += error.problems
-        return Reading(tuple(texts), tuple(problems), self._applied.newest(), live)
+        return Reading(tuple(texts), tuple(problems), self._applied.known, live)
 
     def _last_good(self, reading: Reading) -> Reading | None:
         """Return `reading` with what was last in force of the live sources, if it is another."""

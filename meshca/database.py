@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -45,6 +45,17 @@ _CROWD = 4
 _ROWS_PER_STATEMENT = (64, 16, 4, 1)
 _BUSY_TIMEOUT_MS = 5_000
 
+NO_LONGER: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+    }
+)
+"""What bounds a call when a PostgreSQL server, or the way to it, is gone without a word."""
+
 _T = TypeVar("_T")
 log = get_logger("database")
 
@@ -60,9 +71,12 @@ class Sink(Protocol):
 def open_engine(url: str) -> sa.Engine:
     """Return an engine for `url` (`sqlite:///...` or `postgresql+psycopg://...`).
 
-    Raises StoreUnavailable, naming the database, when it cannot be opened.
+    A PostgreSQL server that is silent is given up as `NO_LONGER` says, or the URL's query. Raises
+    StoreUnavailable, naming the database, when it cannot be opened.
     """
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    engine = sa.create_engine(
+        url, pool_pre_ping=not url.startswith("sqlite"), connect_args=_patience(url)
+    )
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -73,6 +87,13 @@ def open_engine(url: str) -> sa.Engine:
         engine.dispose()
         raise StoreUnavailable(f"cannot open {describe(url)}: {_cause(error)}") from error
     return engine
+
+
+def _patience(url: str) -> dict[str, int]:
+    if not url.startswith("postgresql"):
+        return {}
+    said = make_url(url).query
+    return {key: value for key, value in NO_LONGER.items() if key not in said}
 
 
 @contextlib.contextmanager

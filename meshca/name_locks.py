@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 import sqlalchemy as sa
 
-from meshca.database import reading
+from meshca.database import NO_LONGER, reading
 from meshca.errors import StoreUnavailable
 
 _CLASS: Final = 0x6D657368
@@ -31,15 +31,7 @@ _NOTICE_A_DEAD_PEER: Final = (
     "SET tcp_keepalives_count = 3",
 )
 
-_NO_LONGER: Final = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-    "options": "-c statement_timeout=10000",
-}
-"""What bounds a call when the server, or the way to it, is gone without a word."""
+_NO_LONGER: Final = {**NO_LONGER, "options": "-c statement_timeout=10000"}
 
 
 class NameLocks(Protocol):

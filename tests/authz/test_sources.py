@@ -1,11 +1,13 @@
 """Directories and applied sets become one set in force; what does not load changes nothing."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import structlog
 
 from authz.overlay import NO_OVERLAY, Overlay
@@ -326,13 +328,50 @@ def test_a_database_that_does_not_answer_leaves_the_applied_set(place: Place) ->
     async def story(writer: GroupWriter) -> None:
         place.loader.start()
         await apply(place, writer, API)
-        working = place.loader.engine
-        place.loader.engine = open_engine("sqlite://")
+        refuse = sa.exc.OperationalError("", {}, Exception("away"))
+
+        def checkout(*_: object) -> None:
+            raise refuse
+
+        sa.event.listen(place.loader.engine, "checkout", checkout)
         place.write("web.yaml", WEB)
-        assert await place.loader.reload()
+        with structlog.testing.capture_logs() as logs:
+            assert await place.loader.reload()
+            assert await place.loader.reload()
+        sa.event.remove(place.loader.engine, "checkout", checkout)
+        events = [each["event"] for each in logs]
+        assert events.count("applied_policies_unknown") == 1
         assert place.in_force == ["api", "web"]
-        place.loader.engine.dispose()
-        place.loader.engine = working
+
+    run(place, story)
+
+
+def test_a_database_that_is_silent_does_not_hold_up_the_directories(place: Place) -> None:
+    answers = threading.Event()
+
+    def wait(*_: object) -> None:
+        answers.wait(30)
+
+    async def story(writer: GroupWriter) -> None:
+        place.loader.start()
+        await apply(place, writer, API)
+        place.loader._applied.patience = 0.05
+        sa.event.listen(place.loader.engine, "checkout", wait)
+        try:
+            place.write("web.yaml", WEB)
+            async with asyncio.timeout(10):
+                assert await place.loader.reload()
+                place.write("orders.yaml", to_yaml(document("orders")))
+                assert await place.loader.reload()
+            assert place.in_force == ["api", "orders", "web"]
+        finally:
+            answers.set()
+        applied = AppliedSet(2, FakeClock().now(), "uid:0", "", to_yaml(document("next")))
+        await writer.submit(applied)
+        async with asyncio.timeout(10):
+            while "next" not in place.in_force:
+                await place.loader.reload()
+                await asyncio.sleep(0.01)
 
     run(place, story)
 

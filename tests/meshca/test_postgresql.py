@@ -1,6 +1,7 @@
 """The same rules on PostgreSQL: poison, one chain from several writers, a server that goes."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 
 from audit.log import Log
 from audit.query import Query, find
-from meshca.database import migrate, open_engine
+from meshca.database import NO_LONGER, migrate, open_engine
 from meshca.errors import StoreUnavailable
 from tests.meshca.test_database import entries, entry, intent, serials
 from tests.stores import Postgresql, postgresql, writer_of
@@ -30,6 +31,29 @@ def engine(server: Postgresql) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def test_a_server_that_is_silent_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreUnavailable, match=r"cannot open .* timeout"):
+            open_engine(f"postgresql+psycopg://meshca@127.0.0.1:{port}/meshca")
+
+
+def test_a_connection_knows_how_long_to_wait_unless_the_url_says_otherwise(
+    server: Postgresql,
+) -> None:
+    for url, expected in (
+        (server.url, NO_LONGER),
+        (f"{server.url}&connect_timeout=7", {**NO_LONGER, "connect_timeout": 7}),
+    ):
+        engine = open_engine(url)
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            used = driver.info.get_parameters()
+        engine.dispose()
+        assert {key: int(used[key]) for key in NO_LONGER} == expected
 
 
 def test_several_writers_make_one_chain(engine: sa.Engine, server: Postgresql) -> None:
