@@ -197,6 +197,25 @@ def test_without_a_database_it_is_taken_back_here_and_recorded_later(tmp_path: P
     tell(tmp_path, story)
 
 
+def test_what_took_it_back_without_a_database_is_recorded_however_late(tmp_path: Path) -> None:
+    async def story(one: Replica, clock: FakeClock) -> None:
+        rename(one, "changes", "away")  # nothing can be written
+        one.observe("guest", ITEMS)
+        one.observe("robot", ITEMS)
+        for _i in range(3):
+            with pytest.raises(StoreUnavailable):
+                await one.staging.watch.look()
+            clock.advance(WINDOW)
+        rename(one, "away", "changes")
+        await one.staging.watch.look()
+        assert (stage(one), one.decide(to=ITEMS).allowed) == (Stage.SHADOW, True)
+        entry = one.entries("policy_stage")[-1]
+        assert entry["reason"].startswith("2 pairs of peer and destination")
+        assert len(entry["details"]["pairs"]) == 2
+
+    tell(tmp_path, story)
+
+
 def rename(one: Replica, table: str, to: str) -> None:
     with one.engine.begin() as connection:
         connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}")
