@@ -2,7 +2,8 @@
 
 A document means the same wherever it stands: it is known by its text. What is remembered is good
 for one way of loading (trust domain, aliases, providers, root namespace), holds no mistake, and is
-forgotten by the first load that does not use it. A text that cannot be cut safely is one document.
+forgotten by the first good load that does not use it; of loads that were refused, the last two are
+remembered beside it. A text that cannot be cut safely is one document.
 """
 
 from collections.abc import Iterator
@@ -46,24 +47,29 @@ class Known:
 
 @dataclass(slots=True)
 class LoadMemory:
-    """What the last load has read, and what this one has so far; one load at a time."""
+    """What the last load has read, and what this one has so far; one load at a time.
+
+    `before` is of the last good load, `refused` of the one since then that was refused.
+    """
 
     before: dict[str, Known] = field(default_factory=dict)
+    refused: dict[str, Known] = field(default_factory=dict)
     now: dict[str, Known] = field(default_factory=dict)
     way: Any = None
 
     def begin(self, way: Any) -> None:
         """Begin a load in this `way`; what was read in another is forgotten."""
-        self.before = {**self.before, **self.now} if way == self.way else {}
-        self.now, self.way = {}, way
+        if way != self.way:
+            self.before, self.now = {}, {}
+        self.refused, self.now, self.way = self.now, {}, way
 
     def finish(self) -> None:
         """End a load that went well: only what it used is remembered."""
-        self.before, self.now = self.now, {}
+        self.before, self.refused, self.now = self.now, {}, {}
 
     def find(self, text: str, source: str, line: int) -> Known | None:
         """Return what is known of `text`, placed in `source` after `line` lines."""
-        known = self.now.get(text) or self.before.get(text)
+        known = self.now.get(text) or self.refused.get(text) or self.before.get(text)
         return None if known is None else self.keep(text, known.at(source, line))
 
     def keep(self, text: str, known: Known) -> Known:

@@ -64,6 +64,18 @@ def test_what_is_remembered_is_not_read_again_and_forgotten_when_not_used() -> N
     assert list(memory.before) == [text_of(2)]
 
 
+def test_what_was_refused_is_forgotten_by_the_next_but_one() -> None:
+    memory = LoadMemory()
+    load((("a", text_of(0)),), memory)
+    for n in range(1, 12):
+        with pytest.raises(InvalidDocument):
+            load((("a", text_of(n)), ("b", "spec: [")), memory)
+        assert list(memory.before) == [text_of(0)]
+        assert len(memory.refused) + len(memory.now) <= 2
+        assert memory.find(text_of(n), "a", 0) is not None
+    assert not memory.find(text_of(9), "a", 0)
+
+
 @pytest.mark.parametrize(
     "text",
     [
