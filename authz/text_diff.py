@@ -1,7 +1,8 @@
 """What changed in the texts of policies, as a unified diff of bounded size: for the audit record.
 
 Only documents whose text differs are shown, under their names; where they stand in which file, and
-in what order, is no part of it.
+in what order, is no part of it. What differs and has no name that can be read (several documents
+that cannot be cut apart, comments) is shown under its source.
 """
 
 import difflib
@@ -13,13 +14,15 @@ from authz.documents import find_name, split_documents
 
 MAXIMUM_CHARACTERS: Final = 64 * 1024
 _LONGEST_DIFFED: Final = 256 * 1024
+_NO_SOURCE: Final = "without a name"
 
 
 def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS) -> str:
     """Return the unified diff of each document that is not the same in both; at most `maximum`."""
     lists = [_parts(text for text in texts if text not in others)
              for texts, others in ((before, set(after)), (after, set(before)))]  # fmt: skip
-    old, new = _named(lists[0], set(lists[1])), _named(lists[1], set(lists[0]))
+    known = [{part for _, part in each} for each in lists]
+    old, new = _named(lists[0], known[1]), _named(lists[1], known[0])
     parts: list[str] = []
     size = 0
     for name in sorted(old.keys() | new.keys()):
@@ -34,19 +37,23 @@ def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS)
     return whole[:maximum] + "\n[the rest of the difference is left out]\n"
 
 
-def _named(parts: list[str], same: set[str]) -> dict[str, str]:
+def _named(parts: list[tuple[str, str]], same: set[str]) -> dict[str, str]:
     """Return by name the documents of `parts` that are not among `same`."""
     found: dict[str, str] = {}
-    for part in parts:
-        name = None if part in same else find_name(part)
-        if name is not None:
-            found[str(name)] = found.get(str(name), "") + part
+    for source, part in parts:
+        if part and part not in same:
+            name = str(find_name(part) or source or _NO_SOURCE)
+            found[name] = f"{found[name]}\n---\n{part}" if name in found else part
     return found
 
 
-def _parts(texts: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the documents of `texts` without the mark before and the blanks around each."""
-    return [part.removeprefix("---").strip() for _, text in texts for part in split_documents(text)]
+def _parts(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return source and text of each document, without the mark before and the blanks around."""
+    return [
+        (source, part.removeprefix("---").strip())
+        for source, text in texts
+        for part in split_documents(text)
+    ]
 
 
 def _diff(name: str, before: str, after: str) -> str:

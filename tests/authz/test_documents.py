@@ -51,6 +51,16 @@ def test_the_difference_shows_only_what_differs_wherever_it_stands() -> None:
     assert text_diff((("a", WEB),), (("b", f"---\n{WEB}"),)) == ""
 
 
+def test_the_difference_shows_what_has_no_name_under_its_source() -> None:
+    uncut = f"{WEB}...\n---  # and\n%YAML 1.2\n---\n{API}"
+    changed = f"{WEB}...\n{API.replace('shop', 'shop2')}"
+    diff = text_diff((("a.yaml", uncut),), (("a.yaml", changed),))
+    assert "+++ a.yaml" in diff
+    assert '"shop2"' in diff
+    assert text_diff((("", WEB),), (("", f"{WEB}---\nspec: {{}}"),)).endswith("+spec: {}\n")
+    assert text_diff((("a", "---\n"),), (("b", ""),)) == ""
+
+
 def test_the_difference_is_bounded() -> None:
     many = "\n---\n".join(to_yaml(document(f"policy-{i}")) for i in range(2_000))
     diff = text_diff((), (("a", many),))
