@@ -5,8 +5,10 @@
 
 Rules. Nothing of this is in force by one person's word. Who approves is not who wrote the policy
 (`authz/staging/origin.py`) or requested the bypass; a policy that no applied set brought, of a
-directory or a cluster, takes two approvers. An approval is of what a policy means: one that was
-changed needs another. Every attempt is on record, also one that was refused.
+directory or a cluster, takes two approvers. An approval is of what a policy means, as it was
+brought then: one that was changed, or taken out of the applied set and brought again, needs
+another. An attempt that a rule refuses is on record, too; not on record are a name under which
+there is nothing to open, and a step that lost against another one of the same moment.
 """
 
 import asyncio
@@ -14,22 +16,32 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 from authz.policy import Policy
 from authz.staging.events import Event, Step
 from authz.staging.live import LiveStaging
 from authz.staging.operations import MESHCA, EntryOf
-from authz.staging.origin import author_of
+from authz.staging.origin import NOT_APPLIED, AppliedRuns, author_of
 from authz.staging.standing import Approval, BypassState, EmergencyBypass
 from meshca.database import GroupWriter
-from meshca.errors import Conflict, NotFound, RequestRefused
+from meshca.errors import Conflict, MeshcaError, NotFound, RequestRefused
 from meshca.logs import get_logger
 
 SHORTEST_BYPASS: Final = timedelta(seconds=1)
 LONGEST_BYPASS: Final = timedelta(hours=4)
 
 log = get_logger("authz")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A policy and who brought it; `began` and `candidate` name its run as in `Approval`."""
+
+    policy: Policy
+    author: str | None
+    began: int
+    candidate: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +60,28 @@ class Emergencies:
         """
         live = self.live
         await live.load()
-        policy, author = await self._find(name)
-        now = live.clock.now()
-        if policy.expires is None or policy.expires <= now.timestamp():
-            raise RequestRefused("over", f"{name} is over: give it a later meshca.io/expires")
-        known = live.standing.approvals.get(policy.digest)
+        found = await self._find(name)
+        known = live.standing.approvals.get(found.policy.digest)
         event = Event(
-            subject=f"policy/{policy.digest}",
+            subject=f"policy/{found.policy.digest}",
             step=Step.APPROVED,
-            at=now,
+            at=live.clock.now(),
             actor=actor,
             reason=reason,
-            details={
-                "policy": name,
-                "why": policy.break_glass,
-                "expires": policy.expires,
-                "needed": 2 if author is None else 1,
-                "author": author or "",
-            },
+            details=_of_policy(found),
             follows=0 if known is None else known.last,
         )
-        if actor == author:
+        if found.policy.expires is None or found.policy.expires <= event.at.timestamp():
+            message = f"{name} is over: give it a later meshca.io/expires"
+            await self._refuse(event, RequestRefused("over", message))
+        if actor == found.author:
             message = f"{actor} brought {name}: somebody else has to approve of it"
-            await self._refuse(event, "same_person", message)
-        if known is not None and any(a.actor == actor for a in known.approvers):
-            raise Conflict(f"{actor} has approved of {name} already; somebody else has to")
+            await self._refuse(event, RequestRefused("same_person", message))
+        if known is not None and known.stands and any(a.actor == actor for a in known.approvers):
+            message = f"{actor} has approved of {name} already; somebody else has to"
+            await self._refuse(event, Conflict(message))
         await self._take(event)
-        return live.standing.approvals[policy.digest]
+        return live.standing.approvals[found.policy.digest]
 
     async def request_bypass(
         self,
@@ -89,8 +96,6 @@ class Emergencies:
 
         Raises RequestRefused for a lifetime out of bounds.
         """
-        if not SHORTEST_BYPASS <= lifetime <= LONGEST_BYPASS:
-            raise RequestRefused("lifetime", "a bypass is for at least a second, at most 4 hours")
         await self.live.load()
         name = f"bypass-{secrets.token_hex(4)}"
         details = {
@@ -98,7 +103,11 @@ class Emergencies:
             "labels": dict(sorted(labels.items())),
             "seconds": int(lifetime.total_seconds()),
         }
-        await self._take(self._step(name, Step.REQUESTED, actor, reason, details, follows=0))
+        event = self._step(name, Step.REQUESTED, actor, reason, details, follows=0)
+        if not SHORTEST_BYPASS <= lifetime <= LONGEST_BYPASS:
+            message = "a bypass is for at least a second, at most 4 hours"
+            await self._refuse(event, RequestRefused("lifetime", message))
+        await self._take(event)
         return self.live.standing.bypasses[name]
 
     async def approve_bypass(self, name: str, *, actor: str, reason: str) -> EmergencyBypass:
@@ -106,12 +115,12 @@ class Emergencies:
         await self.live.load()
         bypass = self._bypass(name)
         state = bypass.state(self.live.clock.now())
-        if state is not BypassState.REQUESTED:
-            raise Conflict(_cannot_approve(name, state))
         event = self._step(name, Step.APPROVED, actor, reason, _of(bypass), follows=bypass.last)
+        if state is not BypassState.REQUESTED:
+            await self._refuse(event, Conflict(_cannot_approve(name, state)))
         if actor == bypass.requested_by:
             message = f"{actor} requested {name}: somebody else has to approve of it"
-            await self._refuse(event, "same_person", message)
+            await self._refuse(event, RequestRefused("same_person", message))
         await self._take(event)
         return self._bypass(name)
 
@@ -119,11 +128,10 @@ class Emergencies:
         """End a bypass, or take the request for one back; raises NotFound and Conflict."""
         await self.live.load()
         bypass = self._bypass(name)
+        event = self._step(name, Step.ENDED, actor, reason, _of(bypass), follows=bypass.last)
         if bypass.state(self.live.clock.now()) in (BypassState.ENDED, BypassState.LAPSED):
-            raise Conflict(f"{name} is not in force, nor asked for")
-        await self._take(
-            self._step(name, Step.ENDED, actor, reason, _of(bypass), follows=bypass.last)
-        )
+            await self._refuse(event, Conflict(f"{name} is not in force, nor asked for"))
+        await self._take(event)
         return self._bypass(name)
 
     async def note_ends(self) -> None:
@@ -148,7 +156,7 @@ class Emergencies:
             except Conflict:
                 await self.live.load()
 
-    async def _find(self, name: str) -> tuple[Policy, str | None]:
+    async def _find(self, name: str) -> _Found:
         """Return the policy and who brought it: of what is in force, or else of the candidate."""
         live = self.live
         namespace, _, _ = name.partition("/")
@@ -161,11 +169,12 @@ class Emergencies:
                 if not policy.break_glass:
                     raise RequestRefused("no_break_glass", f"{name} has no meshca.io/break-glass")
                 if policies is live.candidate and live.staged is not None:
-                    return policy, live.staged.author
-                author = await asyncio.to_thread(
-                    author_of, policy, live.engine, live.loader.options
-                )
-                return policy, author
+                    return _Found(policy, live.staged.author, NOT_APPLIED, live.staged.number)
+                runs = AppliedRuns(engine=live.engine, options=live.loader.options)
+                named = name, policy.digest
+                began = (await asyncio.to_thread(runs.began, [named]))[policy.digest]
+                author = await asyncio.to_thread(author_of, began, live.engine)
+                return _Found(policy, author, began)
         raise NotFound(f"there is no policy {name[:300]}; see meshca authz get")
 
     async def _take(self, event: Event) -> None:
@@ -173,10 +182,11 @@ class Emergencies:
         log.warning("break_glass", subject=event.subject, step=str(event.step), by=event.actor)
         await self.live.load()
 
-    async def _refuse(self, event: Event, code: str, message: str) -> None:
+    async def _refuse(self, event: Event, error: MeshcaError) -> NoReturn:
+        """Put on record that `event` was refused, then raise `error`."""
         await self.writer.submit(self.entry_of(event, "refused"))
         log.warning("break_glass_refused", subject=event.subject, by=event.actor)
-        raise RequestRefused(code, message)
+        raise error
 
     def _bypass(self, name: str) -> EmergencyBypass:
         bypass = self.live.standing.bypasses.get(name)
@@ -203,6 +213,18 @@ class Emergencies:
             details=details,
             follows=follows,
         )
+
+
+def _of_policy(found: _Found) -> Mapping[str, object]:
+    return {
+        "policy": found.policy.full_name,
+        "why": found.policy.break_glass,
+        "expires": found.policy.expires,
+        "needed": 2 if found.author is None else 1,
+        "author": found.author or "",
+        "began": found.began,
+        "candidate": found.candidate,
+    }
 
 
 def _of(bypass: EmergencyBypass) -> Mapping[str, object]:

@@ -1,51 +1,91 @@
-"""Who brought a policy: the author of the applied version that it first appeared in.
+"""Who brought a policy: the author of the applied version in which its unbroken run began.
 
 The versions of the applied set are looked through from the newest backwards, as long as they hold
-the policy with the same meaning: whoever applied something else since is not who wrote it. Only
-the documents that speak of it are loaded, so that this is quick also where sets are large.
+the policy with the same meaning: whoever applied something else since is not who wrote it, and
+once a version did not hold it, it is brought anew. Only the documents that speak of it are loaded,
+so that this is quick also where sets are large.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 import sqlalchemy as sa
 
 from authz.load import load_policies
 from authz.load_memory import parts
-from authz.policy import Policy
 from authz.reading import applied_name
 from authz.sources import PolicyOptions
-from authz.store import AppliedSet, get, latest
+from authz.store import AppliedSet, get, latest_version
 from meshca.errors import InvalidDocument
 
 LOOKED_THROUGH: Final = 200
 """Versions of the applied set; a policy that is older has no author that counts."""
 
+NOT_APPLIED: Final = 0
+UNTOLD: Final = -1
+"""In place of the version in which a run began: it is older, or a version does not load now."""
 
-def author_of(policy: Policy, engine: sa.Engine, options: PolicyOptions) -> str | None:
-    """Return who first applied `policy` as it is; None when no applied set brought it.
+Named = tuple[str, str]
+"""A policy as `namespace/name`, and the digest of what it means."""
 
-    Also None when that was too long ago, or cannot be told. Reads the database: off the event
-    loop. Raises StoreUnavailable.
+
+@dataclass(slots=True, kw_only=True)
+class AppliedRuns:
+    """Tells in which applied version the run of a policy began; the same on every replica.
+
+    Reads the database, off the event loop; versions never change, so each is looked at once.
     """
-    applied, author = latest(engine), None
-    if applied is None or policy.source != applied_name(applied.version):
-        return None
-    for _ in range(LOOKED_THROUGH):
+
+    engine: sa.Engine
+    options: PolicyOptions
+    _held: dict[tuple[Named, int], bool | None] = field(default_factory=dict)
+
+    def began(self, policies: Iterable[Named]) -> dict[str, int]:
+        """Return where the run of each policy began, by digest; others are forgotten.
+
+        NOT_APPLIED where the newest applied set does not hold it. Raises StoreUnavailable.
+        """
+        asked = set(policies)
+        self._held = {key: held for key, held in self._held.items() if key[0] in asked}
+        if not asked:
+            return {}
+        newest = latest_version(self.engine)
+        return {named[1]: self._began(named, newest) for named in asked}
+
+    def _began(self, named: Named, newest: int) -> int:
+        oldest = max(1, newest - LOOKED_THROUGH + 1)
+        for version in range(newest, oldest - 1, -1):
+            if (named, version) not in self._held:
+                self._held[named, version] = self._look(named, version)
+            held = self._held[named, version]
+            if held is None:
+                return UNTOLD
+            if not held:
+                return NOT_APPLIED if version == newest else version + 1
+        if newest == 0:
+            return NOT_APPLIED
+        return oldest if oldest == 1 else UNTOLD
+
+    def _look(self, named: Named, version: int) -> bool | None:
         try:
-            is_there = _holds(applied, policy, options)
+            return _holds(get(self.engine, version), named, self.options)
         except InvalidDocument:
             return None
-        if not is_there:
-            return author
-        author = applied.author
-        if applied.version == 1:
-            return author
-        applied = get(engine, applied.version - 1)
-    return None
 
 
-def _holds(applied: AppliedSet, policy: Policy, options: PolicyOptions) -> bool:
-    about = [text for text, _ in parts(applied.documents) if policy.name in text]
+def author_of(began: int, engine: sa.Engine) -> str | None:
+    """Return who applied the version in which a run began; None without one that can be told.
+
+    Reads the database: off the event loop. Raises StoreUnavailable.
+    """
+    return None if began in (NOT_APPLIED, UNTOLD) else get(engine, began).author
+
+
+def _holds(applied: AppliedSet, named: Named, options: PolicyOptions) -> bool:
+    full_name, digest = named
+    namespace, _, name = full_name.partition("/")
+    about = [text for text, _ in parts(applied.documents) if name in text]
     loaded = load_policies(
         [(f"{applied_name(applied.version)}, {n}", text) for n, text in enumerate(about)],
         trust_domain=options.trust_domain,
@@ -54,5 +94,5 @@ def _holds(applied: AppliedSet, policy: Policy, options: PolicyOptions) -> bool:
         aliases=options.aliases,
         providers=options.providers,
     )
-    same = loaded.by_namespace.get(policy.namespace, ())
-    return any(each.name == policy.name and each.digest == policy.digest for each in same)
+    same = loaded.by_namespace.get(namespace, ())
+    return any(each.name == name and each.digest == digest for each in same)

@@ -4,7 +4,8 @@
 
 Pure: the same rows at the same time give the same overlay on every replica. Steps are trusted to
 have been allowed when they were taken (`operations`, `emergencies`); what has no effect any more
-is left out by time alone, so that it ends without anybody doing anything.
+is left out by time alone, so that it ends without anybody doing anything. Only whether approvals
+`stand` is not in the steps: `with_runs` takes that from the applied versions, which are rows, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -59,7 +60,10 @@ class Approver:
 class Approval:
     """Approvals of one break-glass policy, by the digest of what it means.
 
-    It takes `needed` different persons, and ends with the policy.
+    It takes `needed` different persons, and ends with the policy. They are for one run of it: of
+    `candidate`, if that is not 0, and of the applied sets from `began` on (`AppliedRuns`). Once
+    that is broken they do not count, whoever brings the policy again; `stands` says whether it
+    goes on.
     """
 
     policy: str
@@ -69,6 +73,9 @@ class Approval:
     expires: datetime
     last: int
     approvers: tuple[Approver, ...] = ()
+    began: int | None = None
+    candidate: int = 0
+    stands: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -77,7 +84,7 @@ class Approval:
 
     def holds(self, now: datetime) -> bool:
         """Return whether the policy is in force through it."""
-        return self.is_complete and now < self.expires
+        return self.is_complete and self.stands and now < self.expires
 
 
 class BypassState(StrEnum):
@@ -125,13 +132,17 @@ class EmergencyBypass:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands. `applied_version` is the newest applied set that a candidate became."""
+    """What stands. `applied_version` is the newest applied set that a candidate became.
+
+    `became` has the applied version of each candidate that was enforced, by its number.
+    """
 
     candidate: Candidate | None = None
     approvals: Mapping[str, Approval] = field(default_factory=lambda: MappingProxyType({}))
     bypasses: Mapping[str, EmergencyBypass] = field(default_factory=lambda: MappingProxyType({}))
     applied_version: int = 0
     last_of_stage: int = 0
+    became: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def standing_of(events: Iterable[Event]) -> Standing:
@@ -139,7 +150,8 @@ def standing_of(events: Iterable[Event]) -> Standing:
     candidate: Candidate | None = None
     approvals: dict[str, Approval] = {}
     bypasses: dict[str, EmergencyBypass] = {}
-    applied = last = 0
+    became: dict[int, int] = {}
+    last = 0
     for event in events:
         kind, _, name = event.subject.partition("/")
         if kind == "policy":
@@ -148,10 +160,33 @@ def standing_of(events: Iterable[Event]) -> Standing:
             bypasses[name] = _bypass_after(bypasses.get(name), event, name)
         else:
             candidate, last = _candidate_after(candidate, event), event.number
-            applied = max(applied, event.details.get("applied_version", 0))
+            if event.step is Step.ENFORCED:
+                became[event.details["candidate"]] = event.details["applied_version"]
     return Standing(
-        candidate, MappingProxyType(approvals), MappingProxyType(bypasses), applied, last
+        candidate,
+        MappingProxyType(approvals),
+        MappingProxyType(bypasses),
+        max(became.values(), default=0),
+        last,
+        MappingProxyType(became),
     )
+
+
+def approved_until(standing: Standing, now: datetime) -> list[tuple[str, str]]:
+    """Return name and digest of the policies whose approvals are not over by time."""
+    return [(a.policy, a.digest) for a in standing.approvals.values() if now < a.expires]
+
+
+def with_runs(standing: Standing, began: Mapping[str, int]) -> Standing:
+    """Return `standing` with the approvals that stand while runs began as `began` says, by digest.
+
+    One whose run is not told does not stand.
+    """
+    approvals = {
+        digest: replace(approval, stands=_goes_on(standing, approval, began.get(digest)))
+        for digest, approval in standing.approvals.items()
+    }
+    return replace(standing, approvals=MappingProxyType(approvals))
 
 
 def overlay_of(
@@ -227,9 +262,25 @@ def _candidate_after(candidate: Candidate | None, event: Event) -> Candidate | N
     )
 
 
+def _goes_on(standing: Standing, approval: Approval, began: int | None) -> bool:
+    """Return whether the run that `approval` is for is the one that began at `began`."""
+    if began is None or approval.began is None:
+        return False
+    if approval.candidate in standing.became:
+        return began == standing.became[approval.candidate]
+    if approval.candidate:
+        staged = standing.candidate
+        is_staged = staged is not None and staged.number == approval.candidate
+        return is_staged and began == approval.began
+    return began == approval.began
+
+
 def _approved(approval: Approval | None, event: Event, digest: str) -> Approval:
     details = event.details
     approver = Approver(actor=event.actor, at=event.at, reason=event.reason)
+    run = details.get("began"), details.get("candidate", 0)
+    if approval is not None and (approval.began, approval.candidate) != run:
+        approval = None
     before = () if approval is None else approval.approvers
     return Approval(
         policy=details["policy"],
@@ -239,6 +290,8 @@ def _approved(approval: Approval | None, event: Event, digest: str) -> Approval:
         expires=datetime.fromtimestamp(details["expires"], UTC),
         last=event.number,
         approvers=(*before, approver),
+        began=run[0],
+        candidate=run[1],
     )
 
 

@@ -145,6 +145,73 @@ def test_an_approval_ends_with_the_policy(tmp_path: Path) -> None:
     tell(tmp_path, story)
 
 
+def test_a_policy_that_was_away_is_not_opened_by_who_approved_of_it_before(tmp_path: Path) -> None:
+    async def story(one: Replica, clock: FakeClock) -> None:
+        emergencies = one.staging.emergencies
+        await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=ALICE)
+        await emergencies.approve_policy(NAME, actor=BOB, reason="yes")
+        await one.apply(CLOSED, author=CAROL)
+        await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=BOB)
+        await one.staging.live.load()
+        assert not oncall_passes(one), "Bob alone: author and only approver"
+        async with replica(one.engine, clock=clock) as other:
+            assert not oncall_passes(other)
+        with pytest.raises(RequestRefused, match=f"{BOB} brought"):
+            await emergencies.approve_policy(NAME, actor=BOB, reason="me")
+        approval = await emergencies.approve_policy(NAME, actor=ALICE, reason="yes")
+        assert [approver.actor for approver in approval.approvers] == [ALICE]
+        assert oncall_passes(one)
+
+    tell(tmp_path, story)
+
+
+def test_who_approved_before_a_policy_was_away_can_approve_again(tmp_path: Path) -> None:
+    async def story(one: Replica, _: FakeClock) -> None:
+        for reason in ("yes", "again"):
+            await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=ALICE)
+            await one.staging.live.load()
+            assert not oncall_passes(one)
+            await one.staging.emergencies.approve_policy(NAME, actor=BOB, reason=reason)
+            assert oncall_passes(one)
+            await one.apply(CLOSED, author=CAROL)
+
+    tell(tmp_path, story)
+
+
+def test_an_approval_stands_while_other_sets_keep_the_policy(tmp_path: Path) -> None:
+    async def story(one: Replica, clock: FakeClock) -> None:
+        await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=ALICE)
+        await one.staging.emergencies.approve_policy(NAME, actor=BOB, reason="yes")
+        more = to_yaml(document("more", "shop", rules=[{}], selector={"app": "more"}))
+        await one.apply(f"{more}\n---\n{CLOSED}\n---\n{break_glass()}", author=BOB)
+        await one.staging.live.load()
+        assert oncall_passes(one)
+        async with replica(one.engine, clock=clock) as other:
+            assert oncall_passes(other)
+
+    tell(tmp_path, story)
+
+
+def test_an_approval_of_what_an_applied_set_brought_is_none_of_a_directory(tmp_path: Path) -> None:
+    policies = tmp_path / "policies"
+    policies.mkdir()
+
+    async def story(one: Replica, _: FakeClock) -> None:
+        await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=ALICE)
+        await one.staging.emergencies.approve_policy(NAME, actor=BOB, reason="yes")
+        await one.apply(CLOSED, author=CAROL)
+        (policies / "oncall.yaml").write_text(break_glass())
+        assert await one.loader.reload()
+        await one.staging.live.load()
+        assert not oncall_passes(one)
+        for actor in (BOB, CAROL):
+            assert not oncall_passes(one)
+            await one.staging.emergencies.approve_policy(NAME, actor=actor, reason="yes")
+        assert oncall_passes(one)
+
+    tell(tmp_path, story, policies=policies)
+
+
 def test_only_a_break_glass_policy_that_is_there_can_be_approved(tmp_path: Path) -> None:
     async def story(one: Replica, _: FakeClock) -> None:
         with pytest.raises(NotFound, match="no policy shop/nothing"):
@@ -168,6 +235,91 @@ def test_the_author_of_a_candidate_cannot_approve_what_it_brings(tmp_path: Path)
         assert oncall_passes(one)
 
     tell(tmp_path, story)
+
+
+async def approved_in_canary(one: Replica) -> None:
+    await one.staging.changes.stage(f"{CLOSED}\n---\n{break_glass()}", author=ALICE, reason="x")
+    await one.staging.changes.promote(actor=ALICE, reason="x", namespaces=["shop"])
+    await one.staging.emergencies.approve_policy(NAME, actor=BOB, reason="yes")
+    assert oncall_passes(one)
+
+
+def test_an_approval_of_a_candidate_stands_once_it_is_enforced(tmp_path: Path) -> None:
+    async def story(one: Replica, _: FakeClock) -> None:
+        await approved_in_canary(one)
+        await one.staging.changes.promote(actor=ALICE, reason="x")
+        assert one.staging.live.staged is None
+        assert oncall_passes(one)
+        await one.apply(CLOSED, author=CAROL)
+        await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=BOB)
+        await one.staging.live.load()
+        assert not oncall_passes(one)
+
+    tell(tmp_path, story)
+
+
+def test_an_approval_of_a_candidate_is_none_of_another_candidate(tmp_path: Path) -> None:
+    async def story(one: Replica, _: FakeClock) -> None:
+        await approved_in_canary(one)
+        changes = one.staging.changes
+        await changes.withdraw(actor=CAROL, reason="no")
+        await changes.stage(f"{CLOSED}\n---\n{break_glass()}", author=BOB, reason="x")
+        await changes.promote(actor=BOB, reason="x", namespaces=["shop"])
+        assert not oncall_passes(one)
+        await changes.promote(actor=BOB, reason="x")
+        assert not oncall_passes(one)
+
+    tell(tmp_path, story)
+
+
+def test_an_approval_of_a_candidate_is_none_of_what_somebody_applies(tmp_path: Path) -> None:
+    async def story(one: Replica, _: FakeClock) -> None:
+        await approved_in_canary(one)
+        await one.apply(f"{CLOSED}\n---\n{break_glass()}", author=BOB)
+        await one.staging.live.load()
+        assert not oncall_passes(one)
+
+    tell(tmp_path, story)
+
+
+def refusals(one: Replica) -> list[tuple[str, str]]:
+    refused = [e for e in one.entries("break_glass") if e["outcome"] == "refused"]
+    return [(entry["actor"], entry["details"]["step"]) for entry in refused]
+
+
+def test_every_attempt_that_a_rule_refuses_is_on_record(tmp_path: Path) -> None:
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    (policies / "oncall.yaml").write_text(break_glass())
+
+    async def story(one: Replica, clock: FakeClock) -> None:
+        emergencies = one.staging.emergencies
+        expected: list[tuple[str, str]] = []
+        await emergencies.approve_policy(NAME, actor=ALICE, reason="yes")
+        with pytest.raises(Conflict, match="already"):
+            await emergencies.approve_policy(NAME, actor=ALICE, reason="again")
+        assert refusals(one) == (expected := [*expected, (ALICE, "approved")])
+
+        with pytest.raises(RequestRefused, match="at most 4 hours"):
+            await requested(one, minutes=241)
+        assert refusals(one) == (expected := [*expected, (ALICE, "requested")])
+        assert one.staging.live.standing.bypasses == {}
+
+        name = await requested(one)
+        clock.advance(timedelta(minutes=15))
+        with pytest.raises(Conflict, match="not approved within"):
+            await emergencies.approve_bypass(name, actor=BOB, reason="late")
+        assert refusals(one) == (expected := [*expected, (BOB, "approved")])
+        with pytest.raises(Conflict, match="not in force"):
+            await emergencies.end_bypass(name, actor=CAROL, reason="late")
+        assert refusals(one) == (expected := [*expected, (CAROL, "ended")])
+
+        clock.advance(EXPIRES - clock.now())
+        with pytest.raises(RequestRefused, match="is over"):
+            await emergencies.approve_policy(NAME, actor=CAROL, reason="late")
+        assert refusals(one) == [*expected, (CAROL, "approved")]
+
+    tell(tmp_path, story, policies=policies)
 
 
 async def requested(one: Replica, *, minutes: float = 30) -> str:
@@ -197,7 +349,12 @@ def test_a_bypass_is_inert_until_somebody_else_approves(tmp_path: Path) -> None:
         with pytest.raises(Conflict, match="in force already"):
             await one.staging.emergencies.approve_bypass(name, actor=CAROL, reason="yes")
         outcomes = [(e["details"]["step"], e["outcome"]) for e in one.entries("break_glass")]
-        assert outcomes == [("requested", "done"), ("approved", "refused"), ("approved", "done")]
+        assert outcomes == [
+            ("requested", "done"),
+            ("approved", "refused"),
+            ("approved", "done"),
+            ("approved", "refused"),
+        ]
 
     tell(tmp_path, story)
 
