@@ -3,9 +3,10 @@
 Rules. New and changed objects count at once. A deleted one stays for a moment (`leaving`) until
 whoever asks has made sure that it was deleted for itself: an API server deletes the objects of a
 kind before the kind's definition goes, and says so of each. While the kind is missing nothing
-leaves; when it is back, what did not come back with it leaves after `grace`. While the API server
-is away everything stays. `problem` says what keeps the objects from being current, and `contact`
-when they last were.
+leaves; when it is back, what did not come back with it leaves after `grace`. So does, of what was
+`restored` after a restart, what the first list lacks: the kind may have been gone meanwhile. While
+the API server is away everything stays. `problem` says what keeps the objects from being current,
+and `contact` when they last were.
 """
 
 import math
@@ -30,7 +31,12 @@ class Held:
     leaving: dict[str, float] = field(default_factory=dict)
     problem: str = ""
     is_missing: bool = False
+    is_restored: bool = False
     contact: datetime | None = None
+
+    def restore(self, objects: Mapping[str, str]) -> None:
+        """Take `objects` as they were before a restart, until a list says how they are."""
+        self.objects, self.is_restored = dict(objects), True
 
     def take(self, event: Event, now: datetime, seconds: float) -> bool:
         """Take note of `event`, and return whether `objects` have changed."""
@@ -81,11 +87,12 @@ class Held:
         if sum(map(len, objects.values())) > self.maximum:
             self.problem = self._fullness()
             return False
-        wait = self.waits.grace if self.is_missing else self.waits.settle
+        has_grace = self.is_missing or self.is_restored
+        wait = self.waits.grace if has_grace else self.waits.settle
         known = {} if self.is_missing else self.leaving
         gone = self.objects.keys() - objects.keys()
         self.leaving = {key: known.get(key, seconds + wait) for key in gone}
-        self.is_missing, self.problem = False, ""
+        self.is_missing, self.is_restored, self.problem = False, False, ""
         before = self.objects
         self.objects = {**before, **objects}
         return self.objects != before

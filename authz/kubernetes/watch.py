@@ -6,7 +6,8 @@ anybody is served; `run` follows them. Requests run in threads; everything else 
 Rules. An API server that is away, a kind that it does not have, or a kind on its way out never
 mean "no policies": what was held stays, and `status` says since when it may be out of date. What
 was part of a set in force (`accepted`) is kept in the database, for a start while the API server is
-away. A source that was never read at all stops the start: what its policies deny is not known.
+away; what the first list after a restart lacks leaves after the same grace. A source that was never
+read at all stops the start: what its policies deny is not known.
 """
 
 import asyncio
@@ -89,7 +90,9 @@ class KubernetesPolicies:
         kept = self._stored = read_kept(self.engine, self.name)
         self.last_good = None if kept is None else self._as_texts(kept)
         for plural, held in self._held.items():
-            held.objects = {k: v for k, v in (kept or {}).items() if KINDS[plural] in k.split("/")}
+            if kept is not None:
+                kind = KINDS[plural]
+                held.restore({k: v for k, v in kept.items() if k.split("/")[1] == kind})
         self._list_all()
         tries = self.start_tries
         while kept is None and self._problems():
@@ -164,7 +167,7 @@ class KubernetesPolicies:
         """List every kind; what cannot be listed stays as it is, with its problem."""
         for plural, held in self._held.items():
             event = self._listed(plural)
-            if isinstance(event, Listed):
+            if isinstance(event, Listed) and not held.is_restored:
                 held.objects = {}  # it has just been asked whether the kind is there
             self._note(plural, event)
 

@@ -106,6 +106,21 @@ def test_what_did_not_come_back_with_its_kind_leaves_after_the_grace() -> None:
     assert story.due() == ["a"]
 
 
+def test_what_did_not_come_back_after_a_restart_leaves_after_the_grace() -> None:
+    story = Story()
+    story.held.restore({"a": "1", "b": "1"})
+    story.take(AWAY, Listed({"b": "2"}), Listed({"b": "2"}))
+    assert (story.held.problem, story.held.objects) == ("", {"a": "1", "b": "2"})
+    story.take(Deleted("b"))
+    story.advance(1)
+    assert story.due() == ["b"], "what is deleted later is as ever"
+    story.held.drop(story.due())
+    story.advance(298)
+    assert story.due() == []
+    story.advance(1)
+    assert story.due() == ["a"]
+
+
 @pytest.mark.parametrize(
     "event", [Listed({"a": "x" * 11}), Changed("b", "x" * 10)], ids=["a list", "an object"]
 )

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from authz.kubernetes.kept import read_kept
+from authz.kubernetes.reflector import Waits
 from meshca.errors import InvalidDocument, Unavailable
 from tests.authz.builders import document, to_yaml
 from tests.authz.kubernetes.cluster import PLURALS, clear, delete, install, put, remove
 from tests.authz.kubernetes.scripted import Answer, page, serving
-from tests.authz.kubernetes.world import World, running
+from tests.authz.kubernetes.world import WAITS, World, running
 from tests.kube import KubeApiServer
 
 pytestmark = pytest.mark.end_to_end
@@ -41,9 +43,10 @@ def run(
     story: Callable[[World], Awaitable[None]],
     *,
     policies: Path | None = None,
+    waits: Waits = WAITS,
 ) -> None:
     async def whole() -> None:
-        async with running(cluster.kubeconfig, tmp_path, policies=policies) as world:
+        async with running(cluster.kubeconfig, tmp_path, policies=policies, waits=waits) as world:
             await story(world)
 
     asyncio.run(whole())
@@ -150,6 +153,34 @@ def test_a_start_while_the_api_server_is_away_has_the_last_good_set(
     run(cluster, tmp_path, keep)
     cluster.stop()
     run(cluster, tmp_path, away)
+
+
+def test_a_kind_that_vanished_during_a_restart_takes_nothing_along_at_once(
+    cluster: KubeApiServer, tmp_path: Path
+) -> None:
+    put(cluster, "web")
+    put(cluster, "api")
+    grace = 4.0
+
+    async def kept(world: World, number: int) -> None:
+        await world.until(
+            lambda: len(read_kept(world.engine, "kubernetes") or ()) == number, f"{number} kept"
+        )
+
+    async def restarted(world: World) -> None:
+        started = world.loader.clock.monotonic()
+        await asyncio.sleep(4 * WAITS.settle)
+        assert world.in_force == ["api", "web"]
+        await kept(world, 2)
+        await world.until_in_force("web")
+        assert world.loader.clock.monotonic() - started > grace / 2
+        await kept(world, 1)
+
+    run(cluster, tmp_path, lambda world: kept(world, 2))
+    remove(cluster, "authorizationpolicies")
+    install(cluster, "authorizationpolicies")
+    put(cluster, "web")
+    run(cluster, tmp_path, restarted, waits=replace(WAITS, grace=grace))
 
 
 def test_a_source_that_was_never_read_stops_the_start(
