@@ -1,7 +1,8 @@
 """What a staged change would have changed, from the decisions that were recorded meanwhile.
 
 Each decision is recorded with the verdict of what was on trial where that differs. Here they are
-counted by who did what to whom. What could not be recorded is in `authz.records.decisions.lost`.
+counted by who did what to whom, in the database: callers choose how many operations there are.
+What could not be recorded is in `authz.records.decisions.lost`.
 """
 
 from collections.abc import Collection
@@ -52,20 +53,21 @@ def read_differences(engine: sa.Engine, since: datetime) -> Differences:
     count = sa.func.count().label("count")
     spans = (sa.func.min(c.at_us).label("first"), sa.func.max(c.at_us).label("last"))
     columns: list[sa.ColumnElement[Any]] = [*key, count, *spans, sa.func.max(c.id).label("example")]
-    query = (
+    each = (
         sa.select(*columns)
         .where(c.shadow != "", c.at_us >= (since - _EPOCH) // timedelta(microseconds=1))
         .group_by(*key)
-        .order_by(count.desc(), *key)
     )
+    inner = each.subquery()
+    totals = sa.select(inner.c.shadow, sa.func.count(), sa.func.sum(inner.c["count"]))
     with reading(engine) as connection:
-        rows = connection.execute(query).all()
-    found = [_difference(row) for row in rows]
+        shown = connection.execute(each.order_by(count.desc(), *key).limit(MAXIMUM_SHOWN)).all()
+        sums = connection.execute(totals.group_by(inner.c.shadow)).all()
     return Differences(
-        newly_denied=sum(d.count for d in found if d.is_denial),
-        newly_allowed=sum(d.count for d in found if not d.is_denial),
-        operations=len(found),
-        shown=tuple(found[:MAXIMUM_SHOWN]),
+        newly_denied=sum(int(times) for shadow, _, times in sums if shadow != ALLOW),
+        newly_allowed=sum(int(times) for shadow, _, times in sums if shadow == ALLOW),
+        operations=sum(int(operations) for _, operations, _ in sums),
+        shown=tuple(map(_difference, shown)),
     )
 
 

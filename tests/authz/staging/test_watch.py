@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from authz.decision import Decision
 from authz.decision import Outcome as Why
@@ -15,7 +16,7 @@ from authz.records.observed import Observed
 from authz.records.operation import Operation
 from authz.records.tables import FullRecord, Outcome
 from authz.staging.denials import CanaryDenial, read_denials
-from authz.staging.differences import read_differences
+from authz.staging.differences import MAXIMUM_SHOWN, read_differences
 from meshca.errors import StoreUnavailable
 from tests.authz.builders import document, rule, to_yaml
 from tests.authz.staging.world import (
@@ -270,6 +271,31 @@ def test_differences_are_counted_by_who_does_what_to_whom(tmp_path: Path) -> Non
         assert (first.is_denial, first.count, second.is_denial) == (True, 2, False)
         assert first.operation.source.endswith("/sa/guest")
         assert read_differences(one.engine, clock.now() + timedelta(seconds=1)).shown == ()
+
+    tell(tmp_path, story)
+
+
+def test_of_very_many_differences_all_are_counted_and_the_most_frequent_shown(
+    tmp_path: Path,
+) -> None:
+    async def story(one: Replica, clock: FakeClock) -> None:
+        def record(path: str, shadow: str) -> FullRecord:
+            operation = Operation.of(one.asked("guest", ITEMS), "spiffe://example.org/ns/a/sa/b")
+            outcome = Outcome(shadow != "allow")
+            operation = replace(operation, path=path)
+            return FullRecord(clock.now(), operation, outcome, "access_log", "", shadow=shadow)
+
+        denied = [record(f"/{number}", "deny") for number in range(MAXIMUM_SHOWN + 20)]
+        await one.writer.submit(*denied, record("/new", "allow"), record("/new", "allow"))
+        asked: list[str] = []
+        sa.event.listen(one.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        found = read_differences(one.engine, clock.now())
+        ordered = [statement for statement in asked if "ORDER BY" in statement]
+        assert ordered
+        assert all("LIMIT" in statement for statement in ordered), "no more than is shown is read"
+        assert (found.newly_denied, found.newly_allowed) == (MAXIMUM_SHOWN + 20, 2)
+        assert (found.operations, len(found.shown)) == (MAXIMUM_SHOWN + 21, MAXIMUM_SHOWN)
+        assert (found.shown[0].operation.path, found.shown[0].count) == ("/new", 2)
 
     tell(tmp_path, story)
 
