@@ -1,14 +1,17 @@
 """Routes that explain policy, and that hold it against what was recorded. None changes anything.
 
-Each works in a thread of its own: a replay of a week must not keep a proxy waiting.
+Each works in a thread: a replay of a week must not keep a proxy waiting. Of those that read records
+one runs at a time, and one of the others; whoever gets no answer in MAXIMUM_SECONDS (of records,
+MAXIMUM_RECORDS_SECONDS), waiting for a turn included, is answered 429.
 """
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from admin.analysis import in_turn
 from admin.state import AdminState
 from authz.analysis.counterfactual import explained_check
 from authz.analysis.explain import explain
@@ -19,6 +22,9 @@ from authz.records.decisions import Decisions
 from authz.workload import Workload
 
 MAXIMUM_LABELS = 64
+MAXIMUM_SECONDS: Final = 25.0
+MAXIMUM_RECORDS_SECONDS: Final = 570.0
+"""Both are less than the command line waits."""
 
 
 class _Strict(BaseModel):
@@ -56,29 +62,43 @@ class Suggest(_Strict):
 def create_router(state: AdminState) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
+    turn, records_turn = asyncio.Semaphore(1), asyncio.Semaphore(1)
 
     @router.post("/authz/check/explained")
     async def check_explained(check: ExplainedCheck) -> Any:
         now = state.clock.now().timestamp()
         policies = state.policies.current
-        return await asyncio.to_thread(explained_check, policies, check.request, now=now)
+        return await in_turn(
+            turn,
+            lambda: explained_check(policies, check.request, now=now),
+            seconds=MAXIMUM_SECONDS,
+        )
 
     @router.post("/authz/explain")
     async def explain_workload(asked: Explained) -> Any:
         workload, now = Workload(asked.namespace, asked.labels), state.clock.now().timestamp()
-        return explain(state.policies.current, workload, now=now).as_json()
+        policies = state.policies.current
+        return await in_turn(
+            turn,
+            lambda: explain(policies, workload, now=now).as_json(),
+            seconds=MAXIMUM_SECONDS,
+        )
 
     @router.post("/authz/replay")
     async def replay_draft(asked: Replay) -> Any:
-        return await asyncio.to_thread(_replay, state, asked)
+        return await in_turn(
+            records_turn, lambda: _replay(state, asked), seconds=MAXIMUM_RECORDS_SECONDS
+        )
 
     @router.post("/authz/suggest")
     async def suggest_policies(asked: Suggest) -> Any:
-        return await asyncio.to_thread(_suggest, state, asked)
+        return await in_turn(
+            records_turn, lambda: _suggest(state, asked), seconds=MAXIMUM_RECORDS_SECONDS
+        )
 
     @router.get("/authz/findings")
     async def findings() -> Any:
-        return await asyncio.to_thread(_findings, state)
+        return await in_turn(turn, lambda: _findings(state), seconds=MAXIMUM_SECONDS)
 
     return router
 

@@ -59,12 +59,13 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         """Return it as the command line prints it."""
         layer, shadow = self.compiled.enforced, self.compiled.shadow
+        in_force = frozenset(policy.digest for policy in layer.policies)
         return {
             "namespace": self.compiled.workload.namespace,
             "labels": dict(sorted(self.compiled.workload.labels)),
             "version": layer.version,
             "mutual_tls": _modes_json(layer.modes),
-            "policies": [self._policy_json(policy) for policy in self.attached],
+            "policies": [self._policy_json(policy, in_force) for policy in self.attached],
             "steps": [*self._bypasses(), *_steps(layer, self.now)],
             "on_trial": [] if shadow is None else list(_steps(shadow, self.now)),
             "assumed": list(_said(_ASSUMED, layer)),
@@ -76,22 +77,22 @@ class Explanation:
             if self.now < bypass.expires:
                 yield f"emergency bypass {bypass.name} allows everything{_until(bypass.expires)}"
 
-    def _policy_json(self, policy: Policy) -> dict[str, Any]:
+    def _policy_json(self, policy: Policy, in_force: frozenset[str]) -> dict[str, Any]:
         return {
             "policy": policy.full_name,
             "action": policy.action,
             "attached_because": _why_attached(policy),
-            "state": self._state(policy),
+            "state": self._state(policy, in_force),
             "source": policy.source,
             "line": policy.line,
         }
 
-    def _state(self, policy: Policy) -> str:
+    def _state(self, policy: Policy, in_force: frozenset[str]) -> str:
         if policy.break_glass and policy.digest not in self.approvals:
             return "waits for a second person's approval (break-glass)"
         if policy.expires is not None and self.now >= policy.expires:
             return f"has ended at {_time(policy.expires)}"
-        if policy not in self.compiled.enforced.policies:
+        if policy.digest not in in_force:
             return "draft" if policy.stage is Stage.DRAFT else "on trial (shadow)"
         until = "" if policy.expires is None else _until(policy.expires)
         return f"in force{until}"

@@ -1,10 +1,13 @@
 """Explaining, replaying and suggesting over the admin door; nothing of it changes anything."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
 
 from authz.records.operation import Operation
 from authz.records.tables import Gap, MinuteCount, Outcome
@@ -51,6 +54,77 @@ def test_a_check_is_explained_and_a_workload_too(tmp_path: Path) -> None:
     assert checked["would_allow"][0]["of"] == "policy"
     assert "no ALLOW policy is attached" in explained["steps"][0]
     assert error(refused)[:2] == (400, "invalid_argument")
+
+
+class Slow(dict[Workload, Any]):
+    """The memory of a set, which answers when it is told to, and knows who waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[threading.Thread] = []
+        self.is_free = threading.Event()
+
+    def get(self, *asked: Any) -> Any:
+        """Wait, and answer."""
+        self.asked.append(threading.current_thread())
+        self.is_free.wait(10)
+        return super().get(*asked)
+
+
+def test_explaining_holds_nobody_up_and_is_done_one_at_a_time(tmp_path: Path) -> None:
+    slow, explained = Slow(), {"namespace": "shop"}
+
+    async def story() -> list[int]:
+        async with running(tmp_path) as world:
+            current = world.state.policies.current
+            world.state.policies.replace(replace(current, compiled=slow, version="slow"))
+            post = world.client.post
+            asked = [
+                asyncio.create_task(post("/authz/explain", json=explained)),
+                asyncio.create_task(post("/authz/check/explained", json={"request": ASKED})),
+            ]
+            async with asyncio.timeout(20):
+                while not slow.asked:
+                    await asyncio.sleep(0.01)
+            for _ in range(5):
+                assert (await world.client.get("/svids")).status_code == 200
+            assert len(slow.asked) == 1, "the other one waits for its turn"
+            slow.is_free.set()
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(story()) == [200, 200]
+    assert threading.main_thread() not in slow.asked
+
+
+def test_one_replay_or_suggestion_at_a_time_reads_the_records(tmp_path: Path) -> None:
+    reading: list[str] = []
+    is_free = threading.Event()
+
+    def wait(*told: Any) -> None:
+        if "FROM decision_minutes" in told[2]:
+            reading.append(told[2])
+            is_free.wait(10)
+
+    async def story() -> list[int]:
+        async with running(tmp_path) as world:
+            since = {"since": await record(world, "/items/1")}
+            draft = {"documents": to_yaml(document("orders", rules=[READ])), **since}
+            sa.event.listen(world.state.engine, "before_cursor_execute", wait)
+            asked = [
+                asyncio.create_task(world.client.post("/authz/suggest", json=since)),
+                asyncio.create_task(world.client.post("/authz/replay", json=draft)),
+            ]
+            async with asyncio.timeout(20):
+                while not reading:
+                    await asyncio.sleep(0.01)
+            for _ in range(5):
+                explained = await world.client.post("/authz/explain", json={"namespace": "shop"})
+                assert explained.status_code == 200, "what reads no records need not wait"
+            assert len(reading) == 1
+            is_free.set()
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(story()) == [200, 200]
 
 
 def test_a_draft_is_held_against_what_was_recorded(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The effective policy of a workload in words."""
 
+from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from authz.analysis.explain import explain
 from authz.overlay import Bypass, Overlay
+from authz.policy import Policy, PolicySet
 from authz.workload import Workload
 from tests.authz.builders import ORDERS, document, load, load_text, rule
 
@@ -111,3 +113,29 @@ def test_a_bypass_comes_first_while_it_lasts() -> None:
     assert "bypass" not in explain(policies, ORDERS, now=NOW + 60).as_json()["steps"][0]
     other = explain(policies, Workload("other"), now=NOW).as_json()
     assert "bypass" not in other["steps"][0]
+
+
+class Compared(Policy):
+    """A policy that counts how often it is compared with another one."""
+
+    times: ClassVar[list[object]] = []
+
+    def __eq__(self, other: object) -> bool:
+        self.times.append(other)
+        return super().__eq__(other)
+
+    __hash__ = Policy.__hash__
+
+
+def test_the_states_of_many_policies_need_no_comparison_of_each_with_each() -> None:
+    loaded = load(*(document(f"p{number}", rules=[READ]) for number in range(20)))
+    given = [field.name for field in fields(Policy) if field.init]
+    policies = PolicySet.of(
+        (Compared(**{name: getattr(each, name) for name in given}) for each in loaded.policies),
+        trust_domain=loaded.trust_domain,
+        root_namespace=loaded.root_namespace,
+        default=loaded.default,
+    )
+    states = [each["state"] for each in explain(policies, ORDERS, now=NOW).as_json()["policies"]]
+    assert states == ["in force"] * 20
+    assert not Compared.times
