@@ -2,11 +2,13 @@
 
 A caller chooses paths, methods and hosts: of each pair of peer and destination the first
 `OPERATIONS_A_PAIR` of a minute are kept apart, the others count as `(other)`. Peers are certified,
-so there are only so many; should all together still be more than `ROWS_A_MINUTE`, what is over is
-not counted, and the one who adds is told.
+so there are only so many; should all together still be more than `ROWS_A_MINUTE`, or those of one
+destination, whose proxy tells of them, more than `SHARE` of that, what is over counts as `(other)`
+where there is such a row. Where there is none it is not counted, and the one who adds is told.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -16,9 +18,12 @@ from authz.records.tables import MinuteCount, Outcome
 
 OPERATIONS_A_PAIR: Final = 100
 ROWS_A_MINUTE: Final = 20_000
+SHARE: Final = 0.25
+"""How much of the rows of a minute one destination may take."""
 
 _Pair = tuple[str, str]
 _What = tuple[str | None, str | None, str | None]
+_NOTHING: Final[AbstractSet[_What]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -33,6 +38,7 @@ class _Minute:
     begins: int
     counts: dict[tuple[Operation, Outcome], _Count] = field(default_factory=dict)
     seen: dict[_Pair, set[_What]] = field(default_factory=lambda: defaultdict(set))
+    rows: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -47,12 +53,16 @@ class MinuteCounts:
     def add(self, operation: Operation, outcome: Outcome, at: datetime, count: int) -> bool:
         """Count a decision at `at`; return False if it was one too many to keep."""
         minute = self._minute_of(at)
-        key = (self._bounded(minute, operation), outcome)
+        is_full = self._is_full(minute, operation.destination)
+        key = (self._bounded(minute, operation, is_full=is_full), outcome)
         counted = minute.counts.get(key)
-        if counted is None:
-            if len(minute.counts) >= self.rows_a_minute:
+        if counted is None and is_full:
+            counted = minute.counts.get((operation.folded(), outcome))
+            if counted is None:
                 return False
+        if counted is None:
             counted = minute.counts[key] = _Count(at, at)
+            minute.rows[operation.destination] += 1
         counted.count += count
         counted.last = at
         return True
@@ -79,16 +89,21 @@ class MinuteCounts:
             self._over.append(self._current)
         self._current = _Minute(begins)
 
-    def _bounded(self, minute: _Minute, operation: Operation) -> Operation:
+    def _is_full(self, minute: _Minute, destination: str) -> bool:
+        share = max(1, int(self.rows_a_minute * SHARE))
+        return len(minute.counts) >= self.rows_a_minute or minute.rows[destination] >= share
+
+    def _bounded(self, minute: _Minute, operation: Operation, *, is_full: bool) -> Operation:
         if operation.protocol == "tcp":
             return operation
+        pair = operation.source, operation.destination
         what = (operation.method, operation.path, operation.host)
-        seen = minute.seen[operation.source, operation.destination]
+        seen = minute.seen.get(pair, _NOTHING)
         if what in seen:
             return operation
-        if len(seen) >= self.operations_a_pair:
+        if is_full or len(seen) >= self.operations_a_pair:
             return operation.folded()
-        seen.add(what)
+        minute.seen[pair].add(what)
         return operation
 
 

@@ -18,11 +18,11 @@ from authz.policy import Action, PolicySet, Stage
 from authz.records.counting import MinuteCounts
 from authz.records.decisions import DecisionQuery, Decisions
 from authz.records.observed import EXT_AUTHZ, Observed
-from authz.records.operation import OTHER
+from authz.records.operation import OTHER, Operation
 from authz.records.recorder import PATIENCE_SECONDS, DecisionRecorder
 from authz.records.retention import Retention
 from authz.records.sinks import DECISION_SINKS
-from authz.records.tables import Gap
+from authz.records.tables import Gap, Outcome
 from authz.request import Http, Request
 from authz.workload import Workload
 from meshca.database import Sink
@@ -261,11 +261,45 @@ def test_operations_over_all_bounds_become_a_gap(engine: sa.Engine) -> None:
     async def story() -> None:
         async with recording(engine, counts=MinuteCounts(rows_a_minute=2)) as r:
             for number in range(5):
-                r.recorder.record(observed(r.clock, path=f"/{number}"))
+                r.recorder.record(observed(r.clock, destination=f"{PROXY}{number}"))
             await r.recorder.close()
             assert r.decisions.lost(r.clock.now() - AN_HOUR) == {"rows": 3}
 
     asyncio.run(story())
+
+
+def test_one_destination_takes_a_quarter_of_the_rows_at_most(engine: sa.Engine) -> None:
+    async def story() -> None:
+        async with recording(engine, counts=MinuteCounts(rows_a_minute=8)) as r:
+            for number in range(6):
+                r.recorder.record(observed(r.clock, path=f"/{number}"))
+            r.recorder.record(observed(r.clock, path="/1"))
+            r.recorder.record(observed(r.clock, destination=f"{PROXY}2"))
+            await r.recorder.close()
+            since = r.clock.now() - AN_HOUR
+            assert r.decisions.lost(since) == {"rows": 4}
+            assert sorted(d.count for d in r.decisions.distinct(since)) == [1, 1, 2]
+
+    asyncio.run(story())
+
+
+def test_what_is_over_the_rows_counts_as_other_and_is_not_remembered() -> None:
+    counts, clock = MinuteCounts(operations_a_pair=3, rows_a_minute=16), FakeClock()
+    allowed = Outcome(True)
+
+    def add(path: str, source: str = "a") -> bool:
+        operation = Operation(source, PROXY, "shop", "{}", "http", 80, "GET", path, "shop")
+        return counts.add(operation, allowed, clock.now(), 1)
+
+    assert all(add(f"/{number}") for number in range(4)), "three, and the other ones"
+    assert not any(add(f"/{number}", source="b") for number in range(5))
+    assert add("/new"), "its pair has a row for the others"
+    minute = counts._current
+    assert set(minute.seen) == {("a", PROXY)}, "no memory for what has no row"
+    counted = {
+        each.operation.path: each.count for each in counts.take(clock.now(), with_current=True)
+    }
+    assert counted == {"/0": 1, "/1": 1, "/2": 1, OTHER: 2}
 
 
 def test_a_short_outage_of_the_database_loses_nothing(engine: sa.Engine) -> None:
