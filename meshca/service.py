@@ -34,6 +34,7 @@ from meshca.database import migrate, open_engine
 from meshca.errors import CannotListen, MeshcaError, Unavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
+from meshca.policy_audit import missed_change, policy_details
 from meshca.readiness import Readiness
 from meshca.settings import BundleEndpoint, Settings
 from meshca.wiring import Service, admin_state, build, own_caller
@@ -103,6 +104,11 @@ async def serve(service: Service) -> int:
     Raises MeshcaError when it does not start.
     """
     await asyncio.to_thread(service.policies.start)
+    await service.writer.submit(
+        *await asyncio.to_thread(
+            missed_change, service.policies, service.writer.engine, service.clock
+        )
+    )
     await service.staging.load()
     await service.revocation.load()
     await service.intermediates.load()
@@ -307,5 +313,6 @@ def _lifecycle(service: Service, kind: str) -> Entry:
             "version": version("meshca"),
             "host": platform.node(),
             "trust_domain": service.settings.trust_domain,
+            **policy_details(service.policies),
         },
     )

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from admin.staging_entries import staging_entry
-from audit.entry import Entry
 from authz.kubernetes.pods import PodLabels
 from authz.kubernetes.watch import KubernetesPolicies
 from authz.policy import PolicySet
 from authz.providers import Providers
 from authz.records.recorder import DecisionRecorder
 from authz.records.retention import Retention
-from authz.sources import PolicyLoader, PolicyOptions, SourceChange
+from authz.sources import PolicyLoader, PolicyOptions
 from authz.staging.parts import Staging, join
 from authz.state import PolicyState
 from authz.store import POLICIES_CHANGED
@@ -22,17 +21,14 @@ from meshca.api_server import ApiServerConnection
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import MeshcaError
-from meshca.logs import get_logger
 from meshca.metrics import Metrics
+from meshca.policy_audit import SourceChanges
 from meshca.settings import Settings
 from sds.access_log import AccessLogs
 from sds.admission import Admission
 from sds.ext_authz import ExtAuthz
 from sds.known_callers import KnownCallers
 from sds.workloads import Workloads
-
-log = get_logger("meshca")
 
 
 def build_policies(
@@ -74,7 +70,7 @@ def build_policies(
             )
             for index, server in enumerate(servers)
         ),
-        on_source_change=lambda change: _note_source_change(change, writer, clock),
+        on_source_change=SourceChanges(writer, clock).tell,
     )
     feed.subscribe(POLICIES_CHANGED, loader.heed)
     return loader
@@ -183,20 +179,3 @@ def build_decisions(
         checks=checks,
         access_logs=logs,
     )
-
-
-def _note_source_change(told: SourceChange, writer: GroupWriter, clock: Clock) -> None:
-    """Record a change of policy that nobody applied through a door of ours."""
-    try:
-        writer.enqueue(
-            Entry(
-                time=clock.now(),
-                kind="policy_change",
-                outcome="done",
-                actor=told.origin,
-                reason=str(told.change),
-                details=told.change.recorded(told.diff),
-            )
-        )
-    except MeshcaError as error:
-        log.error("not_recorded", what="policy change", error=str(error))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.ca_certificate import make_intermediate, make_root
 from ca.keys import check_public_key, generate_key, write_private_key
 from meshca.clock import SystemClock
-from tests.end_to_end.server import TRUST_DOMAIN, RunningServer
+from tests.end_to_end.server import TRUST_DOMAIN, RunningServer, allow
 from tests.real_parts import free_port, wait_until
 from tests.stores import postgresql
 
@@ -164,6 +164,20 @@ def test_a_second_server_on_the_same_directory_does_not_start(tmp_path: Path) ->
         assert result.returncode == 1
         assert "replica 'main' runs already on" in result.stderr
         assert first.is_ready()
+
+
+def test_a_policy_that_changed_while_no_server_ran_is_audited(tmp_path: Path) -> None:
+    with RunningServer(tmp_path) as server:
+        server.stop(signal.SIGTERM)
+        server.start()
+        assert "found changed at start" not in server.meshca("audit", "query", "--output", "json")
+        server.stop(signal.SIGKILL)
+        policies = server.config.parent / "policies"
+        (policies / "added.yaml").write_text(yaml.safe_dump(allow("a", "b")))
+        server.start()
+        said = server.meshca("audit", "query", "--kind", "policy_change", "--output", "json")
+        assert said.count("found changed at start") == 1
+        assert str(policies) in said
 
 
 def test_it_drains_on_a_signal_and_records_start_and_stop(tmp_path: Path) -> None:
