@@ -2,7 +2,7 @@
 
 Files that keep changing stay as they were seen before, and are tried again at the next look: half a
 file may be a set that loads, with a DENY less. That is logged and counted once, and `problems`
-shows it for as long as it lasts.
+shows it for as long as it lasts. The first reading, at start, has none to agree with: it counts.
 """
 
 import asyncio
