@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.meshca.cli import Result, meshca
-from tests.real_parts import free_port
+from tests.real_parts import free_port, wait_until
 
 ORDERS = spiffe_id("orders")
 
@@ -98,7 +99,16 @@ def test_a_missing_file_is_named(server: RunningServer, tmp_path: Path) -> None:
 
 def test_certificates_are_listed_in_every_format(server: RunningServer, tmp_path: Path) -> None:
     issue(server, tmp_path, server.token("orders"))
-    as_json = run(server, "svid", "list", "--identity", ORDERS, "-o", "json").data
+
+    def listed() -> Any:
+        return run(server, "svid", "list", "--identity", ORDERS, "-o", "json").data
+
+    wait_until(  # the signature is on record a moment after its certificate is out
+        lambda: {svid["status"] for svid in listed()["svids"]} == {"issued"},
+        within_seconds=10,
+        what="the signatures on record",
+    )
+    as_json = listed()
     as_yaml = yaml.safe_load(run(server, "svid", "list", "--identity", ORDERS, "-o", "yaml").out)
     table = run(server, "svid", "list", "--identity", ORDERS)
     assert as_json == as_yaml
