@@ -56,7 +56,14 @@ def test_issue_prints_the_chain_leaf_first_without_the_root(
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [ORDERS]
     assert leaf.issuer == intermediate.subject
     assert intermediate.issuer != intermediate.subject
-    shown = run(server, "svid", "show", f"{leaf.serial_number:x}", "-o", "json").data
+
+    def show() -> Any:
+        return run(server, "svid", "show", f"{leaf.serial_number:x}", "-o", "json").data
+
+    wait_until(  # the signature is on record a moment after its certificate is out
+        lambda: show()["status"] == "issued", within_seconds=10, what="the signature on record"
+    )
+    shown = show()
     assert (shown["spiffe_id"], shown["status"], shown["pod_name"]) == (
         ORDERS,
         "issued",
