@@ -6,13 +6,12 @@
 
 Fetched when policy first names the issuer, then every five minutes; after a failure again after a
 second, and later and later. An issuer that no policy names any more is forgotten. A rule with keys
-of its own (`jwks`) is never fetched for. Belongs to the event loop; fetching is in threads of its
-own, a few at a time, so that issuers that do not answer hold up nothing else.
+of its own (`jwks`) is never fetched for. Belongs to the event loop; each fetch ends by itself, so
+an issuer that does not answer, or not to the end, holds up nothing else.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,12 +28,12 @@ REFRESH_SECONDS: Final = 300.0
 FIRST_RETRY_SECONDS: Final = 1.0
 MAXIMUM_SOURCES: Final = 1000
 _TICK_SECONDS: Final = 0.25
-_THREADS: Final = 4
+AT_ONCE: Final = 64
 
 log = get_logger("authz")
 
-Fetch = Callable[[KeySource], str]
-"""Returns the key set of a source; blocks; raises KeysUnavailable."""
+Fetch = Callable[[KeySource], Awaitable[str]]
+"""Returns the key set of a source within its time; raises KeysUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +83,13 @@ class TokenKeys:
 
     async def run(self) -> None:
         """Fetch what is due, until cancelled."""
-        pool = ThreadPoolExecutor(_THREADS, "token-keys")
-        try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    self._follow()
-                    for source in self._due():
-                        group.create_task(self._refresh(source, pool))
-                    await asyncio.sleep(_TICK_SECONDS)
-        finally:
-            for state in self._states.values():
-                state.is_fetching = False
-            pool.shutdown(wait=False, cancel_futures=True)
+        slots = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._follow()
+                for source, state in self._due():
+                    group.create_task(self._refresh(source, state, slots))
+                await asyncio.sleep(_TICK_SECONDS)
 
     def _follow(self) -> None:
         """Know the sources that policy names now, and no others."""
@@ -110,17 +104,17 @@ class TokenKeys:
         self._states = {source: self._states.get(source, _State()) for source in followed}
         self._publish()
 
-    def _due(self) -> Iterator[KeySource]:
+    def _due(self) -> Iterator[tuple[KeySource, _State]]:
         now = self.clock.monotonic()
         for source, state in self._states.items():
             if not state.is_fetching and state.due <= now:
                 state.is_fetching = True
-                yield source
+                yield source, state
 
-    async def _refresh(self, source: KeySource, pool: ThreadPoolExecutor) -> None:
-        state = self._states[source]
+    async def _refresh(self, source: KeySource, state: _State, slots: asyncio.Semaphore) -> None:
         try:
-            text = await asyncio.get_running_loop().run_in_executor(pool, self.fetch, source)
+            async with slots:
+                text = await self.fetch(source)
             found = read_key_set(text)
         except (KeysUnavailable, ValueError) as error:
             self._failed(source, state, str(error))

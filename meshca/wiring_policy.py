@@ -91,7 +91,7 @@ def build_token_keys(
     """Return what fetches the keys of the token issuers that `policies` name."""
     return TokenKeys(
         policies=lambda: policies.current,
-        fetch=KeyFetcher(clock, settings.policy.token_keys_ca_file).fetch,
+        fetch=KeyFetcher(settings.policy.token_keys_ca_file).fetch,
         clock=clock,
         metrics=metrics,
     )

@@ -25,6 +25,7 @@ from ca.federation.document import MAXIMUM_BYTES
 from ca.federation.store import Relation
 from identity.peer import read_spiffe_id
 from meshca.errors import ProofRefused, RequestRefused, Unavailable
+from meshca.web import IDENTITY, TooLarge, read_bounded, web_context
 
 TOTAL_SECONDS: Final = 10.0
 MAXIMUM_REDIRECTS: Final = 3
@@ -106,22 +107,19 @@ class _Redirect:
 
 
 async def _ask(client: httpx.AsyncClient, url: str, relation: Relation) -> "bytes | _Redirect":
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    async with client.stream("GET", url, headers=headers) as response:
+    async with client.stream("GET", url, headers=IDENTITY) as response:
         if relation.profile == "https_spiffe":
             _check_server(response, relation)
         elif response.status_code in _REDIRECTS:
             return _Redirect(response.headers.get("location", ""))
         if response.status_code != _OK:
             raise Unavailable(f"{url} answers with status {response.status_code}")
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise RequestRefused("malformed", f"{url} answers with an encoding we did not ask for")
-        body = bytearray()
-        async for part in response.aiter_raw():
-            body += part
-            if len(body) > MAXIMUM_BYTES:
-                raise RequestRefused("too_large", f"{url} answers with over {MAXIMUM_BYTES} bytes")
-        return bytes(body)
+        try:
+            return await read_bounded(response, MAXIMUM_BYTES)
+        except TooLarge as error:
+            raise RequestRefused("too_large", f"{url} {error}") from error
+        except ValueError as error:
+            raise RequestRefused("malformed", f"{url} {error}") from error
 
 
 def _check_server(response: httpx.Response, relation: Relation) -> None:
@@ -140,20 +138,10 @@ def _check_server(response: httpx.Response, relation: Relation) -> None:
 
 def _context(relation: Relation, roots: Sequence[x509.Certificate]) -> ssl.SSLContext:
     if relation.profile == "https_web":
-        return _web_context(relation.web_roots)
+        return web_context(relation.web_roots)
     if not roots:
         raise Unavailable(f"{relation.url}: there is no bundle to verify {relation.endpoint_id} by")
     return _spiffe_context(roots)
-
-
-def _web_context(roots: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the name, demands a certificate
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if roots:
-        context.load_verify_locations(cadata=roots)
-    else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    return context
 
 
 def _spiffe_context(roots: Sequence[x509.Certificate]) -> ssl.SSLContext:

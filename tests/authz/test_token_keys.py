@@ -15,7 +15,6 @@ from authz.policy import PolicySet
 from authz.request_authentication import JwtRule, RequestAuthentication
 from authz.token_fetch import KeyFetcher, KeySource
 from authz.token_keys import FIRST_RETRY_SECONDS, REFRESH_SECONDS, TokenKeys
-from meshca.clock import SystemClock
 from meshca.errors import KeysUnavailable
 from meshca.metrics import Metrics
 from tests.authz.builders import ROOT_NAMESPACE, TRUST_DOMAIN
@@ -53,7 +52,7 @@ class Followed:
         self.keys = TokenKeys(lambda: self.policies, self.fetch, self.clock, self.metrics)
         self.keys.subscribe(self.changed)
 
-    def fetch(self, source: KeySource) -> str:
+    async def fetch(self, source: KeySource) -> str:
         self.fetched.append(source.uri)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -191,7 +190,7 @@ def answers() -> Iterator[Answers]:
 
 
 def fetch(uri: str, *, issuer: str = "https://issuer.test", ca_file: Path | None = None) -> str:
-    return KeyFetcher(SystemClock(), ca_file).fetch(KeySource(issuer, uri, 2.0))
+    return asyncio.run(KeyFetcher(ca_file).fetch(KeySource(issuer, uri, 2.0)))
 
 
 def test_fetches_what_a_uri_answers(answers: Answers) -> None:
@@ -240,3 +239,24 @@ def test_discovers_the_keys_of_an_issuer(tmp_path: Path) -> None:
             answers.bodies["/.well-known/openid-configuration"] = json.dumps(wrong).encode()
             with pytest.raises(KeysUnavailable, match=reason):
                 fetch("", issuer=issuer, ca_file=roots)
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n{"])
+def test_an_answer_that_comes_by_drops_ends_in_time(sent: bytes) -> None:
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            writer.write(sent)
+            while not writer.is_closing():
+                writer.write(b"x" if sent else b"")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    async def story() -> None:
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        source = KeySource("https://issuer.test", f"http://127.0.0.1:{port}/keys", 0.3)
+        with pytest.raises(KeysUnavailable, match=r"no whole answer within 0\.3 s"):
+            await KeyFetcher().fetch(source)
+        server.close()
+
+    asyncio.run(story())
