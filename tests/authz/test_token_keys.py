@@ -243,10 +243,15 @@ def test_discovers_the_keys_of_an_issuer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n{"])
 def test_an_answer_that_comes_by_drops_ends_in_time(sent: bytes) -> None:
+    handlers: list[asyncio.Task[None]] = []
+
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.append(task)
+        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             writer.write(sent)
-            while not writer.is_closing():
+            while True:
                 writer.write(b"x" if sent else b"")
                 await writer.drain()
                 await asyncio.sleep(0.02)
@@ -258,5 +263,8 @@ def test_an_answer_that_comes_by_drops_ends_in_time(sent: bytes) -> None:
         with pytest.raises(KeysUnavailable, match=r"no whole answer within 0\.3 s"):
             await KeyFetcher().fetch(source)
         server.close()
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers)
 
     asyncio.run(story())
