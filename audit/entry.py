@@ -34,9 +34,11 @@ OUTCOMES: Final = ("done", "refused", "failed")
 class Entry:
     """What is recorded; empty text means "not applicable".
 
-    `actor` is who did it: a SPIFFE ID, `uid:0`, or `meshca` itself. `reason` is a stable code for
-    a refusal or an operator's words for a change. `details` holds the rest: evidence, what was
-    claimed, counts; never a key, a token or a certificate request.
+    `actor` is who did it: a SPIFFE ID, `uid:0`, or `meshca` itself. `fingerprint` is the SHA-256
+    of a certificate's DER in hex. `destination` and `policy` are what a decision was about, and
+    what decided. `request_id` is what the caller, or a proxy, calls the request. `reason` is a
+    stable code for a refusal or an operator's words for a change. `details` holds the rest:
+    evidence, what was claimed, counts; never a key, a token or a certificate request.
     """
 
     time: datetime
@@ -45,10 +47,14 @@ class Entry:
     actor: str = ""
     spiffe_id: str = ""
     serial: str = ""
+    fingerprint: str = ""
     cluster: str = ""
     namespace: str = ""
     service_account: str = ""
     pod: str = ""
     node: str = ""
+    destination: str = ""
+    policy: str = ""
+    request_id: str = ""
     reason: str = ""
     details: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
