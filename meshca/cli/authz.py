@@ -25,6 +25,14 @@ from meshca.cli.options import (
     UrlOption,
 )
 from meshca.cli.output import emit, print_fields, safe
+from meshca.cli.policy_options import (
+    AliasOption,
+    DefaultOption,
+    Options,
+    PoliciesOption,
+    RootNamespaceOption,
+    TrustDomainOrSourcesOption,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Authorization policy: who may call whom.")
 authz_analysis.register(app)
@@ -57,18 +65,11 @@ def check(
         Path | None,
         typer.Option(metavar="FILE.jsonl", help="One request a line, - for stdin; see docs/cli.md"),
     ] = None,
-    policies: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Check these files; needs no server.")
-    ] = None,
-    default: Annotated[str, typer.Option(help="allow or deny; with --policies.")] = "deny",
-    root_namespace: Annotated[str, typer.Option(help="With --policies.")] = "meshca",
-    trust_domain: Annotated[
-        str | None, typer.Option(help="With --policies. [default: that of --source]")
-    ] = None,
-    trust_domain_alias: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TD", help="With --policies; may be repeated."),
-    ] = None,
+    policies: PoliciesOption = None,
+    default: DefaultOption = "deny",
+    root_namespace: RootNamespaceOption = "meshca",
+    trust_domain: TrustDomainOrSourcesOption = None,
+    trust_domain_alias: AliasOption = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="In JSON, too: near misses, and what would have allowed it"),
@@ -90,7 +91,7 @@ def check(
     if (batch is None) == (destination is None):
         raise CommandFailed("give either --destination or --batch", exit_status=2)
     aliases = tuple(trust_domain_alias or ())
-    options = engine.Options(default, root_namespace, trust_domain, aliases)
+    options = Options(default, root_namespace, trust_domain, aliases)
     if batch is not None:
         checked = engine.offline(policies, options) if policies else engine.online(config, url)
         _print_lines(checked.lines(engine.read_lines(batch)))

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meshca.cli.authz_explain import (
-    AliasOption,
-    DefaultOption,
-    PoliciesOption,
-    RootNamespaceOption,
-    TrustDomainOption,
-)
 from meshca.cli.client import connect
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, UrlOption
 from meshca.cli.output import emit, note, safe
+from meshca.cli.policy_options import (
+    AliasOption,
+    DefaultOption,
+    Options,
+    PoliciesOption,
+    RootNamespaceOption,
+    TrustDomainOption,
+    TrustDomainOrSourcesOption,
+)
 
 if TYPE_CHECKING:
     from authz.workload import Workload
@@ -69,7 +71,6 @@ def diff(
     Example: meshca authz diff policies/ new-policies/ --trust-domain example.org
     """
     from meshca.cli import authz_operands as operands
-    from meshca.cli.authz_check import Options
 
     if operands.is_of_server(before) or operands.is_of_server(after):
         asked = {
@@ -123,7 +124,7 @@ def who_can(
         from authz.analysis.access import who_can as allowed
         from authz.analysis.report import access_json
         from authz.analysis.sides import Within
-        from meshca.cli.authz_check import Options, load_directory
+        from meshca.cli.authz_check import load_directory
 
         options = Options(default, root_namespace, trust_domain, tuple(trust_domain_alias or ()))
         loaded = load_directory(policies, options)
@@ -143,7 +144,7 @@ def what_can(
     policies: PoliciesOption = None,
     default: DefaultOption = "deny",
     root_namespace: RootNamespaceOption = "meshca",
-    trust_domain: TrustDomainOption = None,
+    trust_domain: TrustDomainOrSourcesOption = None,
     trust_domain_alias: AliasOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
@@ -162,7 +163,7 @@ def what_can(
         from authz.analysis.access import what_can as allowed
         from authz.analysis.report import access_json
         from authz.analysis.sides import Within
-        from meshca.cli.authz_check import Options, load_directory
+        from meshca.cli.authz_check import load_directory
 
         options = Options(default, root_namespace, trust_domain, tuple(trust_domain_alias or ()))
         loaded = load_directory(policies, options.or_trust_domain_of(name))
@@ -190,7 +191,7 @@ def reach(
     policies: PoliciesOption = None,
     default: DefaultOption = "deny",
     root_namespace: RootNamespaceOption = "meshca",
-    trust_domain: TrustDomainOption = None,
+    trust_domain: TrustDomainOrSourcesOption = None,
     trust_domain_alias: AliasOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
@@ -204,21 +205,22 @@ def reach(
     Example: meshca authz reach spiffe://example.org/ns/edge/sa/gateway shop/payments
     """
     name, destination = _identity(source), _destination(workload, label)
-    services = None if identities is None else _read_identities(identities)
     if policies is None:
+        services = None if identities is None else _read_identities(identities)
         body = {"source": str(name), "destination": destination, "services": services, "hops": hops}
         answer = connect(config, url).post("/authz/reach", body, timeout=TIMEOUT_SECONDS)
     else:
         from authz.analysis.reach import Service
         from authz.analysis.reach import reach as paths
         from authz.analysis.report import reach_json
-        from meshca.cli.authz_check import Options, load_directory
+        from meshca.cli.authz_check import load_directory
 
-        if services is None:
+        if identities is None:
             raise CommandFailed("--policies needs --identities FILE", exit_status=2)
         options = Options(default, root_namespace, trust_domain, tuple(trust_domain_alias or ()))
         loaded = load_directory(policies, options.or_trust_domain_of(str(name)))
-        through = [Service(_workload(each), _identity(each["spiffe_id"])) for each in services]
+        listed = _read_identities(identities)
+        through = [Service(_workload(each), _identity(each["spiffe_id"])) for each in listed]
         found = paths(loaded, name, _workload(destination), through, now=_now(), hops=hops)
         answer = reach_json(found, version=loaded.version)
     emit(output, answer, lambda: _print_paths(answer))

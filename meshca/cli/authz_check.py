@@ -1,14 +1,15 @@
 """How `meshca authz check` decides: by the running server's policies, or by files, without one."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from meshca.cli.client import AdminClient, connect
 from meshca.cli.failure import CommandFailed
+from meshca.cli.policy_options import Options
 
 if TYPE_CHECKING:
     from authz.policy import PolicySet
@@ -33,22 +34,6 @@ class Checker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What files are loaded with."""
-
-    default: str
-    root_namespace: str
-    trust_domain: str | None
-    aliases: tuple[str, ...] = ()
-
-    def or_trust_domain_of(self, source: str | None) -> "Options":
-        """Return the options with the trust domain of `source`, if none was given."""
-        if self.trust_domain is not None or source is None:
-            return self
-        return replace(self, trust_domain=source.removeprefix("spiffe://").partition("/")[0])
-
-
 def offline(directory: Path, options: Options) -> Checker:
     """Return what decides by the policies in `directory`; raises as `load` does."""
     return _Files(load_directory(directory, options))
@@ -58,11 +43,11 @@ def load_directory(directory: Path, options: Options) -> "PolicySet":
     """Return the set of the policies in `directory`; raises as `load` does."""
     from authz.directory import read_directory
 
-    return load(read_directory(directory), options)
+    return load(lambda: read_directory(directory), options)
 
 
-def load(texts: Iterable[tuple[str, str]], options: Options) -> "PolicySet":
-    """Return the set of `texts`.
+def load(read: Callable[[], Iterable[tuple[str, str]]], options: Options) -> "PolicySet":
+    """Return the set of what `read` returns; it is called once the options are known to be good.
 
     Raises InvalidDocument with every problem of the set, and CommandFailed for bad options.
     """
@@ -72,10 +57,12 @@ def load(texts: Iterable[tuple[str, str]], options: Options) -> "PolicySet":
         raise CommandFailed("--default is allow or deny", exit_status=2)
     if options.trust_domain is None:
         raise CommandFailed("--policies needs --trust-domain", exit_status=2)
+    trust_domain = _trust_domain("--trust-domain", options.trust_domain)
+    aliases = [_trust_domain("--trust-domain-alias", alias) for alias in options.aliases]
     return load_policies(
-        texts,
-        trust_domain=_trust_domain("--trust-domain", options.trust_domain),
-        aliases=[_trust_domain("--trust-domain-alias", alias) for alias in options.aliases],
+        read(),
+        trust_domain=trust_domain,
+        aliases=aliases,
         root_namespace=options.root_namespace,
         default="allow" if options.default == "allow" else "deny",
     )

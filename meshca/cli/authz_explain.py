@@ -1,6 +1,5 @@
 """`meshca authz explain`: the effective policy of a workload, in plain words."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,23 +7,17 @@ import typer
 from meshca.cli.client import connect
 from meshca.cli.options import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, UrlOption
 from meshca.cli.output import emit, print_fields, print_table, safe
+from meshca.cli.policy_options import (
+    AliasOption,
+    DefaultOption,
+    Options,
+    PoliciesOption,
+    RootNamespaceOption,
+    TrustDomainOption,
+)
 
 if TYPE_CHECKING:
     from authz.policy import PolicySet
-
-PoliciesOption = Annotated[
-    Path | None,
-    typer.Option("--policies", metavar="DIR", help="Use these files; needs no server."),
-]
-DefaultOption = Annotated[str, typer.Option("--default", help="allow or deny; with --policies.")]
-RootNamespaceOption = Annotated[str, typer.Option("--root-namespace", help="With --policies.")]
-TrustDomainOption = Annotated[
-    str | None, typer.Option("--trust-domain", metavar="TD", help="With --policies.")
-]
-AliasOption = Annotated[
-    list[str] | None,
-    typer.Option("--trust-domain-alias", metavar="TD", help="With --policies; may be repeated."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +59,7 @@ def explain(
         answer = connect(config, url).post("/authz/explain", asked)
     else:
         aliases = tuple(trust_domain_alias or ())
-        options = authz_check.Options(default, root_namespace, trust_domain, aliases)
+        options = Options(default, root_namespace, trust_domain, aliases)
         answer = _offline(authz_check.load_directory(policies, options), asked)
     emit(output, answer, lambda: _print(answer))
 

@@ -5,17 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meshca.cli.authz_explain import (
-    AliasOption,
-    DefaultOption,
-    PoliciesOption,
-    RootNamespaceOption,
-    TrustDomainOption,
-)
 from meshca.cli.client import connect
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, UrlOption
 from meshca.cli.output import emit, note, print_table
+from meshca.cli.policy_options import (
+    AliasOption,
+    DefaultOption,
+    Options,
+    PoliciesOption,
+    RootNamespaceOption,
+    TrustDomainOption,
+)
 
 if TYPE_CHECKING:
     from authz.policy import PolicySet
@@ -56,9 +57,9 @@ def findings(
         from meshca.cli import authz_check
 
         aliases = tuple(trust_domain_alias or ())
-        options = authz_check.Options(default, root_namespace, trust_domain, aliases)
-        known = None if identities is None else _read(identities)
-        answer = _offline(authz_check.load_directory(policies, options), known)
+        options = Options(default, root_namespace, trust_domain, aliases)
+        loaded = authz_check.load_directory(policies, options)
+        answer = _offline(loaded, None if identities is None else _read(identities))
     emit(output, answer, lambda: _print(answer))
     if answer["findings"]:
         raise typer.Exit(1)

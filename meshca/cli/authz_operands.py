@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshca.cli.authz_check import Options, load, load_directory
+from meshca.cli.authz_check import load, load_directory
 from meshca.cli.failure import CommandFailed
+from meshca.cli.policy_options import Options
 
 if TYPE_CHECKING:
     from authz.policy import PolicySet
@@ -25,7 +26,7 @@ def load_operand(operand: str, options: Options) -> "PolicySet":
     Raises CommandFailed, and InvalidDocument with every problem.
     """
     path = Path(operand)
-    return load_directory(path, options) if path.is_dir() else load(_texts(path), options)
+    return load_directory(path, options) if path.is_dir() else load(lambda: _texts(path), options)
 
 
 def for_server(operand: str) -> str | dict[str, Any]:

@@ -301,14 +301,22 @@ def test_a_batch_streams(tmp_path: Path) -> None:
 
 
 TO = ("--destination", "a/b")
+MISSING = ("--policies", "no-such-directory")
+"""Options are held against their rules before any file is read."""
 USAGE = [
     ("neither destination nor batch", (), "either --destination or --batch"),
     (
         "a bad default",
-        ("--destination", "a/b", "--policies", ".", "--default", "x"),
+        (*TO, *MISSING, "--default", "x"),
         "allow or deny",
     ),
-    ("no trust domain", ("--destination", "a/b", "--policies", "."), "needs --trust-domain"),
+    ("no trust domain", (*TO, *MISSING), "needs --trust-domain"),
+    ("a bad trust domain", (*TO, *MISSING, "--trust-domain", "A_B:1"), "--trust-domain: "),
+    (
+        "a bad alias",
+        (*TO, *MISSING, "--trust-domain", "a", "--trust-domain-alias", "/"),
+        "--trust-domain-alias: ",
+    ),
     ("a bad label", ("--destination", "a/b", "--label", "x"), "is not KEY=VALUE"),
 ]
 
