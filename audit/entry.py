@@ -23,6 +23,15 @@ KINDS: Final = (
     "federation_change",
     "revocation",
     "ban",
+    "decision",
+    "decision_count",
+    "login",
+    "read",
+    "configuration",
+    "clock",
+    "log_key",
+    "legal_hold",
+    "redaction",
     "gap",
 )
 """What an entry can be about; queries name these, and an unknown one is an error."""
