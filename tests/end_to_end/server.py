@@ -169,6 +169,21 @@ class RunningServer:
         names = ("--namespace", NAMESPACE, "--service-account", service_account)
         return self.meshca("dev", "token", *names, *options).strip()
 
+    def wait_for_records(self, service_account: str) -> list[dict[str, Any]]:
+        """Return the certificates of a service account once each signature is on record.
+
+        A certificate is out a moment before: its serial is known, it itself is not yet.
+        """
+        shown: list[dict[str, Any]] = []
+
+        def is_on_record() -> bool:
+            asked = ("svid", "list", "--service-account", service_account)
+            shown[:] = self.query(*asked)["svids"]
+            return {svid["status"] for svid in shown} == {"issued"}
+
+        wait_until(is_on_record, within_seconds=10, what="the signatures on record")
+        return shown
+
     def apply(self, *policies: Mapping[str, Any]) -> None:
         """Put a set of policies in force."""
         path = self.directory / "policies.yaml"

@@ -33,7 +33,7 @@ def issue(server: RunningServer, account: str) -> str:
     token.write_text(server.token(account))
     csr.write_bytes(make_csr())
     server.meshca("svid", "issue", "--csr", str(csr), "--token-file", str(token))
-    (svid,) = server.query("svid", "list", "--service-account", account)["svids"]
+    (svid,) = server.wait_for_records(account)
     return str(svid["serial"])
 
 

@@ -25,9 +25,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def issued(server: RunningServer, directory: Path, account: str) -> x509.Certificate:
-    """Return a new certificate of a service account."""
+    """Return a new certificate of a service account, once its signature is on record."""
     result = issue(server, directory, server.token(account))
     assert result.status == 0, result.err
+    server.wait_for_records(account)
     return x509.load_pem_x509_certificates(result.out.encode())[0]
 
 

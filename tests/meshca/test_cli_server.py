@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.meshca.cli import Result, meshca
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import free_port
 
 ORDERS = spiffe_id("orders")
 
@@ -56,14 +55,8 @@ def test_issue_prints_the_chain_leaf_first_without_the_root(
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [ORDERS]
     assert leaf.issuer == intermediate.subject
     assert intermediate.issuer != intermediate.subject
-
-    def show() -> Any:
-        return run(server, "svid", "show", f"{leaf.serial_number:x}", "-o", "json").data
-
-    wait_until(  # the signature is on record a moment after its certificate is out
-        lambda: show()["status"] == "issued", within_seconds=10, what="the signature on record"
-    )
-    shown = show()
+    server.wait_for_records("orders")
+    shown = run(server, "svid", "show", f"{leaf.serial_number:x}", "-o", "json").data
     assert (shown["spiffe_id"], shown["status"], shown["pod_name"]) == (
         ORDERS,
         "issued",
@@ -106,16 +99,8 @@ def test_a_missing_file_is_named(server: RunningServer, tmp_path: Path) -> None:
 
 def test_certificates_are_listed_in_every_format(server: RunningServer, tmp_path: Path) -> None:
     issue(server, tmp_path, server.token("orders"))
-
-    def listed() -> Any:
-        return run(server, "svid", "list", "--identity", ORDERS, "-o", "json").data
-
-    wait_until(  # the signature is on record a moment after its certificate is out
-        lambda: {svid["status"] for svid in listed()["svids"]} == {"issued"},
-        within_seconds=10,
-        what="the signatures on record",
-    )
-    as_json = listed()
+    server.wait_for_records("orders")
+    as_json = run(server, "svid", "list", "--identity", ORDERS, "-o", "json").data
     as_yaml = yaml.safe_load(run(server, "svid", "list", "--identity", ORDERS, "-o", "yaml").out)
     table = run(server, "svid", "list", "--identity", ORDERS)
     assert as_json == as_yaml

@@ -59,6 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with RunningServer(tmp_path_factory.mktemp("shapes")) as server:
         issued = issue(server, tmp_path_factory.mktemp("token"), server.token("orders"))
         assert issued.status == 0, issued.err
+        server.wait_for_records("orders")
         why = ("--reason", "certificateHold", "--why", "test")
         server.meshca("svid", "revoke", "--service-account", "orders", *why)
         server.meshca("svid", "ban", "--node", "worker-7", "--why", "test")
