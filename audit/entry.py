@@ -32,6 +32,8 @@ KINDS: Final = (
     "log_key",
     "legal_hold",
     "redaction",
+    "anchor",
+    "witness",
     "gap",
 )
 """What an entry can be about; queries name these, and an unknown one is an error."""
