@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from admin.decision_entries import DecisionEntries
 from admin.staging_entries import staging_entry
 from authz.kubernetes.pods import PodLabels
 from authz.kubernetes.watch import KubernetesPolicies
@@ -150,7 +151,7 @@ def build_decisions(
     metrics: Metrics,
 ) -> DecisionParts:
     """Return what answers and hears proxies about decisions, and what keeps them."""
-    recorder = DecisionRecorder(writer, clock, metrics)
+    recorder = DecisionRecorder(writer, clock, metrics, entries_of=DecisionEntries())
     providers = Providers(settings.policy.providers)
     callers = KnownCallers(admission)
     logs = AccessLogs(

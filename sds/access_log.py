@@ -25,7 +25,7 @@ from authz.compile import SEVERAL_URI_SANS
 from authz.engine import MAXIMUM_COMPILED, Layer, WorkloadPolicies, compile_workload, decide
 from authz.policy import PolicySet, Term
 from authz.records.bucket import Bucket
-from authz.records.observed import ACCESS_LOG, Observed
+from authz.records.observed import ACCESS_LOG, Observed, Place
 from authz.records.recorder import DecisionRecorder
 from authz.workload import Workload
 from identity.caller import Caller
@@ -34,7 +34,7 @@ from meshca.errors import Overloaded, ProofRefused
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from sds.access_log_entry import Told, read_http, read_tcp
-from sds.known_callers import KnownCallers, Proof
+from sds.known_callers import KnownCallers, Proof, place_of
 from sds.node_hints import read_hints
 from sds.revoked import PEER_NOT_NOTED, REVOKED
 from sds.session import Receive
@@ -150,7 +150,7 @@ class AccessLogs:
         return max((caller.expires_at - self.clock.now()).total_seconds(), 0.0)
 
     async def _take(self, message: Any, caller: Caller, workload: Workload, own: Bucket) -> None:
-        destination = str(caller.spiffe_id)
+        destination, place = str(caller.spiffe_id), place_of(caller)
         taken = 0
         for read, entries in (
             (read_http, message.http_logs.log_entry),
@@ -164,12 +164,13 @@ class AccessLogs:
                     self._count("flood")
                     self.recorder.lose("flood")
                     continue
-                self._count(self._record(read(entry, workload, self.clock.now()), destination))
+                told = read(entry, workload, self.clock.now())
+                self._count(self._record(told, destination, place))
 
     def _count(self, outcome: str) -> None:
         self.metrics.access_log_entries.labels(outcome).inc()
 
-    def _record(self, told: Told | None, destination: str) -> str:
+    def _record(self, told: Told | None, destination: str, place: Place) -> str:
         """Record what an entry told; return what became of it."""
         if told is None:
             return "none"
@@ -197,6 +198,8 @@ class AccessLogs:
                 named=told.named,
                 is_partial=is_partial,
                 disagrees=disagrees,
+                request_id=told.request_id,
+                place=place,
             )
         )
         return "recorded"

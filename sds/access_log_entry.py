@@ -7,7 +7,7 @@ An entry has no headers; its path may carry a query.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ class Told:
     """What an entry tells: the request, what became of it, and the rule that the proxy named.
 
     `is_checked` says that ext_authz decided it here, which has recorded it; `is_partial` that who
-    made the request cannot be told from the entry.
+    made the request cannot be told from the entry. `request_id` is that of `x-request-id`.
     """
 
     request: Request
@@ -49,6 +49,7 @@ class Told:
     at: datetime
     is_checked: bool
     is_partial: bool
+    request_id: str = ""
 
 
 def read_http(entry: Any, workload: Workload, now: datetime) -> Told | None:
@@ -65,7 +66,8 @@ def read_http(entry: Any, workload: Workload, now: datetime) -> Told | None:
         host=asked.authority or None,
         claims=claims,
     )
-    return _told(common, workload, http, verdict, now)
+    told = _told(common, workload, http, verdict, now)
+    return replace(told, request_id=asked.request_id) if asked.request_id else told
 
 
 def read_tcp(entry: Any, workload: Workload, now: datetime) -> Told | None:

@@ -30,6 +30,7 @@ from meshca.spiffe_id import SpiffeId
 REMOTE_ADDRESS_KEY: Final = "x-meshca-remote-address"
 """The metadata of a call in which the filter repeats the downstream's remote address."""
 _FORWARDED: Final = "x-forwarded-for"
+_REQUEST_ID: Final = "x-request-id"
 _HIGHEST_PORT: Final = 65_535
 _DEEPEST: Final = 8
 _LONGEST_CERTIFICATE: Final = 64 * 1024
@@ -57,6 +58,12 @@ def to_request(
         sni=attributes.tls_session.sni or None,
         time=time,
     )
+
+
+def request_id_of(attributes: Any) -> str:
+    """Return what `x-request-id` calls the request; empty without it."""
+    found: str = attributes.request.http.headers.get(_REQUEST_ID, "")
+    return found
 
 
 def _remote(said: str | None, source_ip: str | None, *, is_forwarded: bool) -> str | None:

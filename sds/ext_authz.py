@@ -27,9 +27,9 @@ from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
-from sds.check_request import REMOTE_ADDRESS_KEY, to_request
+from sds.check_request import REMOTE_ADDRESS_KEY, request_id_of, to_request
 from sds.check_response import ALLOWED, DENIED, allowed_with
-from sds.known_callers import KnownCallers, Proof
+from sds.known_callers import KnownCallers, Proof, place_of
 from sds.workloads import Workloads
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -95,6 +95,8 @@ class ExtAuthz:
                 at=now,
                 door=EXT_AUTHZ,
                 destination=str(caller.spiffe_id),
+                request_id=request_id_of(attributes),
+                place=place_of(caller),
             )
         )
         return self._said(decision, _added(policies, request, decision, said))

@@ -12,6 +12,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
+from authz.records.observed import Place
 from identity.caller import Caller
 from meshca.errors import Refused
 from sds.admission import Admission, Peer
@@ -27,6 +28,12 @@ class Proof:
     metadata: Mapping[str, str]
     leaf: bytes
     peer: Callable[[], Peer]
+
+
+def place_of(caller: Caller) -> Place:
+    """Return where the proxy that `caller` is decides."""
+    e = caller.evidence
+    return Place(e.cluster, e.service_account, e.pod_name, e.node)
 
 
 @dataclass(slots=True)

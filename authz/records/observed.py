@@ -19,6 +19,19 @@ ACCESS_LOG: Final = "access_log"
 log = get_logger("authz")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a decision was made: at the proxy of which pod; empty text where that is not known."""
+
+    cluster: str = ""
+    service_account: str = ""
+    pod: str = ""
+    node: str = ""
+
+
+NOWHERE: Final = Place()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """One decision, or `count` equal ones.
@@ -28,6 +41,7 @@ class Observed:
     workload looks at are not known here, so that the two may differ without anything being wrong;
     `disagrees` that they differ although nothing explains it.
     `destination` is the SPIFFE ID of the proxy; `named` the rule that it named, as `Rule.name`.
+    `request_id` is what the caller, or a proxy on the way, calls the request.
     """
 
     request: Request
@@ -40,6 +54,8 @@ class Observed:
     named: str = ""
     is_partial: bool = False
     disagrees: bool = False
+    request_id: str = ""
+    place: Place = NOWHERE
 
     @property
     def shadow_differs(self) -> bool:

@@ -7,11 +7,13 @@ In full: denials, decisions that what is on trial would have reversed, AUDIT mat
 which a proxy and the engine disagree; so many a second, since whoever is denied can ask again as
 often as they like. What is over the bound, or could not be written for a minute because the
 database was away, is counted by reason, and the counts are written as a `Gap`.
+
+`entries_of` makes the audit entries of records; they are written in the transaction of these.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -36,12 +38,17 @@ PATIENCE_SECONDS: Final = 60.0
 _AT_ONCE: Final = 200
 RATE, ROWS, DATABASE = "rate", "rows", "database"
 
+_Records = Sequence[FullRecord] | Sequence[MinuteCount] | Sequence[Gap]
+EntriesOf = Callable[[_Records, datetime], Sequence[Any]]
+"""Makes the audit entries of records of one type at a time; blocking, so off the event loop."""
+
 
 @dataclass(slots=True)
 class _Waiting:
-    """Records that wait for the database, since when (monotonic), and for how many they stand."""
+    """Records that wait for the database with their entries, and since when (monotonic)."""
 
-    records: Sequence[FullRecord | MinuteCount]
+    records: Sequence[FullRecord] | Sequence[MinuteCount]
+    entries: Sequence[Any]
     since: float
 
     def lost(self) -> int:
@@ -59,6 +66,7 @@ class DecisionRecorder:
     counts: MinuteCounts = field(default_factory=MinuteCounts)
     records_per_second: float = RECORDS_PER_SECOND
     burst: int = BURST
+    entries_of: EntriesOf = lambda _records, _now: ()
     _bucket: Bucket = field(init=False)
     _fresh: list[Observed] = field(init=False, default_factory=list)
     _waiting: list[_Waiting] = field(init=False, default_factory=list)
@@ -101,20 +109,23 @@ class DecisionRecorder:
     async def flush(self, *, with_current: bool = False) -> None:
         """Write what is due; what cannot be written waits, and in the end counts as lost."""
         fresh, self._fresh = self._fresh, []
-        if fresh:
-            worded = await asyncio.to_thread(lambda: [in_full(each) for each in fresh])
-            self._wait(worded)
-        self._wait(self.counts.take(self.clock.now(), with_current=with_current))
+        counts = self.counts.take(self.clock.now(), with_current=with_current)
+        if fresh or counts:
+            self._waiting += await asyncio.to_thread(self._worded, fresh, counts)
         waiting, self._waiting = self._waiting, []
         for some in waiting:
-            if not await self._write(*some.records):
+            if not await self._write(*some.records, *some.entries):
                 self._keep(some)
         await self._write_gaps()
 
-    def _wait(self, records: Sequence[FullRecord | MinuteCount]) -> None:
-        now = self.clock.monotonic()
-        for start in range(0, len(records), _AT_ONCE):
-            self._waiting.append(_Waiting(records[start : start + _AT_ONCE], now))
+    def _worded(self, fresh: list[Observed], counts: list[MinuteCount]) -> list[_Waiting]:
+        counts.sort(key=_grouped)
+        return [*self._in_pieces([in_full(each) for each in fresh]), *self._in_pieces(counts)]
+
+    def _in_pieces(self, records: Sequence[FullRecord] | Sequence[MinuteCount]) -> list[_Waiting]:
+        now, since = self.clock.now(), self.clock.monotonic()
+        pieces = [records[start : start + _AT_ONCE] for start in range(0, len(records), _AT_ONCE)]
+        return [_Waiting(piece, self.entries_of(piece, now), since) for piece in pieces]
 
     def _keep(self, some: _Waiting) -> None:
         if self.clock.monotonic() - some.since < PATIENCE_SECONDS:
@@ -135,9 +146,17 @@ class DecisionRecorder:
         lost, since = self._lost, self._losing_since or self.clock.now()
         self._lost, self._losing_since = Counter(), None
         now = self.clock.now()
-        if not await self._write(*(Gap(now, since, r, n) for r, n in sorted(lost.items()))):
+        gaps = [Gap(now, since, reason, count) for reason, count in sorted(lost.items())]
+        if not await self._write(*gaps, *self.entries_of(gaps, now)):
             self._lost.update(lost)
             self._losing_since = since
+
+
+def _grouped(counted: MinuteCount) -> tuple[Any, ...]:
+    """Return a key by which the counts of one caller, destination and policy stand together."""
+    operation, outcome = counted.operation, counted.outcome
+    where = operation.destination, operation.namespace, operation.labels
+    return counted.minute, operation.source, *where, outcome.allowed, outcome.policy
 
 
 def _is_full(observed: Observed) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from authz.records.observed import NOWHERE, Place
 from authz.records.operation import Operation
 from meshca.database import metadata
 
@@ -94,7 +95,8 @@ class Outcome:
 class FullRecord:
     """One decision in full; `shadow` is the verdict of what is on trial where it differs.
 
-    `door` is who told of it: `ext_authz` or `access_log`. `details` is JSON.
+    `door` is who told of it: `ext_authz` or `access_log`. `details` is JSON. `place` is for the
+    audit log only.
     """
 
     at: datetime
@@ -107,6 +109,8 @@ class FullRecord:
     remote_ip: str = ""
     shadow: str = ""
     details: str = "{}"
+    request_id: str = ""
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

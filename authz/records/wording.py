@@ -15,6 +15,7 @@ from authz.records.operation import Operation, clean
 from authz.records.tables import ALLOW, DENY, FullRecord, Outcome
 
 MAXIMUM_REASON: Final = 600
+MAXIMUM_REQUEST_ID: Final = 128
 _RULE: Final = re.compile(
     r"ns\[([a-z0-9-]{1,63})\]-policy\[([a-z0-9.-]{1,253})\]-rule\[([0-9]{1,6})\]"
 )
@@ -54,6 +55,8 @@ def in_full(observed: Observed) -> FullRecord:
         remote_ip=clean(request.remote_ip or "", _MAXIMUM_TEXT),
         shadow="" if shadow is None else ALLOW if shadow.allowed else DENY,
         details=orjson.dumps(_details(observed, shadow)).decode(),
+        request_id=clean(observed.request_id, MAXIMUM_REQUEST_ID),
+        place=observed.place,
     )
 
 
@@ -73,6 +76,8 @@ def _details(observed: Observed, shadow: Decision | None) -> dict[str, Any]:
     details: dict[str, Any] = {}
     if observed.count > 1:
         details["count"] = observed.count
+    if observed.request_id:
+        details["request_id"] = clean(observed.request_id, MAXIMUM_REQUEST_ID)
     if observed.named:
         details["named"] = clean(observed.named, _MAXIMUM_TEXT)
     if observed.disagrees:

@@ -138,7 +138,11 @@ def test_an_entry_is_of_the_proxy_that_sends_it_whatever_it_claims(mesh: Mesh) -
 def test_an_entry_becomes_the_request_that_it_was(mesh: Mesh) -> None:
     async def story() -> None:
         async with deciding(mesh, make_policies(READ)) as doors:
-            await tell(doors, http_entry(claims={"sub": "ann"}), tcp_entry())
+            entry = http_entry(claims={"sub": "ann"})
+            entry.request.request_id = "r-17"
+            await tell(doors, entry, tcp_entry())
+            assert [o.request_id for o in doors.seen] == ["r-17", ""]
+            assert {o.place.pod for o in doors.seen} == {"orders-1"}
             http, tcp = (observed.request for observed in doors.seen)
             assert http.http is not None
             assert (http.http.method, http.http.host) == ("GET", "shop.example")

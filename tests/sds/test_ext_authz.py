@@ -103,6 +103,17 @@ def test_the_engine_decides_about_the_askers_own_workload(mesh: Mesh) -> None:
     asyncio.run(story())
 
 
+def test_a_decision_keeps_what_the_request_was_called_and_where_it_was_made(mesh: Mesh) -> None:
+    async def story() -> None:
+        async with deciding(mesh, make_policies(POLICIES)) as world:
+            await world.allows(headers={"x-request-id": "r-17"})
+            (seen,) = world.seen
+            assert seen.request_id == "r-17"
+            assert (seen.place.pod, seen.place.service_account) == ("orders-1", "orders")
+
+    asyncio.run(story())
+
+
 def test_the_proxy_of_another_workload_gets_that_workloads_answer(mesh: Mesh) -> None:
     """A thief's proxy that claims to stand before orders is answered for what it is."""
 
