@@ -32,6 +32,7 @@ class Metrics:
     commit_seconds: Histogram = field(init=False)
     pending_writes: Gauge = field(init=False)
     refusals_unrecorded: Counter = field(init=False)
+    audit_lost: Counter = field(init=False)
     policy_load_failures: Counter = field(init=False)
     policy_source_stale: Gauge = field(init=False)
     policy_source_current: Gauge = field(init=False)
@@ -65,6 +66,7 @@ class Metrics:
     authz_disagreements: Counter = field(init=False)
     decisions_unrecorded: Counter = field(init=False)
     access_log_entries: Counter = field(init=False)
+    audit_index_lag: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
@@ -147,6 +149,13 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "meshca_refusals_unrecorded",
             "Refusals whose audit entry was folded into a later count because too many came at "
             "once.",
+            registry=r,
+        ),
+        "audit_lost": Counter(
+            "meshca_audit_lost",
+            "Records that nobody waited for and that the database did not take, by what they were; "
+            "the audit log says so in a gap.",
+            ["what"],
             registry=r,
         ),
         "policy_load_failures": Counter(
@@ -355,6 +364,12 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "meshca_upstream_failures",
             "What the upstream authority did not do: login, renew, sign, roots, crl, signature.",
             ["step"],
+            registry=r,
+        ),
+        "audit_index_lag": Gauge(
+            "meshca_audit_index_lag_entries",
+            "Entries of the audit log that the search index does not hold yet: queries read them "
+            "one by one. Fewer than 1,024 are usual.",
             registry=r,
         ),
     }

@@ -1,0 +1,1 @@
+"""The search index: a projection of the log, built behind the appends; it can be dropped."""
