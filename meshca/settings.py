@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from meshca.durations import format_duration
+from meshca.settings_admin import AdminConfig
 from meshca.settings_policy import PolicyConfig
 from meshca.settings_revocation import RevocationConfig
 from meshca.settings_values import Address, ApiServer, Name, Url
@@ -30,11 +31,12 @@ _ENVIRONMENT = "MESHCA_"
 
 
 class Listen(Strict):
-    """Where each door listens. The admin door is the unix socket `admin.sock` in `data_dir`."""
+    """Where each door listens. The other admin door is the socket `admin.sock` in `data_dir`."""
 
     mesh: Address = "0.0.0.0:8443"
     renew: Address | None = None
     public: Address | None = None
+    admin: Address | None = None
     metrics: Address = "127.0.0.1:9464"
 
 
@@ -266,6 +268,7 @@ class Settings(Strict):
     bundle_endpoint: BundleEndpoint | None = None
     publish: list[Publication] = Field(default=[])
     revocation: RevocationConfig = RevocationConfig()
+    admin: AdminConfig = AdminConfig()
 
     @field_validator("database")
     @classmethod
@@ -287,6 +290,7 @@ class Settings(Strict):
             self._check_upstream_lifetime(self.upstream.ttl)
         if self.public_url is not None and self.listen.public is None:
             raise ValueError("public_url is set but listen.public is not: nothing would answer")
+        self.admin.check(self.trust_domain, is_remote=self.listen.admin is not None)
         return self
 
     def _check_upstream_lifetime(self, ttl: timedelta) -> None:

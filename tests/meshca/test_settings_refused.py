@@ -11,7 +11,7 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     text = """\
 trust_domain: Example.org
 data_dir: 7
-listen: {mesh: nowhere, admin: 127.0.0.1:1}
+listen: {mesh: nowhere, console: 127.0.0.1:1}
 lifetimes:
   svid: 90
   intermediate: 1x
@@ -29,7 +29,7 @@ colour: blue
         ("trust_domain", 1),
         ("data_dir", 2),
         ("listen.mesh", 3),
-        ("listen.admin", 3),
+        ("listen.console", 3),
         ("lifetimes.svid", 5),
         ("lifetimes.intermediate", 6),
         ("upstream", 7),
