@@ -42,14 +42,16 @@ class Expected:
     method: str
 
 
-def check_times(payload: Mapping[str, Any], now: datetime) -> datetime:
+def check_times(payload: Mapping[str, Any], now: datetime, *, needs_nbf: bool = True) -> datetime:
     """Return when the token expires.
 
     Raises ProofRefused `expired`, `not_yet_valid` or `issued_in_future`, each with 10 s leeway
-    for clocks that differ, and `missing_claim` or `malformed`.
+    for clocks that differ, and `missing_claim` or `malformed`. Without `needs_nbf` a token without
+    `nbf` is good from `iat` on: OpenID Connect does not ask for it.
     """
     at = now.timestamp()
-    expires, not_before, issued = (_instant(payload, name) for name in ("exp", "nbf", "iat"))
+    expires, issued = _instant(payload, "exp"), _instant(payload, "iat")
+    not_before = _instant(payload, "nbf") if needs_nbf or "nbf" in payload else 0
     if at >= expires + LEEWAY_SECONDS:
         raise ProofRefused("expired", "the token has expired")
     if at < not_before - LEEWAY_SECONDS:
