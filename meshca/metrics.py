@@ -66,6 +66,8 @@ class Metrics:
     authz_disagreements: Counter = field(init=False)
     decisions_unrecorded: Counter = field(init=False)
     access_log_entries: Counter = field(init=False)
+    audit_checkpoints: Counter = field(init=False)
+    audit_log_inconsistent: Gauge = field(init=False)
     audit_index_lag: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
@@ -358,6 +360,19 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
             "meshca_ocsp_signer_failures",
             "OCSP signers that were to be certified and were not, and will be tried again; the one "
             "before goes on to its end.",
+            registry=r,
+        ),
+        "audit_checkpoints": Counter(
+            "meshca_audit_checkpoints",
+            "Checkpoints of the audit log: signed, failed (will be tried again), refused (the log "
+            "is not what was signed for).",
+            ["outcome"],
+            registry=r,
+        ),
+        "audit_log_inconsistent": Gauge(
+            "meshca_audit_log_inconsistent",
+            "1 while the audit log does not begin with what was signed for: rolled back or "
+            "rewritten. Alert on > 0.",
             registry=r,
         ),
         "upstream_failures": Counter(
