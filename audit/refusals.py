@@ -10,7 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from audit.entry import Entry, Json
+from audit.entry import Entry
+from audit.gaps import gap
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import Overloaded, StoreUnavailable
@@ -81,16 +82,4 @@ class RefusalRecorder:
             self._folding_since = self.clock.now()
 
     def _gap(self, counts: Counter[str], since: datetime) -> Entry:
-        by_reason: dict[str, Json] = dict(sorted(counts.items()))
-        return Entry(
-            time=self.clock.now(),
-            kind="gap",
-            outcome="refused",
-            actor="meshca",
-            reason="too_many_refusals",
-            details={
-                "unrecorded": counts.total(),
-                "by_reason": by_reason,
-                "since": since.isoformat(),
-            },
-        )
+        return gap(self.clock.now(), "refusal", "too_many_refusals", counts, since)

@@ -7,7 +7,8 @@ the `Sink` registered for its type, so this file knows no table.
 Groups are collected on the event loop and written by one thread, a transaction a group. A group
 holds everything that was handed in while the last commit ran. When the last group was a crowd, the
 next one waits up to GROUP_WINDOW_SECONDS for company: a commit costs as much as ten records. What
-nobody waits for (`enqueue`) travels with the next group, or alone after DEFERRED_SECONDS.
+nobody waits for (`enqueue`, `note`) travels with the next group, or alone after DEFERRED_SECONDS;
+`on_lost` is told of what the database did not take.
 
 SQLite runs in WAL mode with synchronous=FULL: a commit that returned survives power loss.
 """
@@ -17,7 +18,7 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -211,6 +212,7 @@ class GroupWriter:
     clock: Clock
     metrics: Metrics
     maximum_pending: int = MAXIMUM_PENDING
+    on_lost: Callable[[Sequence[Any]], None] = lambda _records: None
     _groups: "queue.SimpleQueue[_Group | None]" = field(default_factory=queue.SimpleQueue)
     _waiting: _Group = field(default_factory=list)
     _pending: int = 0
@@ -253,11 +255,20 @@ class GroupWriter:
         await done
 
     def enqueue(self, *records: Any) -> None:
-        """Write `records` with one of the next groups; a failure is logged and counted only.
+        """Write `records` with one of the next groups; of a failure only `on_lost` is told.
 
-        Raises Overloaded when too many submissions already wait.
+        Raises Overloaded when too many submissions already wait, and StoreUnavailable after the
+        end.
         """
         self._admit(_Submission(records, None))
+
+    def note(self, *records: Any) -> None:
+        """Do as `enqueue` does, and tell `on_lost` of what cannot be; never raises."""
+        try:
+            self.enqueue(*records)
+        except (Overloaded, StoreUnavailable) as error:
+            log.warning("not_recorded", error=str(error))
+            self.on_lost(records)
 
     def _admit(self, submission: _Submission) -> None:
         for record in submission.records:
@@ -308,6 +319,8 @@ class GroupWriter:
         for submission, error in zip(group, errors, strict=True):
             done = submission.done
             if done is None:
+                if error is not None:
+                    self.on_lost(submission.records)
                 continue
             waiters += 1
             if done.done():

@@ -110,10 +110,7 @@ class Preparation:
         if self.authorities.signing(self.clock.now()):
             self._no_prepare_before = self.clock.monotonic() + AFTER_REFUSAL_SECONDS
         entry = authority_entry(authority.authority_id, Stage.PREPARED, why, now, actor, authority)
-        try:
-            self.writer.enqueue(replace(entry, outcome="failed"))
-        except MeshcaError as error:
-            log.error("not_recorded", what="refused authority", error=str(error))
+        self.writer.note(replace(entry, outcome="failed"))
 
     async def _bring_back(self, row: Row) -> None:
         """Take an authority from files that was here before; raises AuthorityUnavailable."""

@@ -183,10 +183,10 @@ class OcspSigners:
             async with asyncio.timeout(SIGN_SECONDS):
                 return await asyncio.to_thread(self._signed, draft)
         except TimeoutError as error:
-            self._note(_entry(draft, "failed", now))
+            self.writer.note(_entry(draft, "failed", now))
             raise AuthorityUnavailable("the authority's key is too slow") from error
         except MeshcaError:
-            self._note(_entry(draft, "failed", now))
+            self.writer.note(_entry(draft, "failed", now))
             raise
 
     def _signed(self, draft: Draft) -> x509.Certificate:
@@ -194,12 +194,6 @@ class OcspSigners:
         signed = delegate.sign(draft)
         self.authorities.check_signing(draft.authority)
         return signed
-
-    def _note(self, entry: Entry) -> None:
-        try:
-            self.writer.enqueue(entry)
-        except MeshcaError as error:
-            log.warning("not_recorded", what="ocsp signer", error=str(error))
 
 
 def _entry(draft: Draft, outcome: str, now: datetime) -> Entry:
