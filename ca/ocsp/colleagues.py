@@ -150,5 +150,9 @@ def _is_due(authority: Authority, held: Delegation | None, now: datetime) -> boo
         return False
     if held is None:
         return True
-    certificate = x509.load_der_x509_certificate(held.certificate)
+    try:
+        certificate = x509.load_der_x509_certificate(held.certificate)
+    except ValueError as error:
+        log.error("ocsp_delegation_unreadable", authority=held.authority_id, error=repr(error))
+        return True
     return now >= delegate.renewal_of(certificate) and held.not_after < authority.not_after

@@ -1,6 +1,7 @@
 """Two replicas on one database: each answers for the authorities of the other."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -175,6 +176,22 @@ def test_a_certificate_that_another_signed_is_not_used(tmp_path: Path) -> None:
 
             answer = await ask(other, world.authority, 1)
             assert answer.response_status is OCSPResponseStatus.UNAUTHORIZED
+
+    asyncio.run(story())
+
+
+def test_what_cannot_be_read_is_certified_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with responding(tmp_path) as world:
+            _, here, there = pair(world)
+            await exchange(there, here)
+            (real,) = Colleagues(world.ca.engine).delegations(NOW)
+            await world.ca.writer.submit(replace(real, certificate=b"\x30\x82no certificate"))
+            await here.look()
+
+            (again,) = Colleagues(world.ca.engine).delegations(NOW)
+            certificate = load_der_x509_certificate(again.certificate)
+            assert public_key_der(certificate.public_key()) == there.public_key  # type: ignore[arg-type]  # EC
 
     asyncio.run(story())
 
