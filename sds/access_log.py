@@ -5,14 +5,13 @@ trial, AUDIT matches and the near miss, and shows where a proxy and the engine d
 
 Rules. Entries belong to the workload of the proxy that proved itself when the stream was opened,
 whatever they say; the stream ends with that proof, a ban or a revocation. A proxy that sends more
-than `ENTRIES_PER_SECOND`, or all together more than `ALL_ENTRIES_PER_SECOND`, loses what is over;
-it is counted and told as a gap. Nothing is compared that may differ without anything being wrong:
-requests from around a change of policy, those of which a fact is not in the log (headers, answers
-of providers), and refusals that are no policy's.
+than `ENTRIES_PER_SECOND` over all of its streams, or all together more than
+`ALL_ENTRIES_PER_SECOND`, loses what is over; it is counted and told as a gap. Nothing is compared
+that may differ without anything being wrong: requests from around a change of policy, those of
+which a fact is not in the log (headers, answers of providers), and refusals that are no policy's.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,10 +29,11 @@ from authz.records.recorder import DecisionRecorder
 from authz.workload import Workload
 from identity.caller import Caller
 from meshca.clock import Clock
-from meshca.errors import Overloaded, ProofRefused
+from meshca.errors import ProofRefused
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from sds.access_log_entry import Told, read_http, read_tcp
+from sds.access_log_rates import HolderRates
 from sds.known_callers import KnownCallers, Proof, place_of
 from sds.node_hints import read_hints
 from sds.revoked import PEER_NOT_NOTED, REVOKED
@@ -46,8 +46,6 @@ DOOR: Final = "access_log"
 ENTRIES_PER_SECOND: Final = 1_000.0
 ALL_ENTRIES_PER_SECOND: Final = 5_000.0
 BURST_SECONDS: Final = 5.0
-MAXIMUM_STREAMS: Final = 20_000
-MAXIMUM_STREAMS_PER_HOLDER: Final = 256
 SETTLES_WITHIN: Final = timedelta(seconds=10)
 """For how long after a change of policy a proxy may still decide by the set before."""
 
@@ -76,14 +74,15 @@ class AccessLogs:
     all_entries_per_second: float = ALL_ENTRIES_PER_SECOND
     _all: Bucket = field(init=False)
     _changed_at: datetime = field(init=False)
-    _open: Counter[str] = field(init=False, default_factory=Counter)
+    _holders: HolderRates = field(init=False)
     _ends: set["asyncio.Event"] = field(init=False, default_factory=set)
     _partial: dict[Workload, bool] = field(init=False, default_factory=dict)
     _partial_of: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        burst = self.all_entries_per_second * BURST_SECONDS
-        self._all = Bucket(self.clock, self.all_entries_per_second, burst)
+        own, everybody = self.entries_per_second, self.all_entries_per_second
+        self._holders = HolderRates(self.clock, own, own * BURST_SECONDS)
+        self._all = Bucket(self.clock, everybody, everybody * BURST_SECONDS)
         self._changed_at = self.clock.now()
 
     def policy_changed(self) -> None:
@@ -106,35 +105,23 @@ class AccessLogs:
         Raises Refused or Unavailable if the caller cannot be attested, or is not welcome any more.
         """
         caller = await self.callers.admit(DOOR, proof)
-        self._take_in(caller.holder)
+        own = self._holders.take_in(caller.holder)
         end = asyncio.Event()
         self._ends.add(end)
         try:
-            await self._read(receive, proof, caller, end)
+            await self._read(receive, proof, caller, own, end)
         finally:
             self._ends.discard(end)
-            self._let_go(caller.holder)
-
-    def _take_in(self, holder: str) -> None:
-        if self._open[holder] >= MAXIMUM_STREAMS_PER_HOLDER:
-            raise Overloaded(f"{holder} already has {self._open[holder]} access log streams")
-        if self._open.total() >= MAXIMUM_STREAMS:
-            raise Overloaded(f"{self._open.total()} access log streams are open")
-        self._open[holder] += 1
-
-    def _let_go(self, holder: str) -> None:
-        self._open[holder] -= 1
-        if not self._open[holder]:
-            del self._open[holder]
+            self._holders.let_go(caller.holder)
 
     async def _read(
         self,
         receive: Receive[StreamAccessLogsMessage],
         proof: Proof,
         caller: Caller,
+        own: Bucket,
         end: asyncio.Event,
     ) -> None:
-        own = Bucket(self.clock, self.entries_per_second, self.entries_per_second * BURST_SECONDS)
         said: Workload | None = None
         while message := await _before(end, receive, self._remaining(caller)):
             if not self.callers.still_passes(caller):

@@ -21,10 +21,18 @@ class Bucket:
 
     def take(self) -> bool:
         """Take one; return False when none is left."""
-        now = self.clock.monotonic()
-        self._tokens = min(self.burst, self._tokens + (now - self._filled_at) * self.a_second)
-        self._filled_at = now
+        self._fill()
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
+
+    def is_full(self) -> bool:
+        """Return whether it is as a new one would be."""
+        self._fill()
+        return self._tokens >= self.burst
+
+    def _fill(self) -> None:
+        now = self.clock.monotonic()
+        self._tokens = min(self.burst, self._tokens + (now - self._filled_at) * self.a_second)
+        self._filled_at = now

@@ -18,7 +18,8 @@ from authz.engine import compile_workload
 from authz.records.decisions import Decisions
 from authz.workload import Workload
 from meshca.errors import Overloaded, ProofRefused
-from sds.access_log import MAXIMUM_STREAMS_PER_HOLDER, needs_more
+from sds.access_log import needs_more
+from sds.access_log_rates import MAXIMUM_STREAMS_PER_HOLDER
 from tests.sds.conftest import Mesh, make_policies
 from tests.sds.deciding import ORDERS_TOKEN, WEB, Deciding, deciding, proof
 
@@ -308,6 +309,21 @@ def test_a_flood_is_cut_counted_and_does_not_silence_others(mesh: Mesh) -> None:
             await doors.recorder.flush()
             lost = Decisions(mesh.writer.engine).lost(mesh.clock.now() - LATER)
             assert lost == {"flood": 40}
+
+    asyncio.run(story())
+
+
+def test_several_streams_of_one_proxy_share_its_bound(mesh: Mesh) -> None:
+    async def story() -> None:
+        options: dict[str, Any] = {"entries_per_second": 2.0}
+        async with deciding(mesh, make_policies(READ), **options) as doors:
+            await asyncio.gather(*(tell(doors, *[http_entry()] * 10) for _ in range(5)))
+            assert len(doors.seen) == 10, "two a second, five seconds' worth at once"
+            await tell(doors, *[http_entry()] * 10)
+            assert len(doors.seen) == 10, "nor does a stream after the others bring a new burst"
+            mesh.clock.advance(timedelta(seconds=1))
+            await tell(doors, *[http_entry()] * 10)
+            assert len(doors.seen) == 12
 
     asyncio.run(story())
 
