@@ -32,6 +32,7 @@ KINDS: Final = (
     "log_key",
     "legal_hold",
     "redaction",
+    "restore",
     "anchor",
     "witness",
     "gap",

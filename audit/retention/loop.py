@@ -1,0 +1,99 @@
+"""Redacting what has expired, once an hour, by the one replica that holds the name.
+
+A batch is a transaction; between two others write. Whatever ends the process ends it between two
+batches or within one, which is then rolled back: the next walk begins where bodies are left.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import sqlalchemy as sa
+
+from audit.retention.expiry import Expired, Found
+from audit.retention.holds import read_holds
+from audit.retention.partitions import make_partitions
+from audit.retention.redaction import BATCH, Candidate, Redact
+from audit.retention.rules import Rules
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import EvidenceBroken, Overloaded, StoreUnavailable
+from meshca.logs import get_logger
+from meshca.name_locks import NameLocks
+
+LOOK_SECONDS: Final = 3600.0
+PAUSE_SECONDS: Final = 0.05
+LOCK_NAME: Final = "audit-retention"
+
+log = get_logger("audit")
+
+
+@dataclass(slots=True, kw_only=True)
+class Retention:
+    """Redacts by `rules` and makes partitions ahead; `run` is its loop."""
+
+    engine: sa.Engine
+    writer: GroupWriter
+    locks: NameLocks
+    clock: Clock
+    rules: Rules
+    _start: int = 0
+    _basis: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Look once an hour, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except (EvidenceBroken, Overloaded, StoreUnavailable) as error:
+                log.warning("retention_put_off", error=str(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> int:
+        """Make partitions and redact all that is due, if nobody else does; return how many.
+
+        Raises StoreUnavailable, Overloaded, and EvidenceBroken if the log's head is none.
+        """
+        if not await asyncio.to_thread(self.locks.hold, LOCK_NAME):
+            return 0
+        now = self.clock.now()
+        await asyncio.to_thread(make_partitions, self.engine, now)
+        basis = await asyncio.to_thread(self._basis_now)
+        if basis != self._basis:
+            self._start, self._basis = 0, basis
+        walk = Expired(self.engine, self.rules, now, self._start)
+        pages = walk.pages()
+        count = spared = 0
+        while (page := await asyncio.to_thread(_next, pages)) is not None:
+            spared += sum(page.live.values())
+            for batch in _batches(page.due):
+                count += await self._redact(batch)
+        if not spared:  # what a live certificate kept is not held: look there again
+            self._start = walk.next_start
+        if count:
+            log.info("redacted", entries=count)
+        return count
+
+    async def _redact(self, batch: tuple[Candidate, ...]) -> int:
+        if not await asyncio.to_thread(self.locks.hold, LOCK_NAME):
+            raise StoreUnavailable("another replica redacts now")
+        now = self.clock.now()
+        rules = self.rules
+        await self.writer.submit(Redact(now, batch, rules.cutoffs(now), rules.as_text()))
+        await asyncio.sleep(PAUSE_SECONDS)
+        return len(batch)
+
+    def _basis_now(self) -> tuple[str, ...]:
+        return tuple(hold.name for hold in read_holds(self.engine))
+
+
+def _next(pages: Iterator[Found]) -> Found | None:
+    return next(pages, None)
+
+
+def _batches(due: tuple[Candidate, ...]) -> Iterator[tuple[Candidate, ...]]:
+    rest = iter(Candidate(one.index, one.time_us, one.kind) for one in due)
+    while batch := tuple(islice(rest, BATCH)):
+        yield batch
