@@ -4,16 +4,23 @@ A segment is what the index knows of consecutive entries: blocks of lists, when 
 and which values some fields have in it (unless they are too many: then the field is left out).
 """
 
-from array import array
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import orjson
 
-from audit.index.blocks import encode_block, encode_list, lists_of, offsets_of, to_bitmap
-from audit.index.terms import FIELDS, KEY_BITS, key_of, terms_of
+from audit.index.blocks import (
+    encode_block,
+    encode_list,
+    lists_of,
+    offsets_of,
+    shortest_list,
+    to_bitmap,
+)
+from audit.index.terms import FIELDS, KEY_BITS, key_of, shared_serials
 
 SMALL: Final = 1_024
 LARGE: Final = 65_536
@@ -25,8 +32,6 @@ MAXIMUM_VALUES: Final = 256
 MAXIMUM_VALUE: Final = 256
 VALUED: Final = tuple(f for f in FIELDS if f not in ("serial", "fingerprint", "request_id", "pod"))
 """Fields whose values a segment names; the others have nearly one an entry."""
-
-_PARTS: Final = LARGE // SMALL
 
 Values = Mapping[str, Sequence[str]]
 
@@ -56,27 +61,30 @@ class Built:
 
 def build_small(rows: Sequence[Row]) -> Built:
     """Return the segment of SMALL entries."""
-    lists: dict[tuple[str, str], list[int]] = defaultdict(list)
+    found: dict[str, dict[str, list[int]]] = {field: defaultdict(list) for field in FIELDS}
+    fields = tuple(found.items())
     for offset, row in enumerate(rows):
         # What a redacted entry still says is its kind.
         document = {"kind": row.kind} if row.body is None else orjson.loads(row.body)
-        for term in terms_of(document):
-            found = lists[term]
-            if not found or found[-1] != offset:
-                found.append(offset)
-    return Built(_blocks(lists), _times(rows), _values(lists))
+        for field, values in fields:
+            value = document.get(field)
+            if value and type(value) is str:
+                values[value].append(offset)
+        for serial in shared_serials(document):
+            found["serial"][serial].append(offset)
+    return Built(_blocks(found), _times(rows), _values(found))
 
 
-def _blocks(lists: Mapping[tuple[str, str], list[int]]) -> tuple[bytes, ...]:
-    blocks: list[dict[int, list[int]]] = [{} for _ in range(1 << SMALL_BITS)]
-    for (field, value), offsets in lists.items():
-        key = key_of(field, value)
-        block = blocks[key >> (KEY_BITS - SMALL_BITS)]
-        block[key] = sorted({*block[key], *offsets}) if key in block else offsets
-    return tuple(
-        encode_block({key: encode_list(offsets, SMALL) for key, offsets in block.items()})
-        for block in blocks
-    )
+def _blocks(found: Mapping[str, Mapping[str, list[int]]]) -> tuple[bytes, ...]:
+    blocks: list[dict[int, bytes]] = [{} for _ in range(1 << SMALL_BITS)]
+    for field, values in found.items():
+        for value, offsets in values.items():
+            key = key_of(field, value)
+            block = blocks[key >> (KEY_BITS - SMALL_BITS)]
+            if key in block:  # two terms of one key
+                offsets = [*offsets, *offsets_of(block[key], SMALL)]
+            block[key] = encode_list(offsets, SMALL)
+    return tuple(encode_block(sorted(block), block) for block in blocks)
 
 
 def _times(rows: Sequence[Row]) -> tuple[int, ...]:
@@ -87,15 +95,11 @@ def _times(rows: Sequence[Row]) -> tuple[int, ...]:
     return tuple(times)
 
 
-def _values(terms: Iterable[tuple[str, str]]) -> Values:
-    values: dict[str, list[str]] = {field: [] for field in VALUED}
-    for field, value in terms:
-        if field in values:
-            values[field].append(value)
-    return {f: sorted(v) for f, v in values.items() if _are_few(v)}
+def _values(found: Mapping[str, Mapping[str, object]]) -> Values:
+    return {field: sorted(found[field]) for field in VALUED if _are_few(found[field])}
 
 
-def _are_few(values: Sequence[str]) -> bool:
+def _are_few(values: Collection[str]) -> bool:
     return len(values) <= MAXIMUM_VALUES and all(len(value) <= MAXIMUM_VALUE for value in values)
 
 
@@ -120,38 +124,30 @@ def merge_blocks(parts: Sequence[bytes]) -> list[bytes]:
 
     `parts` are the blocks of one number, in the order of the small segments.
     """
-    found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    lists: dict[int, bytes] = {}
+    bitmaps: dict[int, bytearray] = {}
     for number, part in enumerate(parts):
-        for key, encoded in lists_of(part):
-            found[key].append((number, encoded))
-    blocks: list[dict[int, bytes]] = [{} for _ in range(1 << (LARGE_BITS - SMALL_BITS))]
-    for key, pieces in found.items():
-        blocks[(key >> (KEY_BITS - LARGE_BITS)) % len(blocks)][key] = _joined(pieces)
-    return [encode_block(block) for block in blocks]
+        for key, piece in lists_of(part, SMALL, number * SMALL):
+            if len(piece) == SMALL // 8:
+                bits = bitmaps.setdefault(key, bytearray(LARGE // 8))
+                bits[number * len(piece) : (number + 1) * len(piece)] = piece
+            elif key in lists:
+                lists[key] += piece
+            else:
+                lists[key] = piece
+    for key, bits in bitmaps.items():
+        lists[key] = shortest_list(bits, lists.get(key, b""))
+    return _split({k: v if len(v) < LARGE // 8 else to_bitmap(v, LARGE) for k, v in lists.items()})
 
 
-def _joined(pieces: Sequence[tuple[int, bytes]]) -> bytes:
-    bitmap, size = SMALL // 8, sum(len(piece) for _, piece in pieces)
-    if size < LARGE // 8 and all(len(piece) < bitmap for _, piece in pieces):
-        offsets = array("H")
-        for number, piece in pieces:
-            base = number * SMALL
-            offsets.extend([base + offset for offset in offsets_of(piece)])
-        return encode_list(offsets, LARGE)
-    bits = bytearray(LARGE // 8)
-    for number, piece in pieces:
-        bits[number * bitmap : (number + 1) * bitmap] = to_bitmap(piece, SMALL)
-    return _thinned(bytes(bits))
-
-
-def _thinned(bits: bytes) -> bytes:
-    """Return a list of one bit an entry as it is shortest."""
-    held = int.from_bytes(bits, "little")
-    if 2 * held.bit_count() >= len(bits):
-        return bits
-    text = f"{held:b}"[::-1]
-    offsets, position = [], text.find("1")
-    while position >= 0:
-        offsets.append(position)
-        position = text.find("1", position + 1)
-    return encode_list(offsets, LARGE)
+def _split(lists: Mapping[int, bytes]) -> list[bytes]:
+    """Return the blocks of `lists`, whose keys all begin with the bits of one small block."""
+    blocks, keys = [], sorted(lists)
+    shift, count = KEY_BITS - LARGE_BITS, 1 << (LARGE_BITS - SMALL_BITS)
+    first = (keys[0] >> shift) // count * count if keys else 0
+    start = 0
+    for number in range(first, first + count):
+        stop = bisect_left(keys, (number + 1) << shift, start)
+        blocks.append(encode_block(keys[start:stop], lists))
+        start = stop
+    return blocks

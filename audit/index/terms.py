@@ -4,7 +4,7 @@ A term is a field and a value. A serial also stands where an entry speaks of man
 `serials`). Whoever extends this changes what new segments hold: old ones must be built again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -30,17 +30,20 @@ FIELDS: Final = (
 KEY_BITS: Final = 64
 
 
-def terms_of(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the terms of an entry's body; one may come twice."""
-    for field in FIELDS:
-        value = document.get(field)
-        if value and type(value) is str:
-            yield field, value
+def shared_serials(document: Mapping[str, Any]) -> Sequence[str]:
+    """Return the serials of an entry that speaks of several."""
     details = document.get("details")
-    if type(details) is dict and type(serials := details.get("serials")) is list:
-        for serial in serials:
-            if serial and type(serial) is str:
-                yield "serial", serial
+    serials = details.get("serials") if type(details) is dict else None
+    if type(serials) is not list:
+        return ()
+    return [serial for serial in serials if serial and type(serial) is str]
+
+
+def has_term(document: Mapping[str, Any], field: str, value: str) -> bool:
+    """Return whether an entry's body has the term."""
+    if document.get(field) == value:
+        return True
+    return field == "serial" and value in shared_serials(document)
 
 
 def key_of(field: str, value: str) -> int:
