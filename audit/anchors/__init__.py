@@ -1,0 +1,1 @@
+"""Where checkpoints are kept outside of our reach: one adapter a kind of place."""

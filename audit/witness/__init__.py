@@ -1,0 +1,1 @@
+"""Being a witness of other logs: their checkpoints, held against what was seen before."""
