@@ -1,10 +1,7 @@
 """Several replicas on one database: each its own authorities, one bundle, one gate."""
 
-import asyncio
 import base64
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,19 +10,13 @@ import pytest
 from audit.query import Query, find
 from ca.at_rest import KeyFileAtRest
 from ca.authority import Authorities
-from meshca.change_feed import ChangeFeed
-from meshca.errors import AuthorityUnavailable, Conflict, StoreUnavailable
-from meshca.name_locks import NameLocks, open_name_locks
-from rotation.intermediates import Intermediates
+from meshca.errors import AuthorityUnavailable, Conflict
 from rotation.membership import GONE_SECONDS
 from rotation.operations import AuthorityOperations
-from rotation.replicas import REPLICAS_CHANGED
 from rotation.root_progress import root_progress
 from rotation.roots import RootStage
 from rotation.stages import Stage
-from rotation.standings import AUTHORITIES_CHANGED
 from tests.fakes import FakeClock
-from tests.rotation.authorities import Switch
 from tests.rotation.root_steps import (
     WHO,
     acknowledge,
@@ -36,31 +27,9 @@ from tests.rotation.root_steps import (
     stages,
     until,
 )
-from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
+from tests.rotation.two_replicas import LOOK, Two, hearing, play
+from tests.sds.conftest import TRUST_DOMAIN, build_mesh
 from tests.sds.proxy import Proxy
-
-LOOK = 5.0
-
-
-@dataclass
-class Two:
-    """Two replicas: what proxies see of each, and its authorities."""
-
-    clock: FakeClock
-    mesh_a: Mesh
-    mesh_b: Mesh
-    a: Intermediates
-    b: Intermediates
-
-    async def both_look(self, times: int = 2) -> None:
-        """Let each look again, as it does every five seconds and when it hears of a change."""
-        for _ in range(times):
-            self.clock.advance(timedelta(seconds=31))
-            await self.a.tick()
-            await self.b.tick()
-
-
-Story = Callable[[Two], Awaitable[None]]
 
 
 @pytest.fixture
@@ -74,19 +43,6 @@ def two(tmp_path: Path) -> Iterator[Two]:
         each.members.locks.close()
 
 
-def play(two: Two, story: Story) -> None:
-    """Run `story` with both loaded; `a` leads."""
-
-    async def scene() -> None:
-        async with running(two.mesh_a), running(two.mesh_b):
-            await two.a.load()
-            await two.b.load()
-            await two.both_look(1)
-            await story(two)
-
-    asyncio.run(scene())
-
-
 def test_each_signs_with_an_authority_of_its_own_and_one_leads(two: Two) -> None:
     async def story(two: Two) -> None:
         assert two.a.signing() != two.b.signing()
@@ -94,31 +50,6 @@ def test_each_signs_with_an_authority_of_its_own_and_one_leads(two: Two) -> None
         rows = {row.standing.replica: row.standing for row in two.a.standings.of()}
         assert {name: row.stage for name, row in rows.items()} == dict.fromkeys("ab", Stage.ACTIVE)
         assert two.mesh_a.authorities.bundle.roots == two.mesh_b.authorities.bundle.roots
-
-    play(two, story)
-
-
-def test_a_second_process_under_the_same_name_does_not_start(two: Two) -> None:
-    async def story(two: Two) -> None:
-        second = intermediates_of(two.mesh_b, replica="a")
-        with pytest.raises(Conflict, match=r"replica 'a' runs already on .* since 2026.*MESHCA"):
-            await second.members.join(within_seconds=0.3)
-        assert two.a.signing()
-
-    play(two, story)
-
-
-def test_a_process_whose_name_another_took_signs_nothing(two: Two) -> None:
-    async def story(two: Two) -> None:
-        two.a.members.locks.close()  # its session with the database broke
-        thief = open_name_locks(two.mesh_a.writer.engine)
-        assert thief.hold("replica.a")
-        await two.a.tick()
-        assert two.a.signing() == ""
-        assert "runs already" in two.a.problem
-        thief.close()
-        await two.both_look()
-        assert two.a.signing(), "it has its name back"
 
     play(two, story)
 
@@ -304,22 +235,6 @@ def test_a_kept_key_is_left_to_its_replica_unless_its_root_is_to_be_replaced(
     play(two, story)
 
 
-@contextlib.asynccontextmanager
-async def hearing(replica: Intermediates) -> AsyncIterator[None]:
-    """Run what wiring runs to hear of changes."""
-    feed = ChangeFeed(replica.standings.engine)
-    for kind in (AUTHORITIES_CHANGED, REPLICAS_CHANGED):
-        feed.subscribe(kind, replica.heed)
-    await feed.look()
-    loops = [asyncio.create_task(loop()) for loop in (feed.run, replica.run_bars, replica.run)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-
-
 def test_a_taint_stops_another_replica_whatever_it_waits_for(two: Two) -> None:
     async def story(two: Two) -> None:
         stolen = two.b.signing()
@@ -373,101 +288,5 @@ def test_no_waiver_stands_for_a_replica(two: Two) -> None:
         with pytest.raises(Conflict, match="never a replica"):
             await operations.waive(root, "", "", **WHO)
         assert stages(two.a)[1] is RootStage.ANNOUNCED
-
-    play(two, story)
-
-
-def test_an_operator_does_not_revive_a_process_without_its_name(two: Two) -> None:
-    async def story(two: Two) -> None:
-        two.a.members.locks.close()
-        thief = open_name_locks(two.mesh_a.writer.engine)
-        assert thief.hold("replica.a")
-        await two.a.tick()
-        stolen = two.b.signing()
-        with pytest.raises(AuthorityUnavailable, match="runs already"):
-            await AuthorityOperations(two.a).taint(stolen, **WHO)
-        assert two.a.signing() == ""
-        assert two.a.standings.get(stolen).standing.stage is Stage.TAINTED, (
-            "that is said all the same"
-        )
-        thief.close()
-
-    play(two, story)
-
-
-class BrokenOnce(NameLocks):
-    """A session with the database that has broken, and is opened anew at the next call."""
-
-    def __init__(self, real: NameLocks) -> None:
-        self.real, self.is_broken = real, False
-
-    def hold(self, name: str) -> bool:
-        if self.is_broken:
-            self.is_broken = False
-            self.real.close()
-            raise StoreUnavailable("the session broke")
-        return self.real.hold(name)
-
-    def is_held(self, name: str) -> bool:
-        return self.real.is_held(name)
-
-    def close(self) -> None:
-        self.real.close()
-
-
-def test_a_broken_session_is_asked_again_at_once_whose_the_name_is(two: Two) -> None:
-    async def story(two: Two) -> None:
-        locks = two.a.members.locks = BrokenOnce(two.a.members.locks)
-        locks.is_broken = True
-        await two.a.tick()
-        assert (two.a.problem, two.a.members.is_leader) == ("", True)
-        locks.is_broken = True
-        two.a.members.locks.close()
-        thief = open_name_locks(two.mesh_a.writer.engine)
-        assert thief.hold("replica.a")
-        await two.a.tick()
-        assert (two.a.signing(), two.a.members.is_leader) == ("", False)
-        thief.close()
-
-    play(two, story)
-
-
-def test_replicas_that_start_together_all_start(tmp_path: Path) -> None:
-    clock = FakeClock()
-    meshes = [build_mesh(tmp_path, clock) for _ in range(3)]
-
-    async def scene() -> None:
-        async with running(meshes[0]), running(meshes[1]), running(meshes[2]):
-            all_of = [intermediates_of(m, replica=f"r{n}") for n, m in enumerate(meshes)]
-            await asyncio.gather(*(each.load() for each in all_of))
-            assert len({each.signing() for each in all_of} - {""}) == 3
-            for each in all_of:
-                each.members.locks.close()
-
-    asyncio.run(scene())
-
-
-def test_files_serve_one_replica_at_a_time(two: Two) -> None:
-    async def story(two: Two) -> None:
-        provision = two.a.upstream.provide(two.clock.now())
-        files = Switch(two.a.upstream, can_renew=False)
-        files.provide = lambda now: provision  # type: ignore[method-assign]
-        name = provision.authority.authority_id
-
-        def process(replica: str) -> Intermediates:
-            held = Authorities(TRUST_DOMAIN)
-            return intermediates_of(two.mesh_a, replica=replica, upstream=files, authorities=held)
-
-        first, second = process("pod-1"), process("pod-2")
-        await first.load()
-        with pytest.raises(AuthorityUnavailable, match="is replica pod-1's, which runs"):
-            await second.load()
-        assert first.signing() == name
-        await first.members.leave()
-        await two.a.tick()  # the authority is ended: nobody has its key
-        await second.load()
-        assert second.signing() == name
-        assert second.standings.get(name).standing.replica == "pod-2"
-        second.members.locks.close()
 
     play(two, story)

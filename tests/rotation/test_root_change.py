@@ -1,14 +1,12 @@
 """A root is announced, propagated, switched to, and the old one removed: measured at each gate."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ca.authority import Authorities
-from meshca.errors import AuthorityUnavailable, Conflict, NotFound
+from meshca.errors import Conflict, NotFound
 from rotation.intermediates import Intermediates
 from rotation.operations import AuthorityOperations
 from rotation.root_progress import root_progress
@@ -18,9 +16,9 @@ from tests.admin.world import intent
 from tests.fakes import FakeClock
 from tests.rotation.authorities import (
     Switch,
-    development_upstream,
     of_mesh,
 )
+from tests.rotation.root_scene import play
 from tests.rotation.root_steps import (
     WHO,
     acknowledge,
@@ -32,28 +30,14 @@ from tests.rotation.root_steps import (
     stages,
     until,
 )
-from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
+from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh
 from tests.sds.proxy import Proxy
-
-Story = Callable[[Intermediates], Awaitable[None]]
 
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Mesh:
     """A mesh whose authorities nobody has loaded yet."""
     return build_mesh(tmp_path, FakeClock())
-
-
-def play(mesh: Mesh, story: Story) -> None:
-    """Run `story` with loaded intermediates."""
-
-    async def scene() -> None:
-        async with running(mesh):
-            intermediates = intermediates_of(mesh)
-            await intermediates.load()
-            await story(intermediates)
-
-    asyncio.run(scene())
 
 
 def test_the_first_root_is_trusted_at_once(mesh: Mesh) -> None:
@@ -260,23 +244,6 @@ def test_a_clock_that_is_set_back_an_hour_stops_nothing(mesh: Mesh) -> None:
     play(mesh, story)
 
 
-def test_a_taint_after_a_refused_authority_does_not_wait(mesh: Mesh) -> None:
-    async def story(intermediates: Intermediates) -> None:
-        upstream = intermediates.upstream
-        assert isinstance(upstream, Switch)
-        real, operations = upstream.real, AuthorityOperations(intermediates)
-        add_root(mesh)
-        later_root = development_upstream(mesh.directory, TRUST_DOMAIN)
-        assert later_root is not real
-        provision = real.provide(mesh.clock.now())
-        intermediates.preparation._refuse(provision.authority, "not used here", "meshca")
-        stolen = intermediates.signing()
-        await operations.taint(stolen, **WHO)
-        assert intermediates.signing() not in ("", stolen)
-
-    play(mesh, story)
-
-
 def test_there_is_nothing_to_replace_a_single_root_by(mesh: Mesh) -> None:
     async def story(intermediates: Intermediates) -> None:
         with pytest.raises(Conflict, match="no other root"):
@@ -294,44 +261,6 @@ def test_a_restart_in_the_middle_goes_on_where_it_was(mesh: Mesh) -> None:
         await later(mesh, restarted)
         active = mesh.authorities.active(mesh.clock.now())
         assert active.root == restarted.trust.known[1].certificate
-
-    play(mesh, story)
-
-
-def test_a_tainted_authority_signs_no_more_and_its_leaves_are_replaced(mesh: Mesh) -> None:
-    async def story(intermediates: Intermediates) -> None:
-        async with Proxy(mesh.doors) as proxy:
-            proxy.subscribe("default", "ROOTCA")
-            await acknowledge(proxy)
-            stolen = intermediates.signing()
-            operations = AuthorityOperations(intermediates)
-            await operations.taint(stolen, **WHO)
-            await operations.taint(stolen, **WHO)
-            assert intermediates.signing() not in ("", stolen)
-            await until(lambda: issuers(mesh) == {intermediates.signing()})
-            with pytest.raises(Conflict, match="live until"):
-                await operations.revoke(stolen, **WHO)
-            await later(mesh, intermediates, 3700)
-            row = intermediates.standings.get(stolen)
-            assert row.standing.stage is Stage.REVOKED
-
-    play(mesh, story)
-
-
-def test_files_of_a_tainted_authority_are_refused_at_start(mesh: Mesh) -> None:
-    async def story(intermediates: Intermediates) -> None:
-        provision = intermediates.upstream.provide(mesh.clock.now())
-        fixed = Switch(intermediates.upstream, can_renew=False)
-        fixed.provide = lambda now: provision  # type: ignore[method-assign]
-        other = of_mesh(
-            mesh,
-            fixed,
-        )
-        await other.load()
-        name = provision.authority.authority_id
-        await AuthorityOperations(other).taint(name, **WHO)
-        with pytest.raises(AuthorityUnavailable, match="never signs again"):
-            await other.load()
 
     play(mesh, story)
 
@@ -411,38 +340,5 @@ def test_files_under_a_leaving_root_still_start(mesh: Mesh) -> None:
         again = start()
         await again.load()
         assert again.signing() == provision.authority.authority_id
-
-    play(mesh, story)
-
-
-def test_a_taint_replaces_leaves_while_the_upstream_is_away(mesh: Mesh) -> None:
-    async def story(intermediates: Intermediates) -> None:
-        async with Proxy(mesh.doors) as proxy:
-            proxy.subscribe("default", "ROOTCA")
-            await acknowledge(proxy)
-            old, upstream = intermediates.signing(), intermediates.upstream
-            assert isinstance(upstream, Switch)
-            upstream.real = development_upstream(mesh.directory, TRUST_DOMAIN, timedelta(minutes=4))
-            operations = AuthorityOperations(intermediates)
-            spare = await operations.prepare(**WHO)
-            await operations.activate(spare, actor="uid:0", reason="a test")
-            upstream.fails = True
-            mesh.clock.advance(timedelta(minutes=2.3))  # a successor is due, and nobody gives one
-            await operations.taint(old, **WHO)
-            assert intermediates.signing() == spare
-            await until(lambda: issuers(mesh) == {spare})
-
-    play(mesh, story)
-
-
-def test_a_taint_does_not_wait_for_what_the_loop_is_doing(mesh: Mesh) -> None:
-    async def story(intermediates: Intermediates) -> None:
-        stolen = intermediates.signing()
-        async with intermediates.lock:  # the loop is asking an upstream that is slow
-            taint = asyncio.create_task(AuthorityOperations(intermediates).taint(stolen, **WHO))
-            await until(lambda: intermediates.signing() == "")
-        await taint
-        assert intermediates.signing() not in ("", stolen)
-        assert stolen not in intermediates.custody.held
 
     play(mesh, story)

@@ -1,46 +1,15 @@
-"""The bootstrap: what it says, what it refuses to say, and that Envoy accepts each form."""
+"""The bootstrap: what it says, and what it refuses to guess."""
 
 import json
-import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshca.errors import InvalidDocument
-from sds.bootstrap import bootstrap_config, get_trust_domain, render, render_files
+from sds.bootstrap import bootstrap_config, get_trust_domain, render
 from sds.bootstrap_filters import PEER_KEY
-from sds.bootstrap_options import BootstrapOptions, parse_options
 from sds.bootstrap_values import Bootstrap
-from tests.fakes import FakeClock
-from tests.real_parts import envoy
-
-DIRECTORY = Path("/etc/mesh")
-ORDERS = "spiffe://example.org/ns/shop/sa/orders"
-PLAIN = BootstrapOptions(
-    server="meshca.meshca.svc:8443",
-    token_file=Path("/var/run/secrets/meshca/token"),
-    trust_bundle=Path("roots.pem"),
-    trust_domain="example.org",
-    inbound="15006",
-    app="127.0.0.1:8080",
-)
-
-
-def parse(**changes: Any) -> Bootstrap:
-    return parse_options(replace(PLAIN, **changes), directory=DIRECTORY)
-
-
-def problems(**changes: Any) -> list[str]:
-    with pytest.raises(InvalidDocument) as caught:
-        parse(**changes)
-    return [str(problem) for problem in caught.value.problems]
+from tests.sds.bootstraps import ORDERS, parse, root_certificate
 
 
 def walk(value: object) -> Iterator[dict[str, Any]]:
@@ -57,130 +26,6 @@ def walk(value: object) -> Iterator[dict[str, Any]]:
 def typed_configs(bootstrap: Bootstrap, kind: str) -> list[dict[str, Any]]:
     config = json.loads(render(bootstrap))
     return [each for each in walk(config) if str(each.get("@type", "")).endswith(kind)]
-
-
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "server without a port": ({"server": "ca"}, "--server: 'ca' is not HOST:PORT"),
-    "server port too large": (
-        {"server": "ca:65536"},
-        "--server: '65536' is not a port between 1 and 65535",
-    ),
-    "port zero": ({"admin": "0"}, "--admin: '0' is not a port between 1 and 65535"),
-    "a name that is none": (
-        {"server": "c_a..b:1"},
-        "--server: 'c_a..b' is neither a DNS name nor an IP address",
-    ),
-    "brackets around a name": ({"server": "[ab.c]:1"}, "--server: 'ab.c' is not an IP address"),
-    "listening on a name": (
-        {"inbound": "localhost:15006"},
-        "--inbound: 'localhost' is not an IP address to listen on",
-    ),
-    "outbound with two parts": (
-        {"outbound": ["15001=orders:15006"]},
-        "--outbound: '15001=orders:15006' is not PORT=HOST:PORT=SPIFFE_ID",
-    ),
-    "outbound peer is a trust domain": (
-        {"outbound": ["15001=orders:15006=spiffe://example.org"]},
-        "--outbound: 'spiffe://example.org' names a trust domain, not a workload: it has no path",
-    ),
-    "outbound peer with a newline": (
-        {"outbound": [f"15001=orders:15006={ORDERS}\n"]},
-        "--outbound: path segment 'orders\\n' has characters other than letters, digits, dot, "
-        "dash, underscore",
-    ),
-    "tcp without an app": (
-        {"inbound_tcp": ["15007"]},
-        "--inbound-tcp: '15007' is not PORT=HOST:PORT",
-    ),
-    "label without a value sign": (
-        {"labels": ["app"]},
-        "--label: 'app' is not a Kubernetes label, KEY=VALUE",
-    ),
-    "label twice": ({"labels": ["app=a", "app=b"]}, "--label: 'app' is given twice"),
-    "inbound without app": (
-        {"app": None},
-        "--inbound: needs --app: where requests are handed to",
-    ),
-    "app without inbound": (
-        {"inbound": None, "outbound": [f"15001=o:1={ORDERS}"]},
-        "--app: needs --inbound: the port in front of the app",
-    ),
-    "nothing to listen on": (
-        {"inbound": None, "app": None},
-        "give at least one of --inbound, --inbound-tcp, --outbound",
-    ),
-    "one port for two": ({"admin": "15006"}, "two listeners would share port 15006"),
-    "trust domain": (
-        {"trust_domain": "Example.org"},
-        "--trust-domain: trust domain 'Example.org' has characters other than a-z, 0-9, dot, "
-        "dash and underscore",
-    ),
-    "a federated domain that is none": (
-        {"federate": ["spiffe://partner.test"]},
-        "--federate: trust domain 'spiffe://partner.test' has characters other than a-z, 0-9, dot, "
-        "dash and underscore",
-    ),
-    "a lifetime that bounds nothing": (
-        {"connection_lifetime": "2d"},
-        "--connection-lifetime: '2d' is not between 1s and 1d: it bounds what a revocation leaves",
-    ),
-    "a lifetime of no time": (
-        {"connection_lifetime": "0s"},
-        "--connection-lifetime: '0s' is not between 1s and 1d: it bounds what a revocation leaves",
-    ),
-    "a validator that is none": (
-        {"validator": "SPIFFE"},
-        "--validator: 'SPIFFE' is neither default nor spiffe",
-    ),
-    "trusted hops that are no number": (
-        {"trusted_hops": "-1"},
-        "--trusted-hops: '-1' is not a number of proxies, 0 to 16",
-    ),
-    "permissive without anything inbound": (
-        {"inbound": None, "app": None, "outbound": [f"15001=o:1={ORDERS}"], "permissive": True},
-        "--permissive: needs --inbound or --inbound-tcp: who may come plaintext",
-    ),
-    "empty node id": ({"node_id": ""}, "--node-id: must be 1 to 253 printable characters"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refuses_an_option_for_its_reason_only(case: str) -> None:
-    changes, message = REFUSED[case]
-    assert problems(**changes) == [message]
-
-
-def test_reports_every_mistake_at_once() -> None:
-    found = problems(server="ca", admin="x", outbound=["1=2"], labels=["="])
-
-    options = [each.partition(":")[0] for each in found]
-    assert options == [
-        "--server",
-        "--label",
-        "--outbound",
-        "--admin",
-    ]
-
-
-def test_anchors_relative_paths_and_keeps_absolute_ones() -> None:
-    bootstrap = parse(output=Path("out/web.json"))
-
-    assert bootstrap.path == DIRECTORY / "out/web.json"
-    assert bootstrap.trust_bundle == DIRECTORY / "roots.pem"
-    assert bootstrap.token_file == Path("/var/run/secrets/meshca/token")
-    assert bootstrap.token_secret_path == DIRECTORY / "out/web-token.json"
-
-
-def test_names_companions_where_envoy_will_read_them() -> None:
-    bootstrap = parse(output=Path("out/web.json"), read_from=Path("/etc/envoy"))
-
-    assert str(bootstrap.token_secret_path) in render(bootstrap)
-    assert bootstrap.token_secret_path == Path("/etc/envoy/web-token.json")
-    assert list(render_files(bootstrap)) == [
-        "web.json",
-        "web-token.json",
-        "web-trust-bundle.json",
-    ]
 
 
 def test_inbound_demands_a_certificate_of_the_trust_domain_and_never_resumes() -> None:
@@ -396,23 +241,6 @@ def test_opens_the_admin_interface_on_loopback_only_and_only_when_asked() -> Non
     }
 
 
-def root_certificate(*uris: str) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = FakeClock().now()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
-    builder = (
-        x509.CertificateBuilder(name, name)
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-    )
-    if uris:
-        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(u) for u in uris])
-        builder = builder.add_extension(names, critical=False)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
 def test_takes_the_trust_domain_from_the_roots() -> None:
     two = root_certificate("spiffe://example.org") * 2
 
@@ -435,58 +263,3 @@ def test_does_not_guess_a_trust_domain(case: str) -> None:
     bundle, message = BUNDLES[case]
     with pytest.raises(ValueError, match=message):
         get_trust_domain(bundle)
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "inbound": {},
-    "inbound on one address": {"inbound": "127.0.0.1:15006"},
-    "inbound on IPv6": {"inbound": "[::1]:15006", "app": "[::1]:8080"},
-    "server by address": {"server": "127.0.0.1:8443"},
-    "server by address with a name": {"server": "127.0.0.1:8443", "server_name": "localhost"},
-    "raw TCP only": {"inbound": None, "app": None, "inbound_tcp": ["15007=127.0.0.1:5432"]},
-    "outbound only": {
-        "inbound": None,
-        "app": None,
-        "outbound": [f"15001=127.0.0.1:15006={ORDERS}", f"15002=orders.shop.svc:15006={ORDERS}"],
-    },
-    "federated": {
-        "federate": ["partner.test"],
-        "outbound": ["15001=127.0.0.1:15006=spiffe://partner.test/ns/shop/sa/payments"],
-    },
-    "permissive": {"permissive": True, "inbound_tcp": ["15007=127.0.0.1:5432"]},
-    "no decision log": {"decision_log": False, "trusted_hops": "1"},
-    "everything": {
-        "inbound_tcp": ["15007=127.0.0.1:5432", "15008=db.shop.svc:5432"],
-        "outbound": [f"15001=orders.shop.svc:15006={ORDERS}"],
-        "admin": "9901",
-        "node_id": "no",
-        "connection_lifetime": "1h",
-        "validator": "spiffe",
-        "permissive": True,
-        "trusted_hops": "2",
-        "labels": ["app=yes", "version=1"],
-    },
-}
-
-
-@pytest.mark.end_to_end
-@pytest.mark.parametrize("case", VARIANTS)
-def test_envoy_accepts_what_we_write(case: str, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("not a token")
-    (tmp_path / "roots.pem").write_bytes(root_certificate("spiffe://example.org"))
-    options = replace(PLAIN, token_file=Path("token"), **VARIANTS[case])
-    bootstrap = parse_options(options, directory=tmp_path)
-    for name, text in render_files(bootstrap).items():
-        (tmp_path / name).write_text(text)
-
-    answer = subprocess.run(
-        [envoy(), "--mode", "validate", "--log-level", "warning", "-c", str(bootstrap.path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.endswith("OK\n")
-    assert "deprecated" not in answer.stderr.lower()
