@@ -17,6 +17,7 @@ from admin.revocation_views import revoked_json
 from admin.staging_views import overlay_json
 from admin.state import AdminState
 from audit import query as audit
+from audit.verify import verify
 from ca.revocation.listing import Listing
 from ca.revocation.selector import parse_selector
 from ca.store import Filter
@@ -158,7 +159,7 @@ async def _status(state: AdminState) -> views.Json:
             "trust_domains": len(federated),
             "stale": [m.relation.trust_domain for m in federated if m.is_stale(now)],
         },
-        "audit": {"sequence": head.sequence, "hash": head.hash.hex()},
+        "audit": {"size": head.size, "root": head.root.hex()},
     }
 
 
@@ -200,25 +201,25 @@ def _entries(state: AdminState, query: EntryQuery) -> views.Json:
     is_full = len(found) == query.limit
     return {
         "entries": [views.entry_json(entry) for entry in found],
-        "next": found[-1].sequence if is_full else None,
+        "next": found[-1].index if is_full else None,
     }
 
 
 def _verify(state: AdminState) -> views.Json:
     try:
-        head = state.log.verify()
+        head = verify(state.engine)
     except EvidenceBroken as error:
         return {
             "intact": False,
-            "entries": error.sequence - 1,
-            "hash": "",
+            "entries": error.index,
+            "root": "",
             "problem": str(error),
-            "first_broken": error.sequence,
+            "first_broken": error.index,
         }
     return {
         "intact": True,
-        "entries": head.sequence,
-        "hash": head.hash.hex(),
+        "entries": head.size,
+        "root": head.root.hex(),
         "problem": "",
         "first_broken": None,
     }

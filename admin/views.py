@@ -53,8 +53,8 @@ def certificate_pem(der: bytes | None) -> str | None:
 
 
 def entry_json(found: Found) -> Json:
-    """Return one audit entry: its body as logged, and the chain's hash."""
-    return {**found.body, "hash": found.hash.hex()}
+    """Return one audit entry: its body as logged, and the hash of its leaf."""
+    return {**found.body, "leaf_hash": found.leaf_hash.hex()}
 
 
 def proxy_json(proxy: ProxyState) -> Json:

@@ -1,22 +1,18 @@
-"""The audit log: append-only entries, each chained to the one before by hash.
+"""The audit log: append-only entries, each a leaf of one Merkle tree (audit/merkle.py).
 
-    hash(n) = SHA-256(hash(n-1) || body(n)),  hash(0) = SHA-256("meshca audit log v1")
-
-`body` is canonical JSON (sorted keys, no spaces, schema `"v":1`) and holds the sequence, so an
-entry cannot be changed, moved, removed or inserted without every later hash changing. The other
-columns repeat parts of the body for queries; `verify` compares them too.
+A leaf's data is the entry's body: canonical JSON (sorted keys, no spaces, schema `"v":2`) with its
+own index, and with a salt, so that what was redacted cannot be guessed from its hash. An entry
+cannot be changed, moved, removed or inserted without another root; who holds a checkpoint
+(audit/checkpoint.py) holds the log to all that went before it.
 
 Rules. Entries are appended by `EntrySink`, inside the transaction of what they speak of. The head
 is read inside that transaction under a lock (SQLite: the writer's BEGIN IMMEDIATE; PostgreSQL: an
 advisory lock), so several processes can append to one log. No entry can poison the log: text that
-JSON or the database cannot hold is replaced, and what is too long is clipped.
-
-Not here: whoever can rewrite the whole table can rewrite the chain, and cutting off the newest
-entries leaves a chain that verifies. Signed checkpoints are what ends that; they replace what is
-behind `Log`, whose three parts (`sink`, `head`, `verify`) stay.
+JSON or the database cannot hold is replaced, and what is too long is clipped. Appending makes no
+index: what finds entries is made behind it.
 """
 
-import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,70 +21,71 @@ from typing import Any, Final
 import orjson
 import sqlalchemy as sa
 
+from audit import merkle
 from audit.entry import Entry
+from audit.merkle import leaf_hash
 from audit.text import storable
-from meshca.database import bulk_insert, metadata
-from meshca.errors import EvidenceBroken
+from audit.tree import StoredTree, audit_entries, read_frontier, write_growth
+from meshca.database import bulk_insert, reading
 
-SCHEMA_VERSION: Final = 1
-GENESIS: Final = hashlib.sha256(b"meshca audit log v1").digest()
+SCHEMA_VERSION: Final = 2
 MAXIMUM_BODY_BYTES: Final = 64 * 1024
-_COLUMNS: Final = (
-    "time",
-    "kind",
-    "outcome",
-    "spiffe_id",
-    "serial",
-    "cluster",
-    "namespace",
-    "pod",
-)
+SALT_BYTES: Final = 16
 _LOCK: Final = 0x6D657368_6C6F67  # "meshlog": any constant, the same in every process
-_PAGE: Final = 1_000
-
-audit_entries = sa.Table(
-    "audit_entries",
-    metadata,
-    sa.Column(
-        "sequence",
-        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    sa.Column("time", sa.BigInteger, nullable=False, index=True),  # microseconds since the epoch
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("spiffe_id", sa.Text, nullable=False, index=True),
-    sa.Column("serial", sa.Text, nullable=False, index=True),
-    sa.Column("cluster", sa.Text, nullable=False),
-    sa.Column("namespace", sa.Text, nullable=False),
-    sa.Column("pod", sa.Text, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("hash", sa.LargeBinary, nullable=False),
-)
+_PAGE: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the log ends: the last sequence (0: nothing was ever logged) and the chain's hash."""
+    """Where the log ends: how many entries it has (`size`), and the root of their tree."""
 
-    sequence: int
-    hash: bytes
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One entry as it is kept; `body` is the leaf's data, None once it is redacted.
+
+    `time_us` is in microseconds since the epoch.
+    """
+
+    index: int
+    time_us: int
+    kind: str
+    leaf_hash: bytes
+    body: bytes | None
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the body's JSON; None once it is redacted."""
+        return None if self.body is None else orjson.loads(self.body)
 
 
 class EntrySink:
-    """Appends entries, in their order, to the chain."""
+    """Appends entries, in their order."""
 
     def write(self, connection: sa.Connection, records: Sequence[Entry]) -> None:
-        """Append `records`; one read and one insert for all of them."""
+        """Append `records`; see `append`."""
+        self.append(connection, records)
+
+    def append(self, connection: sa.Connection, entries: Sequence[Entry]) -> range:
+        """Append `entries` in the transaction of `connection`; return their indexes.
+
+        Raises EvidenceBroken if the head that is stored is none.
+        """
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        bulk_insert(connection, audit_entries, _chain(_head(connection), records))
+        before = read_frontier(connection)
+        rows = _rows(before.size, entries)
+        after, nodes = before.extended(row[3] for row in rows)
+        bulk_insert(connection, audit_entries, rows)
+        write_growth(connection, after, [(lv, pos, node) for lv, pos, node in nodes])
+        return range(before.size, after.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The log as its readers see it."""
+    """The log as its readers see it; every method reads the database, off the event loop."""
 
     engine: sa.Engine
 
@@ -98,114 +95,108 @@ class Log:
 
     def head(self) -> Head:
         """Return where the log ends now."""
-        with self.engine.connect() as connection:
-            return _head(connection)
+        with reading(self.engine) as connection:
+            frontier = read_frontier(connection)
+        return Head(frontier.size, frontier.root())
 
-    def verify(self) -> Head:
-        """Check every entry from the first to the last and return the head they lead to.
-
-        Raises EvidenceBroken, naming the first entry that is not as it was written. It reads the
-        whole log: call it off the event loop.
-        """
-        head = Head(0, GENESIS)
-        for row in self._rows():
-            head = _checked(head, row)
-        return head
-
-    def _rows(self) -> Iterator[sa.RowMapping]:
-        last = -1
-        while True:
-            page = sa.select(audit_entries).order_by(audit_entries.c.sequence).limit(_PAGE)
-            with self.engine.connect() as connection:
-                rows = connection.execute(page.where(audit_entries.c.sequence > last)).all()
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
+        """Yield the entries from `start` up to `stop`, in their order, read in pages."""
+        c = audit_entries.c
+        while stop is None or start < stop:
+            page = sa.select(audit_entries).where(c.leaf_index >= start)
+            if stop is not None:
+                page = page.where(c.leaf_index < stop)
+            with reading(self.engine) as connection:
+                rows = connection.execute(page.order_by(c.leaf_index).limit(_PAGE)).all()
             if not rows:
                 return
-            for row in rows:
-                yield row._mapping
-            last = rows[-1].sequence
+            yield from map(_stored, rows)
+            start = rows[-1].leaf_index + 1
+
+    def get(self, indexes: Sequence[int]) -> list[Stored]:
+        """Return the entries of `indexes` that there are, in the order of the log."""
+        c = audit_entries.c
+        query = sa.select(audit_entries).where(c.leaf_index.in_(list(indexes)))
+        with reading(self.engine) as connection:
+            return [_stored(row) for row in connection.execute(query.order_by(c.leaf_index))]
+
+    def root_at(self, size: int) -> bytes:
+        """Return the root that the log had with `size` entries; raises EvidenceBroken for holes."""
+        with reading(self.engine) as connection:
+            return merkle.root_at(size, StoredTree(connection).hash_at)
+
+    def inclusion_proof(self, index: int, size: int) -> list[bytes]:
+        """Return the proof that entry `index` is in the log of `size` entries.
+
+        Raises ValueError outside the tree, EvidenceBroken for holes.
+        """
+        with reading(self.engine) as connection:
+            return merkle.inclusion_proof(index, size, StoredTree(connection).hash_at)
+
+    def consistency_proof(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the log of `old` entries begins that of `new`.
+
+        Raises ValueError if `old` is no such beginning, EvidenceBroken for holes.
+        """
+        with reading(self.engine) as connection:
+            return merkle.consistency_proof(old, new, StoredTree(connection).hash_at)
 
 
-def _head(connection: sa.Connection) -> Head:
-    query = "SELECT sequence, hash FROM audit_entries ORDER BY sequence DESC LIMIT 1"
-    row = connection.exec_driver_sql(query).one_or_none()
-    return Head(0, GENESIS) if row is None else Head(row[0], bytes(row[1]))
+def _stored(row: sa.Row[Any]) -> Stored:
+    body = None if row.body is None else row.body.encode()
+    return Stored(row.leaf_index, row.time, row.kind, bytes(row.leaf_hash), body)
 
 
-def _chain(head: Head, entries: Sequence[Entry]) -> list[tuple[Any, ...]]:
-    sequence, digest = head.sequence, head.hash
+def _rows(start: int, entries: Sequence[Entry]) -> list[tuple[Any, ...]]:
+    salts = os.urandom(SALT_BYTES * len(entries)).hex()
+    length = 2 * SALT_BYTES
     rows = []
-    for entry in entries:
-        sequence += 1
-        entry, body = _body(entry, sequence)
-        digest = hashlib.sha256(digest + body).digest()
-        rows.append(
-            (
-                sequence,
-                _microseconds(entry.time),
-                entry.kind,
-                entry.outcome,
-                entry.spiffe_id,
-                entry.serial,
-                entry.cluster,
-                entry.namespace,
-                entry.pod,
-                body.decode(),
-                digest,
-            )
-        )
+    for number, given in enumerate(entries):
+        salt = salts[number * length : (number + 1) * length]
+        entry, body = body_of(given, start + number, salt)
+        time = microseconds(entry.time)
+        rows.append((start + number, time, entry.kind, leaf_hash(body), body.decode()))
     return rows
 
 
-def _body(entry: Entry, sequence: int) -> tuple[Entry, bytes]:
+def body_of(entry: Entry, index: int, salt: str) -> tuple[Entry, bytes]:
     """Return the canonical JSON of `entry`, and the entry itself as that JSON holds it."""
     try:
-        body = _canonical(entry, sequence)
+        body = _canonical(entry, index, salt)
     except (TypeError, ValueError):  # a lone surrogate, a huge integer, endless nesting
         body = b""
     if not body or len(body) > MAXIMUM_BODY_BYTES or b"\\u0000" in body:
         entry = storable(entry)
-        body = _canonical(entry, sequence)
+        body = _canonical(entry, index, salt)
     return entry, body
 
 
-def _canonical(entry: Entry, sequence: int) -> bytes:
+def _canonical(entry: Entry, index: int, salt: str) -> bytes:
     document: dict[str, Any] = {
         "v": SCHEMA_VERSION,
-        "sequence": sequence,
+        "index": index,
+        "salt": salt,
         "time": entry.time,
         "kind": entry.kind,
         "outcome": entry.outcome,
         "actor": entry.actor,
         "spiffe_id": entry.spiffe_id,
         "serial": entry.serial,
+        "fingerprint": entry.fingerprint,
         "cluster": entry.cluster,
         "namespace": entry.namespace,
         "service_account": entry.service_account,
         "pod": entry.pod,
         "node": entry.node,
+        "destination": entry.destination,
+        "policy": entry.policy,
+        "request_id": entry.request_id,
         "reason": entry.reason,
         "details": dict(entry.details),
     }
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
 
 
-def _checked(previous: Head, row: sa.RowMapping) -> Head:
-    """Return the head after `row`; raises EvidenceBroken when it does not follow `previous`."""
-    expected = previous.sequence + 1
-    if row["sequence"] != expected:
-        raise EvidenceBroken(expected, f"entry {expected} is missing: {row['sequence']} is next")
-    digest = hashlib.sha256(previous.hash + row["body"].encode()).digest()
-    if digest != bytes(row["hash"]):
-        raise EvidenceBroken(expected, f"the hash of entry {expected} does not match its body")
-    body = orjson.loads(row["body"])
-    if body["sequence"] != expected:
-        raise EvidenceBroken(expected, f"entry {expected} says that it is {body['sequence']}")
-    repeated = {**body, "time": _microseconds(datetime.fromisoformat(body["time"]))}
-    for name in _COLUMNS:
-        if row[name] != repeated[name]:
-            raise EvidenceBroken(expected, f"column {name} of entry {expected} differs from it")
-    return Head(expected, digest)
-
-
-def _microseconds(time: datetime) -> int:
+def microseconds(time: datetime) -> int:
+    """Return `time` as the log keeps it."""
     return round(time.timestamp() * 1_000_000)

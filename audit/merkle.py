@@ -191,11 +191,13 @@ def verify_consistency(
         return not proof and compare_digest(old_root, new_root)
     if old == 0:
         return not proof and compare_digest(old_root, EMPTY_ROOT)
-    nodes = list(proof)
-    if old & (old - 1) == 0:
-        nodes.insert(0, old_root)
-    if not nodes:
-        return False
+    nodes = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    return bool(nodes) and _verify_growth(old, new, old_root, new_root, nodes)
+
+
+def _verify_growth(
+    old: int, new: int, old_root: bytes, new_root: bytes, nodes: Sequence[bytes]
+) -> bool:
     first, last = old - 1, new - 1
     while first & 1:
         first, last = first >> 1, last >> 1

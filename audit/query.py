@@ -4,15 +4,18 @@ A filter that names no known kind or outcome is an error, never an empty answer:
 must not look like "nothing happened".
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
 from audit.entry import KINDS, OUTCOMES
-from audit.log import audit_entries
+from audit.log import microseconds
+from audit.tree import audit_entries
 from meshca.errors import RequestRefused
 
 MAXIMUM_LIMIT = 1_000
@@ -22,7 +25,7 @@ MAXIMUM_LIMIT = 1_000
 class Query:
     """Which entries, in which order; None means "any".
 
-    `since` is inclusive and `until` exclusive. `cursor` is the sequence of the last entry of the
+    `since` is inclusive and `until` exclusive. `cursor` is the index of the last entry of the
     page before. Raises RequestRefused for an unknown kind or outcome, or a limit out of bounds.
     """
 
@@ -48,11 +51,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry as it was logged; `body` is the JSON that the chain covers."""
+    """One entry as it was logged; `body` is the JSON that its leaf covers."""
 
-    sequence: int
+    index: int
     body: dict[str, Any]
-    hash: bytes
+    leaf_hash: bytes
 
 
 def _one_of(what: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -65,24 +68,31 @@ def _one_of(what: str, value: str | None, allowed: tuple[str, ...]) -> None:
 def find(engine: sa.Engine, query: Query) -> list[Found]:
     """Return the entries that `query` asks for, at most its limit."""
     with engine.connect() as connection:
-        rows = connection.execute(_select(query)).all()
-    return [Found(row.sequence, orjson.loads(row.body), bytes(row.hash)) for row in rows]
+        return list(islice(_matching(connection, query), query.limit))
 
 
-def _select(query: Query) -> sa.Select[tuple[int, str, bytes]]:
-    c = audit_entries.c
-    select = sa.select(c.sequence, c.body, c.hash).limit(query.limit)
-    for name in ("spiffe_id", "kind", "outcome", "cluster", "namespace", "pod"):
-        if (value := getattr(query, name)) is not None:
-            select = select.where(c[name] == value)
+def _matching(connection: sa.Connection, query: Query) -> Iterator[Found]:
+    names = ("spiffe_id", "outcome", "cluster", "namespace", "pod")
+    wanted = {name: getattr(query, name) for name in names if getattr(query, name) is not None}
     if query.serial is not None:
-        select = select.where(c.serial == query.serial.replace(":", "").lower().lstrip("0"))
+        wanted["serial"] = query.serial.replace(":", "").lower().lstrip("0")
+    for row in connection.execute(_select(query)):
+        body = orjson.loads(row.body)
+        if all(body[name] == value for name, value in wanted.items()):
+            yield Found(row.leaf_index, body, bytes(row.leaf_hash))
+
+
+def _select(query: Query) -> sa.Select[Any]:
+    c = audit_entries.c
+    select = sa.select(c.leaf_index, c.body, c.leaf_hash).where(c.body.is_not(None))
+    if query.kind is not None:
+        select = select.where(c.kind == query.kind)
     if query.since is not None:
-        select = select.where(c.time >= round(query.since.timestamp() * 1_000_000))
+        select = select.where(c.time >= microseconds(query.since))
     if query.until is not None:
-        select = select.where(c.time < round(query.until.timestamp() * 1_000_000))
+        select = select.where(c.time < microseconds(query.until))
     if query.oldest_first:
-        select = select.order_by(c.sequence)
-        return select if query.cursor is None else select.where(c.sequence > query.cursor)
-    select = select.order_by(c.sequence.desc())
-    return select if query.cursor is None else select.where(c.sequence < query.cursor)
+        select = select.order_by(c.leaf_index)
+        return select if query.cursor is None else select.where(c.leaf_index > query.cursor)
+    select = select.order_by(c.leaf_index.desc())
+    return select if query.cursor is None else select.where(c.leaf_index < query.cursor)

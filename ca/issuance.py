@@ -16,7 +16,7 @@ from ca.blocking import SigningThreads
 from ca.issuer import Svid
 from ca.profile import Profile
 from ca.request import IssuanceRequest
-from ca.store import Intent, Signed
+from ca.store import Intent, Planned, Signed
 from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.database import GroupWriter
@@ -79,7 +79,7 @@ class Issuance:
             dns_names=dns_names,
         )
         # 5. Record the intent together with its audit entry, durably.
-        await self.writer.submit(prepared.intent, _entry(prepared.intent, "done", now))
+        await self.writer.submit(Planned(prepared.intent, _entry(prepared.intent, "done", now)))
         try:
             # 6. Sign, unless the caller was banned or the authority tainted meanwhile; a key that
             # is not in this process may take its time, in a thread.

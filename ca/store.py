@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from audit.entry import Entry
+from audit.log import EntrySink
 from identity.caller import Evidence
 from meshca.database import bulk_insert, chunks, metadata, reading
 from meshca.errors import NotFound
@@ -42,6 +44,7 @@ certificates = sa.Table(
     sa.Column("node", sa.Text, nullable=False),
     sa.Column("token_id", sa.Text, nullable=False),
     sa.Column("certificate", sa.LargeBinary, nullable=True),
+    sa.Column("log_index", sa.BigInteger, nullable=True),  # the audit entry of its issuance
     sa.Index("ix_certificates_authority", "authority_id", "not_after"),
 )
 
@@ -60,6 +63,14 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """An intent with the audit entry of its issuance, which the inventory names."""
+
+    intent: Intent
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Signed:
     """The signature followed: `certificate` is the DER of the issued certificate."""
 
@@ -72,21 +83,34 @@ class Record:
     """One certificate of the inventory; `status` is `intent` when the signature is not recorded.
 
     An intent must be treated as a certificate that may exist. `id` grows with each record: the
-    cursor of `Inventory.list`.
+    cursor of `Inventory.list`. `log_index` is the audit entry of the issuance.
     """
 
     intent: Intent
     status: str
     certificate: bytes | None
     id: int = 0
+    log_index: int | None = None
 
 
-class IntentSink:
-    """Writes intents as new rows."""
+@dataclass(frozen=True, slots=True)
+class PlannedSink:
+    """Writes intents as new rows, and their entries to `log`."""
 
-    def write(self, connection: sa.Connection, records: Sequence[Intent]) -> None:
-        """Insert one row an intent."""
-        bulk_insert(connection, certificates, [_row(intent) for intent in records])
+    log: EntrySink
+
+    def write(self, connection: sa.Connection, records: Sequence[Planned]) -> None:
+        """Append one entry and insert one row an intent."""
+        indexes = self.log.append(connection, [record.entry for record in records])
+        insert(connection, [record.intent for record in records], indexes)
+
+
+def insert(
+    connection: sa.Connection, intents: Sequence[Intent], indexes: Sequence[int | None]
+) -> None:
+    """Insert one row an intent; `indexes` are those of their audit entries."""
+    rows = [_row(intent, index) for intent, index in zip(intents, indexes, strict=True)]
+    bulk_insert(connection, certificates, rows)
 
 
 class SignedSink:
@@ -112,7 +136,7 @@ def _completion(rows: int, placeholder: str) -> str:
     )
 
 
-def _row(intent: Intent) -> tuple[str | int | bytes | None, ...]:
+def _row(intent: Intent, log_index: int | None) -> tuple[str | int | bytes | None, ...]:
     e = intent.evidence
     return (
         intent.serial,
@@ -131,6 +155,7 @@ def _row(intent: Intent) -> tuple[str | int | bytes | None, ...]:
         e.node,
         e.token_id,
         None,
+        log_index,
     )
 
 
@@ -247,4 +272,4 @@ def _record(row: sa.Row[tuple[object, ...]]) -> Record:
         not_after=datetime.fromtimestamp(r["not_after"], UTC),
         evidence=evidence,
     )
-    return Record(intent, r["status"], r["certificate"], r["id"])
+    return Record(intent, r["status"], r["certificate"], r["id"], r["log_index"])

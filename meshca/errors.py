@@ -113,11 +113,11 @@ class Conflict(MeshcaError):
 
 
 class EvidenceBroken(MeshcaError):
-    """The audit log does not verify; `sequence` is the first entry that was changed."""
+    """The audit log does not verify; `index` is the first entry that was changed."""
 
-    def __init__(self, sequence: int, message: str) -> None:
+    def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
-        self.sequence = sequence
+        self.index = index
 
 
 class CannotListen(MeshcaError):

@@ -7,6 +7,7 @@ has recorded; which documents differ is then not known.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ log = get_logger("meshca")
 
 RETRY_SECONDS: Final = 1.0
 MAXIMUM_WAITING: Final = 200
-"""Entries that wait for the database; beyond them the oldest is only logged."""
+"""Entries that wait for the database; beyond them the oldest becomes a gap."""
 
 _KINDS: Final = ("policy_change", "server_start", "server_stop")
 
@@ -33,11 +34,13 @@ _KINDS: Final = ("policy_change", "server_start", "server_stop")
 class SourceChanges:
     """Writes changes that came from outside, in their order, until they are written.
 
-    What still waits when the server stops is left to the next start.
+    What still waits when the server stops is left to the next start. `lose` is told of what found
+    no room to wait.
     """
 
     writer: GroupWriter
     clock: Clock
+    lose: Callable[[str], None] = lambda _what: None
     retry_seconds: float = RETRY_SECONDS
     _waiting: deque[Entry] = field(default_factory=deque)
     _writing: "asyncio.Task[None] | None" = None
@@ -49,11 +52,13 @@ class SourceChanges:
             kind="policy_change",
             outcome="done",
             actor=told.origin,
+            policy=told.change.only,
             reason=str(told.change),
             details=told.change.recorded(told.diff),
         )
         if len(self._waiting) >= MAXIMUM_WAITING:
             lost = self._waiting.popleft()
+            self.lose(lost.kind)
             log.error("not_recorded", what="policy change", change=lost.reason, time=str(lost.time))
         self._waiting.append(entry)
         if self._writing is None or self._writing.done():
@@ -111,7 +116,7 @@ def _last_recorded(engine: sa.Engine) -> str | None:
         newest += find(engine, Query(kind=kind, outcome="done", limit=1))
     if not newest:
         return None
-    details = max(newest, key=lambda found: found.sequence).body.get("details", {})
+    details = max(newest, key=lambda found: found.index).body.get("details", {})
     version = details.get("policy_version", details.get("after"))
     return version if isinstance(version, str) else None
 

@@ -34,7 +34,7 @@ from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.effects import EFFECT_SINKS, Effects
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.revocation.state import RevocationState
-from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink
+from ca.store import Inventory, Planned, PlannedSink, Signed, SignedSink
 from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
 from identity.kubernetes import TokenAuthenticator, build_authenticator
@@ -114,7 +114,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     writer = GroupWriter(
         engine,
         {
-            Intent: IntentSink(),
+            Planned: PlannedSink(EntrySink()),
             Signed: SignedSink(),
             AppliedSet: AppliedSetSink(),
             **KEPT_SINKS,

@@ -26,7 +26,7 @@ from meshca.database import GroupWriter, Sink
 from meshca.metrics import Metrics
 from meshca.spiffe_id import SpiffeId
 from tests.fakes import FakeClock
-from tests.stores import SINKS, sqlite_engine, writer_of
+from tests.stores import SINKS, Document, documents, sqlite_engine, writer_of
 
 TRUST_DOMAIN = "example.org"
 NOW = FakeClock().now()
@@ -166,11 +166,9 @@ class Issuing:
         """Return the inventory that issuance writes."""
         return Inventory(self.engine)
 
-    def entries(self) -> list[Mapping[str, Any]]:
-        """Return the audit log's columns, oldest first."""
-        with self.engine.connect() as connection:
-            query = "SELECT * FROM audit_entries ORDER BY sequence"
-            return [dict(row._mapping) for row in connection.exec_driver_sql(query)]
+    def entries(self) -> list[Document]:
+        """Return the audit log's entries, oldest first."""
+        return documents(self.engine)
 
     def sample(self, name: str, **labels: str) -> float:
         """Return the value of a metric's sample; 0 before there is one."""

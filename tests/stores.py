@@ -6,16 +6,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from audit.entry import Entry
-from audit.log import EntrySink
+from audit.log import EntrySink, Log
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.records.sinks import DECISION_SINKS
 from authz.staging.sinks import STAGING_SINKS
@@ -26,15 +27,25 @@ from ca.ocsp.colleagues_store import COLLEAGUES_SINKS
 from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.effects import EFFECT_SINKS
 from ca.revocation.sinks import REVOCATION_SINKS
-from ca.store import Intent, IntentSink, Signed, SignedSink
+from ca.store import Intent, Planned, PlannedSink, Signed, SignedSink, insert
 from meshca.database import GroupWriter, Sink, migrate, open_engine
 from meshca.metrics import Metrics
 from rotation.build import AUTHORITY_SINKS
 from tests.fakes import FakeClock
 from tests.real_parts import require, wait_until
 
+
+class IntentSink:
+    """Writes intents without the audit entry that goes with each: for tests of other things."""
+
+    def write(self, connection: sa.Connection, records: Sequence[Intent]) -> None:
+        """Insert one row an intent."""
+        insert(connection, records, [None] * len(records))
+
+
 SINKS: Mapping[type, Sink] = {
     Intent: IntentSink(),
+    Planned: PlannedSink(EntrySink()),
     Signed: SignedSink(),
     AppliedSet: AppliedSetSink(),
     **KEPT_SINKS,
@@ -49,6 +60,14 @@ SINKS: Mapping[type, Sink] = {
     **DECISION_SINKS,
     Entry: EntrySink(),
 }
+
+
+Document = dict[str, Any]
+
+
+def documents(engine: sa.Engine) -> list[Document]:
+    """Return the bodies of the audit log's entries, oldest first."""
+    return [stored.document() or {} for stored in Log(engine).entries()]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from meshca.cli.output import emit, note, print_table
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what happened.")
 
-_COLUMNS = ("seq", "time", "kind", "outcome", "who", "serial", "why")
+_COLUMNS = ("index", "time", "kind", "outcome", "who", "serial", "why")
 
 
 @app.command()
@@ -44,7 +44,7 @@ def query(
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In log order.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     cursor: Annotated[
-        int | None, typer.Option(help="Go on after this sequence: `next` of the page before.")
+        int | None, typer.Option(help="Go on after this index: `next` of the page before.")
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
@@ -84,7 +84,7 @@ def query(
 
 def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     return (
-        entry["sequence"],
+        entry["index"],
         entry["time"][:19] + "Z",
         entry["kind"],
         entry["outcome"],
@@ -107,14 +107,14 @@ def verify(
 ) -> None:
     """Check that no entry of the log was changed, moved or removed; exit 1 names the first.
 
-    Keep the hash it prints somewhere else: it stands for the whole log up to that entry.
+    Keep the root it prints somewhere else: it stands for the whole log up to that entry.
     """
     answer = connect(config, url).get("/audit/verify", timeout=VERIFY_TIMEOUT_SECONDS)
     if not answer["intact"] and output is Output.table:
         raise CommandFailed(f"the log is NOT intact: {answer['problem']}")
 
     def table() -> None:
-        typer.echo(f"intact: {answer['entries']} entries, head {answer['hash']}")
+        typer.echo(f"intact: {answer['entries']} entries, root {answer['root']}")
 
     emit(output, answer, table)
     if not answer["intact"]:

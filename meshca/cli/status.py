@@ -51,7 +51,7 @@ def _table(answer: dict[str, Any]) -> None:
             ("  STALE", ", ".join(policies["stale"])),
             *overlay_fields(policies),
             ("federated", _federated(answer["federation"])),
-            ("audit log", f"{log['sequence']} entries, head {log['hash'][:16]}"),
+            ("audit log", f"{log['size']} entries, root {log['root'][:16]}"),
         ]
     )
 

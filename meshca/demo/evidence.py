@@ -10,15 +10,15 @@ RECORDED_SECONDS = 15.0
 Entry = dict[str, Any]
 
 
-def last_sequence(mesh: Mesh) -> int:
+def last_index(mesh: Mesh) -> int:
     """Return the sequence number of the newest audit entry, 0 when there is none."""
     entries = mesh.query("audit", "query", "--limit", "1")["entries"]
-    return int(entries[0]["sequence"]) if entries else 0
+    return int(entries[0]["index"]) if entries else -1
 
 
-def entries_after(mesh: Mesh, sequence: int, *filters: str) -> list[Entry]:
-    """Return the audit entries after `sequence` that match `filters`, oldest first."""
-    page = ("--oldest-first", "--limit", "1000", "--cursor", str(sequence))
+def entries_after(mesh: Mesh, index: int, *filters: str) -> list[Entry]:
+    """Return the audit entries after `index` that match `filters`, oldest first."""
+    page = ("--oldest-first", "--limit", "1000", "--cursor", str(index))
     entries: list[Entry] = mesh.query("audit", "query", *page, *filters)["entries"]
     return entries
 

@@ -159,7 +159,7 @@ def show_trail(mesh: Mesh) -> Iterator[Seen]:
 def _rows(entries: list[Entry]) -> tuple[tuple[str, ...], ...]:
     """Return the newest entry of each kind, identity and reason, so that a screen holds them."""
     newest = {(e["kind"], e["spiffe_id"], e["reason"]): e for e in entries}
-    shown = sorted(newest.values(), key=lambda e: int(e["sequence"]))[-_SHOWN_ENTRIES:]
+    shown = sorted(newest.values(), key=lambda e: int(e["index"]))[-_SHOWN_ENTRIES:]
     return tuple(
         (
             e["time"][11:19],

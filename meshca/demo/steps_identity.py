@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from meshca.demo.evidence import await_refusal, last_sequence
+from meshca.demo.evidence import await_refusal, last_index
 from meshca.demo.mesh import WORKLOADS, Mesh, Workload, identity
 from meshca.demo.observation import Observation, observe, wait_until
 from meshca.demo.probes import call_without_certificate, fetch_secret, forge
@@ -55,10 +55,10 @@ def refuse(mesh: Mesh) -> Iterator[Observation]:
     intruder = mesh.new_workload("intruder", ["orders"])
     genuine = mesh.token("frontend")
     replace(intruder.token_file, forge(genuine))
-    after = last_sequence(mesh)
+    after = last_index(mesh)
     mesh.start_proxy(intruder)
     yield from _with_token(mesh, intruder, "a forged token", "bad_signature", after)
-    after = last_sequence(mesh)
+    after = last_index(mesh)
     replace(intruder.token_file, mesh.token("frontend", "--audience", "somebody-else"))
     yield from _with_token(mesh, intruder, "a token for another audience", "wrong_audience", after)
     mesh.processes.stop(intruder.name)
@@ -88,7 +88,7 @@ def _without_certificate(mesh: Mesh) -> Iterator[Observation]:
 
 
 def _without_token(mesh: Mesh) -> Iterator[Observation]:
-    after = last_sequence(mesh)
+    after = last_index(mesh)
     status = fetch_secret(mesh.server_port, mesh.roots, "localhost", None)
     yield observe(
         "no token: the server gives no certificate", expected="UNAUTHENTICATED", seen=status

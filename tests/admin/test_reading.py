@@ -39,7 +39,7 @@ def test_status_is_the_whole_on_one_screen(tmp_path: Path) -> None:
     assert len(status["roots"]) == 1
     assert status["proxies"] == {"connected": 2, "behind": 0, "nacks": 2}
     assert status["policies"]["default"] == "deny"
-    assert status["audit"]["sequence"] == LOADED
+    assert status["audit"]["size"] == LOADED
 
 
 def test_status_says_why_it_is_not_ready(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_audit_entries_are_found_and_the_log_verified(tmp_path: Path) -> None:
             found = await world.get("/audit/entries", since="2026-11-01T12:01:00Z", limit="1")
             verified = await world.get("/audit/verify")
             with world.engine.begin() as connection:
-                connection.exec_driver_sql("DELETE FROM audit_entries WHERE sequence = 2")
+                connection.exec_driver_sql("DELETE FROM audit_entries WHERE leaf_index = 1")
             return found, verified, await world.get("/audit/verify")
 
     found, verified, broken = asyncio.run(story())
-    assert [entry["sequence"] for entry in found["entries"]] == [3 + LOADED]
-    assert found["next"] == 3 + LOADED
+    assert [entry["index"] for entry in found["entries"]] == [2 + LOADED]
+    assert found["next"] == 2 + LOADED
     assert (verified["intact"], verified["entries"]) == (True, 3 + LOADED)
-    assert verified["hash"] == found["entries"][0]["hash"]
-    assert (broken["intact"], broken["first_broken"]) == (False, 2)
+    assert len(verified["root"]) == 64
+    assert (broken["intact"], broken["first_broken"]) == (False, 1)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from audit.log import Log
 from audit.query import Query, find
 from audit.refusals import OTHER, RefusalRecorder
+from audit.verify import verify
 from meshca.metrics import Metrics
 from tests.audit.test_log import entry
 from tests.fakes import FakeClock
@@ -42,8 +42,9 @@ def test_a_burst_is_recorded_and_the_rest_becomes_one_gap(tmp_path: Path) -> Non
         asyncio.run(story(engine))
         assert kinds(engine) == ["refusal"] * 3 + ["gap"]
         gap = find(engine, Query(kind="gap"))[0].body
-        Log(engine).verify()
+        verify(engine)
     assert gap["details"] == {
+        "what": "refusal",
         "unrecorded": 7,
         "by_reason": {"audience": 3, "expired": 4},
         "since": "2026-11-01T12:00:00+00:00",

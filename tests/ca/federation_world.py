@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ca.authority import Authorities
 from ca.federation.federation import Federation
 from ca.federation.member import Member
@@ -18,7 +16,7 @@ from meshca.metrics import Metrics
 from tests.builders import TRUST_DOMAIN, make_pki
 from tests.ca.endpoints import ENDPOINT_ID, PARTNER, FakeEndpoints, document
 from tests.fakes import FakeClock
-from tests.stores import sqlite_engine, writer_of
+from tests.stores import documents, sqlite_engine, writer_of
 
 OURS = make_pki(number=1)
 THEIRS = make_pki(trust_domain=PARTNER, number=2)
@@ -51,9 +49,8 @@ class World:
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the audit entries of federation, the oldest first."""
-        query = "SELECT body FROM audit_entries WHERE kind = 'federation_change' ORDER BY sequence"
-        with self.federation.engine.connect() as connection:
-            return [orjson.loads(row.body) for row in connection.exec_driver_sql(query)]
+        found = documents(self.federation.engine)
+        return [one for one in found if one["kind"] == "federation_change"]
 
     def sample(self, name: str, **labels: str) -> float | None:
         """Return a metric's value."""

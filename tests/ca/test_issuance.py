@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from audit.entry import Entry
 from ca.authority import Signer
 from ca.issuance import Issuance
 from ca.keys import PrivateKeySigner
 from ca.request import from_csr
-from ca.store import Filter, Intent, Signed
+from ca.store import Filter, Planned, Signed
 from meshca.database import Sink
 from meshca.errors import (
     AuthorityUnavailable,
@@ -95,7 +94,8 @@ def test_the_record_and_the_audit_entry_are_durable_before_the_key_signs(tmp_pat
 
     def look(_message: bytes) -> None:
         certificates = rows(tmp_path, "SELECT serial, status, certificate FROM certificates")
-        seen.append((certificates, rows(tmp_path, "SELECT * FROM audit_entries")))
+        entries = rows(tmp_path, "SELECT body FROM audit_entries")
+        seen.append((certificates, [json.loads(str(entry["body"])) for entry in entries]))
 
     async def story() -> str:
         authority = make_authority(signer=WatchingSigner(look))
@@ -116,8 +116,10 @@ def test_the_audit_entry_tells_on_what_evidence(tmp_path: Path) -> None:
             return ca
 
     asyncio.run(story())
-    (entry,) = rows(tmp_path, "SELECT * FROM audit_entries")
+    (entry,) = rows(tmp_path, "SELECT leaf_index, body FROM audit_entries")
     body = json.loads(str(entry["body"]))
+    assert rows(tmp_path, "SELECT log_index FROM certificates") == [{"log_index": 0}]
+    assert body["index"] == entry["leaf_index"] == 0
     assert (body["cluster"], body["namespace"], body["pod"]) == ("prod-eu", "shop", "orders-0")
     assert body["details"]["pod_uid"] == "5f0d7f0a"
     assert body["details"]["service_account_uid"] == "0b0e8a3c"
@@ -169,10 +171,11 @@ def test_a_signature_that_fails_leaves_an_intent_and_a_failed_entry(
     assert rows(tmp_path, "SELECT status, certificate FROM certificates") == [
         {"status": "intent", "certificate": None}
     ]
-    done, failed = rows(tmp_path, "SELECT serial, outcome, body FROM audit_entries")
+    stored = rows(tmp_path, "SELECT body FROM audit_entries ORDER BY leaf_index")
+    done, failed = [json.loads(str(row["body"])) for row in stored]
     assert (done["outcome"], failed["outcome"]) == ("done", "failed")
     assert done["serial"] == failed["serial"]
-    assert said in json.loads(str(failed["body"]))["reason"]
+    assert said in failed["reason"]
 
 
 REFUSED = {
@@ -228,16 +231,19 @@ class BrokenSink:
         raise sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full"))
 
 
-@pytest.mark.parametrize("broken", [Intent, Entry], ids=["inventory", "audit log"])
-def test_without_a_durable_record_nothing_is_signed(tmp_path: Path, broken: type) -> None:
+@pytest.mark.parametrize("away", ["certificates", "audit_entries", "audit_head"])
+def test_without_a_durable_record_nothing_is_signed(tmp_path: Path, away: str) -> None:
     signer = WatchingSigner(lambda _: None)
-    sinks: dict[type, Sink] = {**SINKS, broken: BrokenSink()}
 
     async def story() -> None:
         authority = make_authority(signer=signer)
-        async with issuing(tmp_path, authority=authority, sinks=sinks) as ca:
-            with pytest.raises(StoreUnavailable, match="disk is full"):
+        async with issuing(tmp_path, authority=authority) as ca:
+            with ca.engine.begin() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE {away} RENAME TO away")
+            with pytest.raises(StoreUnavailable, match="no such table"):
                 await ca.issuance.issue(make_caller(), make_request())
+            with ca.engine.begin() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE away RENAME TO {away}")
             assert ca.inventory.list(Filter()) == [], "neither half is stored without the other"
             assert ca.entries() == []
             assert ca.sample("meshca_issuance_total", outcome="failed") == 1
@@ -258,14 +264,14 @@ def test_an_authority_that_is_tainted_while_the_intent_is_written_does_not_sign(
 
         bar: Callable[[str], None]
 
-        def write(self, connection: sa.Connection, records: Sequence[Intent]) -> None:
+        def write(self, connection: sa.Connection, records: Sequence[Planned]) -> None:
             """Write `records`."""
-            SINKS[Intent].write(connection, records)
+            SINKS[Planned].write(connection, records)
             self.bar(authority.authority_id)
 
     async def story() -> list[str]:
         later: list[Callable[[str], None]] = []
-        sinks: dict[type, Sink] = {**SINKS, Intent: Tainting(lambda name: later[0](name))}
+        sinks: dict[type, Sink] = {**SINKS, Planned: Tainting(lambda name: later[0](name))}
         async with issuing(tmp_path, authority=authority, sinks=sinks) as ca:
             later.append(ca.authorities.bar)
             with pytest.raises(AuthorityUnavailable, match="tainted meanwhile"):

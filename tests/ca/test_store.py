@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ca.store import Filter, Intent, IntentSink, Inventory, Signed, SignedSink
+from ca.store import Filter, Intent, Inventory, Signed, SignedSink
 from identity.caller import Evidence
 from meshca.database import migrate, open_engine
 from meshca.errors import NotFound
 from tests.builders import EVIDENCE, NOW
-from tests.stores import postgresql, sqlite_engine
+from tests.stores import IntentSink, postgresql, sqlite_engine
 
 # The inventory keeps of the evidence what it is searched by; the audit entry has the rest.
 KEPT = replace(EVIDENCE, issuer="", service_account_uid="")

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from audit.entry import Entry
 from audit.log import EntrySink
-from ca.store import Filter, Intent, IntentSink, Inventory
+from ca.store import Filter, Intent, Inventory
 from identity.caller import Evidence
 from meshca.database import MAXIMUM_GROUP, GroupWriter, Sink, migrate, open_engine
 from meshca.errors import Overloaded, StoreUnavailable
 from meshca.metrics import Metrics
 from tests.fakes import FakeClock
-from tests.stores import sqlite_engine, writer_of
+from tests.stores import IntentSink, sqlite_engine, writer_of
 
 NOW = FakeClock().now()
 

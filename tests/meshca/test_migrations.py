@@ -39,12 +39,19 @@ def migrated(kind: str, directory: Path) -> Iterator[sa.Engine]:
             engine.dispose()
 
 
+def _is_declared(name: str | None, kind: str, _parents: object) -> bool:
+    """Leave out partitions: they are made as time goes on."""
+    return not (kind == "table" and str(name).startswith("audit_entries_"))
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_schema_is_the_one_that_the_code_declares(kind: str, tmp_path: Path) -> None:
     declare_every_table()
     assert {"certificates", "audit_entries", "policy_sets"} <= set(metadata.tables)
     with migrated(kind, tmp_path) as engine, engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "include_name": _is_declared}
+        )
         assert compare_metadata(context, metadata) == []
 
 

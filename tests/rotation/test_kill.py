@@ -10,16 +10,16 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
 import sqlalchemy as sa
 
-from audit.log import Log
+from audit.verify import verify
 from ca.upstream import self_signed
 from meshca.database import open_engine
 from rotation.roots import IN_BUNDLE, Roots
 from rotation.stages import ENDED, Stage
 from rotation.standings import Standings
 from tests.real_parts import ROOT
+from tests.stores import documents
 
 ROUNDS = 8
 LONGEST_LIFE_SECONDS = 0.4
@@ -60,11 +60,9 @@ def check(engine: sa.Engine) -> None:
     assert any(root.stage in IN_BUNDLE for root in roots.values())
     alive = [r for r in rows if r.standing.stage not in ENDED]
     assert all(roots[r.root_sha256].stage in IN_BUNDLE for r in alive), "no root left too early"
-    Log(engine).verify()
+    verify(engine)
     logged: dict[str, str] = {}
-    with engine.connect() as connection:
-        query = "SELECT body FROM audit_entries WHERE kind = 'authority_change' ORDER BY sequence"
-        for (body,) in connection.exec_driver_sql(query):
-            details = orjson.loads(body)["details"]
-            logged[details["authority"]] = details["stage"]
+    for entry in documents(engine):
+        if entry["kind"] == "authority_change":
+            logged[entry["details"]["authority"]] = entry["details"]["stage"]
     assert {r.standing.authority_id: r.standing.stage.value for r in rows} == logged

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from audit.log import audit_entries
+from audit.tree import audit_entries, audit_head, audit_nodes
 from ca.revocation.operations import RevocationOperations
 from ca.revocation.state import RevocationState
 from ca.revocation.store import Revocations, bans, decisions, revocations
-from ca.store import Intent, IntentSink, Inventory, Signed, SignedSink, certificates
+from ca.store import Intent, Inventory, Signed, SignedSink, certificates
 from identity.caller import Caller, Evidence
 from meshca.database import GroupWriter, Sink
 from meshca.spiffe_id import SpiffeId
 from tests.fakes import FakeClock
-from tests.stores import SINKS, writer_of
+from tests.stores import SINKS, Document, IntentSink, documents, writer_of
 
 TRUST_DOMAIN: Final = "example.org"
 ORDERS: Final = "spiffe://example.org/ns/shop/sa/orders"
@@ -53,11 +53,9 @@ class World:
         """Return the serials that are revoked, as the process knows it."""
         return set(self.state.live())
 
-    def entries(self, kind: str) -> list[sa.Row[Any]]:
+    def entries(self, kind: str) -> list[Document]:
         """Return the audit entries of a kind, the oldest first."""
-        query = sa.select(audit_entries).where(audit_entries.c.kind == kind)
-        with self.engine.connect() as connection:
-            return list(connection.execute(query.order_by(audit_entries.c.sequence)))
+        return [one for one in documents(self.engine) if one["kind"] == kind]
 
 
 @asynccontextmanager
@@ -124,8 +122,11 @@ def caller(clock: FakeClock, spiffe_id: str = ORDERS, **evidence: str) -> Caller
     return Caller(SpiffeId.parse(spiffe_id), proof, clock.now() + timedelta(hours=24))
 
 
+LOG_TABLES = (audit_entries, audit_nodes, audit_head)
+
+
 def clear(engine: sa.Engine) -> None:
     """Empty the tables that these tests write."""
     with engine.connect().execution_options(meshca_writes=True) as connection, connection.begin():
-        for table in (certificates, revocations, decisions, bans, audit_entries):
+        for table in (certificates, revocations, decisions, bans, *LOG_TABLES):
             connection.execute(sa.delete(table))
