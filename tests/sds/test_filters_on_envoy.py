@@ -82,13 +82,15 @@ class Orders:
     tcp_port: int
     web: Peer
 
-    def call(self, path: str = "/", *, token: str = "", **headers: str) -> tuple[int, Any]:
+    def call(
+        self, path: str = "/", *, token: str = "", method: str = "GET", **headers: str
+    ) -> tuple[int, Any]:
         """Send a request of web over mutual TLS; return the status and what the app was sent."""
         said = {"authorization": f"Bearer {token}"} if token else {}
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.port, timeout=10, context=self.web.context()
         )
-        return _answer(connection, path, {**said, **headers})
+        return _answer(connection, path, {**said, **headers}, method)
 
     def plain(self, path: str = "/") -> int:
         """Send a request without TLS; return the status."""
@@ -109,10 +111,13 @@ class Orders:
 
 
 def _answer(
-    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
+    connection: http.client.HTTPConnection,
+    path: str,
+    headers: Mapping[str, str],
+    method: str = "GET",
 ) -> tuple[int, Any]:
     with contextlib.closing(connection):
-        connection.request("GET", path, headers=dict(headers))
+        connection.request(method, path, headers=dict(headers))
         response = connection.getresponse()
         body = response.read()
     return response.status, json.loads(body) if response.status == 200 else body.decode()
@@ -223,6 +228,48 @@ def test_a_token_is_forwarded_and_told_in_headers_where_policy_says_so(
     status, sent = workload.call(**{"x-user": "alice", "x-payload": "forged"})
     assert status == 200
     assert not {"x-user", "x-payload"} & sent["headers"].keys()
+
+
+BY_HEADERS_OF_TOKENS = """{requests}---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: by-header, namespace: shop}}
+spec:
+  rules:
+  - when: [{{key: "request.headers[x-user]", values: [bob]}}]
+  - when: [{{key: "request.headers[x-role]", values: [admin]}}]
+  - when: [{{key: "request.headers[x-payload]", values: ["*"]}}]
+  - to: [{{operation: {{paths: [/open]}}}}]
+"""
+
+
+def test_neither_policy_nor_application_sees_a_header_of_a_token_that_a_client_made(
+    served: ServedMesh, orders: Callable[..., Orders]
+) -> None:
+    workload = orders()
+    more = (
+        ", outputPayloadToHeader: x-payload, outputClaimToHeaders: "
+        "[{header: x-user, claim: sub}, {header: x-role, claim: role}]"
+    )
+    requests = request_authentication(ISSUER.name, more=more)
+    served.enforce(BY_HEADERS_OF_TOKENS.format(requests=requests), keys=ISSUER.keys)
+    within(lambda: workload.call(token="nonsense")[0] == 401, "tokens are validated")
+    within(lambda: workload.call()[0] == 403, "policy is in force")
+    preflight = {"origin": "https://a.test", "access-control-request-method": "GET"}
+
+    for name, value in (("x-user", "bob"), ("X-Role", "admin"), ("x-payload", "e30")):
+        forged = {name: value}
+        assert workload.call(**forged)[0] == 403
+        assert workload.call(**forged, authorization="Basic Zm9vOmJhcg==")[0] == 403
+        assert workload.call(method="OPTIONS", **forged, **preflight)[0] == 403
+        status, sent = workload.call("/open", **forged)
+        assert (status, {name.lower()} & sent["headers"].keys()) == (200, set())
+
+        status, sent = workload.call("/open", token=ISSUER.token(sub="alice"), **forged)
+        assert (status, sent["headers"]["x-user"]) == (200, "alice")
+        assert "x-role" not in sent["headers"], "the token does not say it"
+        assert sent["headers"]["x-payload"] != "e30"
+    assert workload.call(token=ISSUER.token())[0] == 200
 
 
 def test_plaintext_is_answered_as_the_mode_says_on_open_connections_too(
