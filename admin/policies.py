@@ -146,6 +146,7 @@ def policy_change_entry(state: AdminState, prepared: PreparedChange) -> Entry:
         kind="policy_change",
         outcome="done",
         actor=prepared.applied.author,
+        policy=prepared.change.only,
         reason=prepared.applied.reason,
         details={
             "applied_version": prepared.applied.version,

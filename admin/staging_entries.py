@@ -20,6 +20,7 @@ def staging_entry(event: Event, outcome: str) -> Entry:
         outcome=outcome,
         actor=event.actor,
         namespace=str(event.details.get("namespace", "")),
+        policy=str(event.details.get("policy", "")),
         reason=event.reason,
         details={
             "step": str(event.step),

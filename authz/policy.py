@@ -331,6 +331,17 @@ class PolicySet:
         )
 
 
+def digest_of(document: Policy | PeerAuthentication | RequestAuthentication) -> str:
+    """Return a hash of what `document` means, the same for every way of writing it down."""
+    if isinstance(document, Policy):
+        return document.digest
+    if isinstance(document, PeerAuthentication):
+        meaning = _peer_meaning(document)
+    else:
+        meaning = _request_meaning(document)
+    return hashlib.sha256(orjson.dumps(meaning)).hexdigest()[:32]
+
+
 def _place(document: Policy | PeerAuthentication | RequestAuthentication) -> tuple[str, str]:
     return document.namespace, document.name
 

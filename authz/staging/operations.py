@@ -11,16 +11,17 @@ applied set has come in between, the last step would undo it, and must be asked 
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from authz.change import difference
+from authz.change import Change, difference
 from authz.policy import Stage
 from authz.sources import PreparedChange
 from authz.staging.events import STAGE_SUBJECT, Event, Step
 from authz.staging.live import LiveStaging
 from authz.staging.standing import Candidate
-from authz.store import latest_version
+from authz.store import latest
+from authz.text_diff import text_diff
 from meshca.database import GroupWriter
 from meshca.errors import Conflict, InvalidDocument, NotFound, RequestRefused
 from meshca.logs import get_logger
@@ -54,10 +55,16 @@ class StagedChanges:
                 f"candidate {live.staged.number} of {live.staged.author} is at "
                 f"{live.staged.stage}: promote it to the end, or withdraw it first"
             )
-        based_on = await asyncio.to_thread(latest_version, live.engine)
+        based_on = await asyncio.to_thread(latest, live.engine)
         policies = await asyncio.to_thread(live.loader.load_with, documents)
         change = difference(live.without_canary(), policies)
-        details = {"based_on": based_on, "version": policies.version, "summary": str(change)}
+        before = () if based_on is None else (("", based_on.documents),)
+        diff = await asyncio.to_thread(text_diff, before, (("", documents),))
+        details = {
+            "based_on": 0 if based_on is None else based_on.version,
+            "version": policies.version,
+            "summary": str(change),
+        }
         event = Event(
             subject=STAGE_SUBJECT,
             step=Step.STAGED,
@@ -68,7 +75,7 @@ class StagedChanges:
             documents=documents,
             follows=live.standing.last_of_stage,
         )
-        await self._take(event)
+        await self._take(event, _with(event, change, diff))
         return self._candidate()
 
     async def promote(
@@ -142,15 +149,16 @@ class StagedChanges:
                 **change.details(),
             }
             event = self._step(candidate, Step.ENFORCED, actor, reason, details)
-            await self.writer.submit(prepared.applied, event, self.entry_of(event, "done"))
+            entry = self.entry_of(_with(event, change, prepared.diff), "done")
+            await self.writer.submit(prepared.applied, event, entry)
 
         await live.loader.apply(
             live.documents(), author=candidate.author, reason=reason, record=record
         )
         await live.load()
 
-    async def _take(self, event: Event) -> None:
-        await self.writer.submit(event, self.entry_of(event, "done"))
+    async def _take(self, event: Event, told: Event | None = None) -> None:
+        await self.writer.submit(event, self.entry_of(told or event, "done"))
         log.warning("staged_change", step=str(event.step), by=event.actor)
         await self.live.load()
 
@@ -171,6 +179,11 @@ class StagedChanges:
         if self.live.staged is None:
             raise NotFound("nothing is staged; begin with: meshca authz stage FILE... --reason ...")
         return self.live.staged
+
+
+def _with(event: Event, change: Change, diff: str) -> Event:
+    """Return what the audit log is told of `event`: which documents differ, and how."""
+    return replace(event, details={**event.details, **change.recorded(diff)})
 
 
 def _next(stage: Stage) -> Stage:

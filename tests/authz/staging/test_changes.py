@@ -114,7 +114,12 @@ def test_each_step_goes_to_the_next_stage_and_is_audited_with_who_and_why(tmp_pa
         (enforced,) = one.entries("policy_change")
         assert (enforced["actor"], enforced["reason"]) == (ALICE, "hold")
         assert (enforced["details"]["author"], enforced["details"]["applied_version"]) == (ALICE, 2)
-        assert enforced["details"]["changed"]["count"] == 2
+        told = enforced["details"]
+        assert (told["counts"]["changed"], len(told["changed"])) == (2, 2)
+        assert all(old != new for old, new in told["digests"]["changed"])
+        assert "\n-" in told["diff"], "the texts' difference from the applied set"
+        (first, *_) = one.entries("policy_stage")
+        assert first["details"]["diff"] == told["diff"]
 
     tell(tmp_path, story)
 
