@@ -5,9 +5,10 @@ each span, for each set of keys that signed. So a key is never without the check
 key before it vouches for it. What is dropped proves nothing that a later one does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from audit.checkpoint import Checkpoint, parse_checkpoint
 from audit.log import microseconds
 from audit.note import Note, parse_note
 from meshca.change_feed import announce
-from meshca.database import metadata, reading
+from meshca.database import Sink, metadata, reading
 
 CHECKPOINTS_CHANGED: Final = "audit_checkpoints"
 ALL_FOR: Final = timedelta(hours=1)
@@ -130,7 +131,9 @@ def time_of(microseconds_since_1970: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds_since_1970)
 
 
-CHECKPOINT_SINKS: Final = {Kept: KeptSink(), Thinning: ThinningSink()}
+CHECKPOINT_SINKS: Final[Mapping[type, Sink]] = MappingProxyType(
+    {Kept: KeptSink(), Thinning: ThinningSink()}
+)
 
 
 def _select(engine: sa.Engine, query: sa.Select[Any]) -> list[Kept]:

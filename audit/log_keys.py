@@ -12,9 +12,10 @@ the replica that had it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
@@ -22,14 +23,14 @@ import sqlalchemy as sa
 from audit.checkpoints import newest_checkpoint, time_of
 from audit.entry import Entry
 from audit.key_files import KeyFiles
+from audit.key_history import LOG_KEY_KIND
 from audit.log import microseconds
 from audit.note import SigningKey
 from meshca.clock import Clock
-from meshca.database import GroupWriter, metadata, reading
+from meshca.database import GroupWriter, Sink, metadata, reading
 from meshca.logs import get_logger
 
 Stage = Literal["active", "retiring", "retired"]
-LOG_KEY_KIND: Final = "log_key"
 
 log = get_logger("audit")
 
@@ -220,7 +221,7 @@ class LogKeys:
         return self.clock.now()
 
 
-LOG_KEY_SINKS: Final = {LogKey: LogKeySink()}
+LOG_KEY_SINKS: Final[Mapping[type, Sink]] = MappingProxyType({LogKey: LogKeySink()})
 
 
 def _row(key: LogKey) -> dict[str, Any]:

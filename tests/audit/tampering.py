@@ -33,10 +33,10 @@ def roll_back(engine: sa.Engine, size: int) -> None:
     rebuild_tree(engine)
 
 
-def rewrite(engine: sa.Engine, index: int, **changes: object) -> None:
+def rewrite(engine: sa.Engine, at: int, **changes: object) -> None:
     """Change the body of one entry, and its leaf hash with it."""
     with engine.connect() as connection:
-        query = sa.select(audit_entries.c.body).where(audit_entries.c.leaf_index == index)
+        query = sa.select(audit_entries.c.body).where(audit_entries.c.leaf_index == at)
         document = orjson.loads(connection.execute(query).scalar_one())
     body = orjson.dumps({**document, **changes}, option=orjson.OPT_SORT_KEYS)
     execute(
@@ -44,7 +44,7 @@ def rewrite(engine: sa.Engine, index: int, **changes: object) -> None:
         "UPDATE audit_entries SET body = :body, leaf_hash = :leaf WHERE leaf_index = :index",
         body=body.decode(),
         leaf=leaf_hash(body),
-        index=index,
+        index=at,
     )
 
 
