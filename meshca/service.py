@@ -166,6 +166,7 @@ async def _doors(
             "bundle": service.journal.run,
             "federation": service.federation.run,
             "publication": service.publisher.run,
+            **service.audit.loops(),
             "sweep": lambda: _sweep(service),
             "flush": lambda: _flush(service),
         }.items()

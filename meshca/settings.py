@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 
 from meshca.durations import format_duration
 from meshca.settings_admin import AdminConfig
+from meshca.settings_audit import AuditConfig
 from meshca.settings_policy import PolicyConfig
 from meshca.settings_revocation import RevocationConfig
 from meshca.settings_values import Address, ApiServer, Name, Url
@@ -268,6 +269,7 @@ class Settings(Strict):
     bundle_endpoint: BundleEndpoint | None = None
     publish: list[Publication] = Field(default=[])
     revocation: RevocationConfig = RevocationConfig()
+    audit: AuditConfig = AuditConfig()
     admin: AdminConfig = AdminConfig()
 
     @field_validator("database")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from admin.state import AdminState
 from audit.entry import Entry
-from audit.log import EntrySink, Log
+from audit.log import EntrySink
 from audit.refusals import RefusalRecorder
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.kubernetes.pods import PodLabels
@@ -46,6 +46,7 @@ from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
+from meshca.wiring_audit import AuditParts, build_audit
 from meshca.wiring_policy import (
     DecisionParts,
     build_decisions,
@@ -107,6 +108,7 @@ class Service:
     revocation: RevocationParts
     effects: EffectTracker
     upper: UpperLists
+    audit: AuditParts
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -134,6 +136,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     )
     authorities = Authorities(settings.trust_domain)
     feed = ChangeFeed(engine)
+    locks = open_name_locks(engine)
     revocation = build_revocation(
         settings,
         authorities=authorities,
@@ -196,7 +199,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         clock=clock,
         metrics=metrics,
         replica=settings.replica,
-        locks=open_name_locks(engine),
+        locks=locks,
         views=revocation.views,
         settling=min(SETTLES_WITHIN, settings.lifetimes.svid / 5),
     )
@@ -297,6 +300,15 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         revocation=revocation,
         effects=effects,
         upper=upper,
+        audit=build_audit(
+            settings,
+            engine=engine,
+            writer=writer,
+            feed=feed,
+            locks=locks,
+            clock=clock,
+            metrics=metrics,
+        ),
     )
 
 
@@ -347,7 +359,7 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         engine=service.engine,
         writer=service.writer,
         inventory=Inventory(service.engine),
-        log=Log(service.engine),
+        log=service.audit.log,
         authorities=service.authorities,
         bundle=service.journal.current,
         federation=service.federation,
