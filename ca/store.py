@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -45,7 +44,9 @@ certificates = sa.Table(
     sa.Column("token_id", sa.Text, nullable=False),
     sa.Column("certificate", sa.LargeBinary, nullable=True),
     sa.Column("log_index", sa.BigInteger, nullable=True),  # the audit entry of its issuance
+    sa.Column("fingerprint", sa.LargeBinary, nullable=True),  # the SHA-256 of `certificate`
     sa.Index("ix_certificates_authority", "authority_id", "not_after"),
+    sa.Index("ix_certificates_fingerprint", "fingerprint"),
 )
 
 
@@ -121,17 +122,24 @@ class SignedSink:
         placeholder = "?" if connection.dialect.paramstyle == "qmark" else "%s"
         for chunk in chunks(records):
             values = tuple(
-                value for signed in chunk for value in (signed.serial, signed.certificate)
+                value
+                for signed in chunk
+                for value in (
+                    signed.serial,
+                    signed.certificate,
+                    sha256(signed.certificate).digest(),
+                )
             )
             connection.exec_driver_sql(_completion(len(chunk), placeholder), values)
 
 
 @functools.lru_cache(maxsize=16)
 def _completion(rows: int, placeholder: str) -> str:
-    values = ",".join([f"({placeholder},{placeholder})"] * rows)
+    values = ",".join([f"({placeholder},{placeholder},{placeholder})"] * rows)
     return (
-        f"WITH signed(serial, der) AS (VALUES {values}) "  # noqa: S608  # placeholders only
-        "UPDATE certificates SET status = 'issued', certificate = signed.der "
+        f"WITH signed(serial, der, hash) AS (VALUES {values}) "  # noqa: S608  # placeholders only
+        "UPDATE certificates SET status = 'issued', certificate = signed.der, "
+        "fingerprint = signed.hash "
         "FROM signed WHERE certificates.serial = signed.serial"
     )
 
@@ -156,6 +164,7 @@ def _row(intent: Intent, log_index: int | None) -> tuple[str | int | bytes | Non
         e.token_id,
         None,
         log_index,
+        None,
     )
 
 
@@ -202,18 +211,11 @@ class Inventory:
         self, wanted: Filter, *, limit: int = 100, before_id: int | None = None
     ) -> list[Record]:
         """Return at most `limit` certificates, the newest first; raises StoreUnavailable."""
-        query = _query(wanted).order_by(certificates.c.id.desc())
+        query = _query(wanted).order_by(certificates.c.id.desc()).limit(limit)
         if before_id is not None:
             query = query.where(certificates.c.id < before_id)
-        if wanted.fingerprint is None:
-            query = query.limit(limit)
-        options = {"yield_per": _AT_ONCE}
-        with (
-            reading(self.engine) as connection,
-            connection.execute(query, execution_options=options) as rows,
-        ):
-            found = (_record(row) for row in rows if _has(row.certificate, wanted.fingerprint))
-            return list(islice(found, limit))
+        with reading(self.engine) as connection:
+            return [_record(row) for row in connection.execute(query)]
 
     def identities(self) -> frozenset[str]:
         """Return every SPIFFE ID that a certificate was issued for; raises StoreUnavailable."""
@@ -233,7 +235,6 @@ _COLUMNS: Final = (
     "serial",
     "authority_id",
 )
-_AT_ONCE: Final = 1_000
 
 
 def _query(wanted: Filter) -> sa.Select[Any]:
@@ -243,12 +244,9 @@ def _query(wanted: Filter) -> sa.Select[Any]:
             query = query.where(certificates.c[name] == value)
     if wanted.live_at is not None:
         query = query.where(certificates.c.not_after > int(wanted.live_at.timestamp()))
+    if wanted.fingerprint is not None:
+        query = query.where(certificates.c.fingerprint == bytes.fromhex(wanted.fingerprint))
     return query
-
-
-def _has(der: bytes | None, fingerprint: str | None) -> bool:
-    """Return whether it is the one wanted: a fingerprint is not a column, so each is looked at."""
-    return fingerprint is None or (der is not None and sha256(der).hexdigest() == fingerprint)
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> Record:

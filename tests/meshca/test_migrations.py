@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from ca.store import certificates
 from meshca.database import metadata, migrate, open_engine
 from meshca.errors import StoreUnavailable
 from tests.real_parts import ROOT
@@ -20,7 +22,7 @@ def declare_every_table() -> None:
     """Import every module of ours that declares a table."""
     for package in ("audit", "authz", "ca", "identity", "rotation"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            if "sa.Table(" in path.read_text():
+            if any(word in path.read_text() for word in ("sa.Table(", "sa.Index(")):
                 importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
@@ -61,6 +63,22 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
         with engine.connect() as connection:
             version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
             assert len(version.all()) == 1
+
+
+def test_certificates_of_before_get_their_fingerprints(tmp_path: Path) -> None:
+    migration = importlib.import_module("meshca.migrations.versions.0015_audit_milestones")
+    empty = {column.name: "" for column in certificates.c}
+    rows = [
+        {**empty, "id": number, "serial": str(number), "certificate": der, "fingerprint": None}
+        for number, der in enumerate((b"one", None, b"two"), start=1)
+    ]
+    with sqlite_engine(tmp_path) as engine, engine.begin() as connection:
+        table = sa.table("certificates", *(sa.column(name) for name in empty))
+        connection.execute(sa.insert(table), rows)
+        migration._fill(connection)
+        query = sa.select(certificates.c.fingerprint).order_by(certificates.c.id)
+        filled = connection.execute(query).scalars().all()
+    assert filled == [sha256(b"one").digest(), None, sha256(b"two").digest()]
 
 
 def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
