@@ -1,8 +1,10 @@
-"""Keys at rest: an authority's private key, wrapped, so that the store never holds it in the clear.
+"""Keys at rest: a private key, wrapped, so that no store ever holds it in the clear.
 
     kind        wrapped by                                  a blob is
     passphrase  PKCS#8, PBES2 with AES-256-CBC              an ENCRYPTED PRIVATE KEY in PEM
     file        AES-256-GCM under a key from a file         meshca-key-v1:file:KEY_ID:NONCE_AND_TEXT
+
+They are authorities' keys, and Ed25519 keys of the audit log.
 
 Rules. Every blob is bound to its context, the authority's id: moved to another authority's row it
 does not open. For AES-GCM the context is the associated data; PKCS#8 has none, so there it is part
@@ -10,8 +12,8 @@ of the passphrase, which is `PASSPHRASE:CONTEXT`. What does not open, for whatev
 AuthorityUnavailable: an authority whose key cannot be had must not sign. No message repeats a key,
 a passphrase or a blob.
 
-Without any of these a key lives in memory only. Whether the key is the authority's is for
-`ca/upstream/chain.py` to say.
+Without any of these an authority's key lives in memory only. Whether the key is the authority's is
+for `ca/upstream/chain.py` to say.
 """
 
 import base64
@@ -24,6 +26,7 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -147,7 +150,7 @@ def _body(blob: bytes) -> str:
     return text.removeprefix(prefix)
 
 
-def _load(pem: bytes, password: bytes | None) -> PrivateKey:
+def _load(pem: bytes, password: bytes | None) -> PrivateKey | Ed25519PrivateKey:
     try:
         key = load_pem_private_key(pem, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -156,6 +159,6 @@ def _load(pem: bytes, password: bytes | None) -> PrivateKey:
             if password
             else "what is to be stored is not a private key"
         ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise AuthorityUnavailable("a stored key is not ECDSA or RSA")
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey):
+        raise AuthorityUnavailable("a stored key is not ECDSA, RSA or Ed25519")
     return key

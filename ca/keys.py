@@ -14,6 +14,7 @@ from typing import Final, Literal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -125,7 +126,7 @@ def generate_key_of(kind: KeyKind) -> PrivateKey:
     return rsa.generate_private_key(public_exponent=_LEAST_EXPONENT, key_size=size)
 
 
-def private_key_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+def private_key_pem(key: PrivateKey | Ed25519PrivateKey, passphrase: bytes | None = None) -> bytes:
     """Return `key` as PKCS#8 PEM, encrypted when a passphrase is given."""
     encryption: KeySerializationEncryption = (
         BestAvailableEncryption(passphrase) if passphrase else NoEncryption()

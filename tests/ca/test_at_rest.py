@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -184,12 +184,12 @@ def test_a_key_in_the_clear_is_not_taken_for_a_wrapped_one(tmp_path: Path) -> No
     assert "not of format" in refusal(with_key_file(tmp_path), KEY)
 
 
-def test_only_keys_of_authorities_are_wrapped(tmp_path: Path) -> None:
-    edwards = ed25519.Ed25519PrivateKey.generate().private_bytes(
+def test_only_keys_of_authorities_and_of_the_log_are_wrapped(tmp_path: Path) -> None:
+    for_exchange = x25519.X25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
     at_rest = with_passphrase(tmp_path)
-    for pem, said in ((edwards, "not ECDSA or RSA"), (b"hello", "is not a private key")):
+    for pem, said in ((for_exchange, "not ECDSA, RSA or Ed25519"), (b"hello", "is not a private")):
         with pytest.raises(AuthorityUnavailable, match=said):
             at_rest.wrap(pem, context=AUTHORITY)
 
