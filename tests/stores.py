@@ -15,8 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from audit.anchors.store import ANCHOR_SINKS
 from audit.entry import Entry
 from audit.log import EntrySink, Log
+from audit.witness.store import WITNESS_SINKS
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.records.sinks import DECISION_SINKS
 from authz.staging.sinks import STAGING_SINKS
@@ -58,6 +60,8 @@ SINKS: Mapping[type, Sink] = {
     **EFFECT_SINKS,
     **STAGING_SINKS,
     **DECISION_SINKS,
+    **ANCHOR_SINKS,
+    **WITNESS_SINKS,
     Entry: EntrySink(),
 }
 

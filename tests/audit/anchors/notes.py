@@ -39,6 +39,10 @@ class SmallLog:
 
     def at(self, size: int) -> Published:
         """Return the signed checkpoint of the first `size` leaves."""
-        checkpoint = Checkpoint(self.origin, size, self.root_at(size))
+        return self.signs(size, self.root_at(size))
+
+    def signs(self, size: int, root: bytes) -> Published:
+        """Return a checkpoint of anything, signed."""
+        checkpoint = Checkpoint(self.origin, size, root)
         text = str(checkpoint)
         return Published(checkpoint, Note(text, (self.key.sign(text),)))

@@ -1,0 +1,185 @@
+"""A witness of other logs (C2SP tlog-witness): it cosigns a log that only ever grew.
+
+    1. the request reads as one, and its log is one that we were told of
+    2. a key that we were told of has signed the checkpoint
+    3. it is held against what we cosigned last for this log: a checkpoint of that size is that
+       checkpoint; of another size it must grow from there, by the proof
+    4. what we cosigned last is replaced by comparison, with an entry of our log, in a transaction
+    5. only then it is cosigned, with the time
+
+Two checkpoints of one size, both signed by the log, are a split view: proof that it lies to
+somebody. A proof that does not hold may be that, or a mistake of whoever sent it. Both are refused,
+recorded with the checkpoint as it was sent, logged as errors, and counted for the alert
+`MeshcaWitnessedLogContradicts` (docs/runbooks/audit-anchors.md).
+
+Anybody may ask. Nothing is read or written for who did not bring a signature of a known log, but a
+counted refusal; a log is cosigned at most once a second.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import sqlalchemy as sa
+
+from audit.entry import Entry
+from audit.merkle import verify_consistency
+from audit.note import NoteRefused, SigningKey, VerifierKey, verify_note
+from audit.refusals import RefusalRecorder
+from audit.witness.request import SIZE_TYPE, AddCheckpoint, read_request
+from audit.witness.store import Advance, Seen, read_seen
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import Conflict, MeshcaError
+from meshca.logs import get_logger
+from meshca.metrics import Metrics
+
+SECONDS_BETWEEN: Final = 1.0
+MAXIMUM_WAITING: Final = 32
+_MAXIMUM_RECORDED: Final = 4_096
+_RECORDED: Final = ("unknown_log", "not_signed", "malformed", "stale", "split_view", "inconsistent")
+TEXT: Final = "text/plain; charset=utf-8"
+
+log = get_logger("audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered over HTTP, and why (a code for metrics and the audit log).
+
+    `seen` is the checkpoint that was contradicted.
+    """
+
+    status: int
+    outcome: str
+    body: str = ""
+    kind: str = TEXT
+    seen: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Witness:
+    """The witness that signs with `key`; `logs` are the keys of each log by its origin."""
+
+    key: SigningKey
+    logs: Mapping[str, Sequence[VerifierKey]]
+    engine: sa.Engine
+    writer: GroupWriter
+    refusals: RefusalRecorder
+    clock: Clock
+    metrics: Metrics
+    _advanced_at: dict[str, float] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _waiting: int = 0
+
+    async def add_checkpoint(self, body: bytes) -> Answer:
+        """Return what add-checkpoint answers to `body`; never raises what is foreseen."""
+        try:
+            asked = read_request(body)
+        except NoteRefused as error:
+            return self._counted(Answer(HTTPStatus.BAD_REQUEST, "malformed", f"{error}\n"))
+        answer = self._refused_unread(asked)
+        if answer is None:
+            answer = await self._in_turn(asked)
+        if answer.outcome in _RECORDED:
+            self.refusals.record(self._entry(asked, answer, "refused"))
+        return self._counted(answer)
+
+    def _refused_unread(self, asked: AddCheckpoint) -> Answer | None:
+        """Return the answer to who is not known, or asks for what cannot be; None goes on."""
+        keys = self.logs.get(asked.checkpoint.origin)
+        if keys is None:
+            return Answer(HTTPStatus.NOT_FOUND, "unknown_log", "no log that is witnessed here\n")
+        try:
+            verify_note(asked.note, keys)
+        except NoteRefused:
+            return Answer(HTTPStatus.FORBIDDEN, "not_signed", "signed by no key of this log\n")
+        if asked.old > asked.checkpoint.size:
+            text = "the old size is larger than the checkpoint\n"
+            return Answer(HTTPStatus.BAD_REQUEST, "malformed", text)
+        return None
+
+    async def _in_turn(self, asked: AddCheckpoint) -> Answer:
+        if self._waiting >= MAXIMUM_WAITING:
+            return Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_often")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._compare(asked)
+        except MeshcaError as error:
+            log.warning("not_witnessed", origin=asked.checkpoint.origin, error=str(error))
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "retry\n")
+        finally:
+            self._waiting -= 1
+
+    async def _compare(self, asked: AddCheckpoint) -> Answer:
+        new = asked.checkpoint
+        seen = await asyncio.to_thread(read_seen, self.engine, new.origin)
+        if seen.note and new.size == seen.size and new.root != seen.root:
+            return self._contradiction(asked, seen, "split_view")
+        if asked.old != seen.size:
+            return _stale(seen.size)
+        if not verify_consistency(seen.size, new.size, seen.root, new.root, asked.proof):
+            return self._contradiction(asked, seen, "inconsistent")
+        if new.size == seen.size and seen.note:
+            return self._cosigned(asked)  # the same again: another time, and nothing to write
+        return await self._advance(asked, seen)
+
+    async def _advance(self, asked: AddCheckpoint, seen: Seen) -> Answer:
+        new, now = asked.checkpoint, self.clock.monotonic()
+        if now - self._advanced_at.get(new.origin, now - SECONDS_BETWEEN) < SECONDS_BETWEEN:
+            return Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_often")
+        after = Seen(new.size, new.root, str(asked.note))
+        answer = self._cosigned(asked)
+        entry = self._entry(asked, answer, "done")
+        try:
+            await self.writer.submit(Advance(new.origin, seen, after, self.clock.now()), entry)
+        except Conflict:
+            current = await asyncio.to_thread(read_seen, self.engine, new.origin)
+            return _stale(current.size)
+        self._advanced_at[new.origin] = now
+        return answer
+
+    def _cosigned(self, asked: AddCheckpoint) -> Answer:
+        time = int(self.clock.now().timestamp())
+        signature = self.key.sign(asked.note.text, time_seconds=time)
+        return Answer(HTTPStatus.OK, "cosigned", str(signature))
+
+    def _contradiction(self, asked: AddCheckpoint, seen: Seen, outcome: str) -> Answer:
+        log.error(
+            "witnessed_log_contradicts_itself",
+            origin=asked.checkpoint.origin,
+            problem=outcome,
+            seen=seen.note,
+            shown=str(asked.note),
+        )
+        if outcome == "split_view":
+            return Answer(HTTPStatus.CONFLICT, outcome, f"{seen.size}\n", SIZE_TYPE, seen.note)
+        text = "the proof does not hold\n"
+        return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, outcome, text, TEXT, seen.note)
+
+    def _entry(self, asked: AddCheckpoint, answer: Answer, outcome: str) -> Entry:
+        new = asked.checkpoint
+        return Entry(
+            time=self.clock.now(),
+            kind="witness",
+            outcome=outcome,
+            actor=new.origin,
+            reason=answer.outcome,
+            details={
+                "size": new.size,
+                "old": asked.old,
+                "note": str(asked.note)[:_MAXIMUM_RECORDED],
+                "seen": answer.seen[:_MAXIMUM_RECORDED],
+            },
+        )
+
+    def _counted(self, answer: Answer) -> Answer:
+        self.metrics.anchors.witnessed.labels(answer.outcome).inc()
+        return answer
+
+
+def _stale(size: int) -> Answer:
+    return Answer(HTTPStatus.CONFLICT, "stale", f"{size}\n", SIZE_TYPE)
