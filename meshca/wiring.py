@@ -46,7 +46,7 @@ from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
-from meshca.wiring_audit import AuditParts, build_audit
+from meshca.wiring_audit import AUDIT_SINKS, AuditParts, build_audit
 from meshca.wiring_policy import (
     DecisionParts,
     build_decisions,
@@ -129,6 +129,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             **DECISION_SINKS,
             NewBundle: NewBundleSink(),
             **FEDERATION_SINKS,
+            **AUDIT_SINKS,
             Entry: EntrySink(),
         },
         clock,
