@@ -2,18 +2,29 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import sqlalchemy as sa
 
+from audit.checkpoints import CHECKPOINT_SINKS
+from audit.clock_watch import ClockWatch
+from audit.key_files import KeyFiles
 from audit.log import Log
+from audit.log_keys import LOG_KEY_SINKS, LogKeys
+from audit.signing import CheckpointSigner, LastSigned
+from ca.upstream.build import build_key_at_rest
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
-from meshca.database import GroupWriter
+from meshca.database import GroupWriter, Sink
 from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks
 from meshca.settings import Settings
 
 Loop = Callable[[], Awaitable[None]]
+
+AUDIT_SINKS: Final[Mapping[type, Sink]] = MappingProxyType({**CHECKPOINT_SINKS, **LOG_KEY_SINKS})
+"""What writes the records of the parts below, besides the entries themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +32,12 @@ class AuditParts:
     """The log, and what runs behind it."""
 
     log: Log
+    signer: CheckpointSigner
+    clock_watch: ClockWatch
 
     def loops(self) -> Mapping[str, Loop]:
         """Return what runs for as long as the service does, by name."""
-        return {}
+        return {"clock": self.clock_watch.run, "checkpoints": self.signer.run}
 
 
 def build_audit(
@@ -38,4 +51,32 @@ def build_audit(
     metrics: Metrics,
 ) -> AuditParts:
     """Return the parts; nothing runs yet."""
-    return AuditParts(log=Log(engine))
+    log = Log(engine)
+    origin = settings.audit.name(settings.trust_domain)
+    directory = settings.data_dir / "audit"
+    keys = LogKeys(
+        files=KeyFiles(
+            directory=directory / "keys",
+            origin=origin,
+            wrapping=build_key_at_rest(settings, clock, metrics),
+        ),
+        engine=engine,
+        writer=writer,
+        clock=clock,
+        replica=settings.replica,
+        overlap=settings.audit.key_overlap,
+    )
+    return AuditParts(
+        log=log,
+        signer=CheckpointSigner(
+            origin=origin,
+            log=log,
+            keys=keys,
+            last=LastSigned(directory / "last-checkpoint"),
+            locks=locks,
+            writer=writer,
+            clock=clock,
+            metrics=metrics,
+        ),
+        clock_watch=ClockWatch(engine=engine, writer=writer, clock=clock, replica=settings.replica),
+    )

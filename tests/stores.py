@@ -16,8 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from audit.anchors.store import ANCHOR_SINKS
+from audit.checkpoints import CHECKPOINT_SINKS
 from audit.entry import Entry
 from audit.log import EntrySink, Log
+from audit.log_keys import LOG_KEY_SINKS
 from audit.witness.store import WITNESS_SINKS
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.records.sinks import DECISION_SINKS
@@ -60,6 +62,8 @@ SINKS: Mapping[type, Sink] = {
     **EFFECT_SINKS,
     **STAGING_SINKS,
     **DECISION_SINKS,
+    **CHECKPOINT_SINKS,
+    **LOG_KEY_SINKS,
     **ANCHOR_SINKS,
     **WITNESS_SINKS,
     Entry: EntrySink(),

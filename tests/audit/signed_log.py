@@ -9,18 +9,18 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from audit.checkpoints import CHECKPOINT_SINKS, Kept, checkpoints
+from audit.checkpoints import Kept, checkpoints
 from audit.key_files import KeyFiles, Wrapping
 from audit.log import Log
-from audit.log_keys import LOG_KEY_SINKS, LogKeys
+from audit.log_keys import LogKeys
 from audit.signing import CheckpointSigner, LastSigned
 from meshca.clock import Clock
-from meshca.database import GroupWriter, Sink, migrate, open_engine
+from meshca.database import GroupWriter, migrate, open_engine
 from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks, open_name_locks
 from tests.audit.test_log import entry
 from tests.fakes import FakeClock
-from tests.stores import SINKS, Postgresql, sqlite_engine, writer_of
+from tests.stores import Postgresql, sqlite_engine, writer_of
 
 ORIGIN = "example.org/meshca/audit"
 OVERLAP = timedelta(days=7)
@@ -101,9 +101,8 @@ async def signed_log(
     """Yield a log on `engine` whose signer keeps its files in `directory`."""
     locks = open_name_locks(engine)
     clock = clock or FakeClock()
-    sinks: dict[type, Sink] = {**SINKS, **CHECKPOINT_SINKS, **LOG_KEY_SINKS}
     try:
-        async with writer_of(engine, clock=clock, sinks=sinks) as writer:
+        async with writer_of(engine, clock=clock) as writer:
             yield SignedLog(engine, directory, writer, locks, clock, replica, wrapping)
     finally:
         await asyncio.to_thread(locks.close)
