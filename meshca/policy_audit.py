@@ -14,11 +14,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from audit.entry import Entry
-from audit.query import Found, Query, find
+from audit.milestones import newest
 from authz.sources import PolicyLoader, SourceChange
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import MeshcaError, StoreUnavailable
+from meshca.errors import MeshcaError
 from meshca.logs import get_logger
 
 log = get_logger("meshca")
@@ -90,10 +90,7 @@ def missed_change(loader: PolicyLoader, engine: sa.Engine, clock: Clock) -> list
 
     Raises StoreUnavailable.
     """
-    try:
-        before = _last_recorded(engine)
-    except sa.exc.SQLAlchemyError as error:
-        raise StoreUnavailable(f"the audit log cannot be read: {error}") from error
+    before = _last_recorded(engine)
     after = loader.state.current.version
     if before is None or _own(before) == _own(after):
         return []
@@ -111,14 +108,13 @@ def missed_change(loader: PolicyLoader, engine: sa.Engine, clock: Clock) -> list
 
 def _last_recorded(engine: sa.Engine) -> str | None:
     """Return the version that the newest entry about it names; None when it names none."""
-    newest: list[Found] = []
-    for kind in _KINDS:
-        newest += find(engine, Query(kind=kind, outcome="done", limit=1))
-    if not newest:
-        return None
-    details = max(newest, key=lambda found: found.index).body.get("details", {})
-    version = details.get("policy_version", details.get("after"))
-    return version if isinstance(version, str) else None
+    for stored in newest(engine, *_KINDS):
+        document = stored.document() or {}
+        if document.get("outcome") == "done":
+            details = document.get("details", {})
+            version = details.get("policy_version", details.get("after"))
+            return version if isinstance(version, str) else None
+    return None
 
 
 def _own(version: str) -> str:

@@ -10,7 +10,6 @@ again: one bad file or answer must not stop certificates.
 import asyncio
 import contextlib
 import gc
-import platform
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +25,6 @@ from admin.health import create_health_app
 from admin.public import create_bundle_app, create_public_app
 from admin.serve import serve_tcp, serve_unix
 from admin.tls import CertificateFiles, ServerTls
-from audit.entry import Entry
 from audit.refusals import FLUSH_SECONDS
 from meshca import logs
 from meshca.clock import Clock, SystemClock
@@ -34,7 +32,8 @@ from meshca.database import migrate, open_engine
 from meshca.errors import CannotListen, MeshcaError, Unavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
-from meshca.policy_audit import missed_change, policy_details
+from meshca.policy_audit import missed_change
+from meshca.process_entries import start_entries, stop_entry
 from meshca.readiness import Readiness
 from meshca.settings import BundleEndpoint, Settings
 from meshca.wiring import Service, admin_state, build, own_caller
@@ -103,6 +102,7 @@ async def serve(service: Service) -> int:
 
     Raises MeshcaError when it does not start.
     """
+    await service.audit.clock_watch.look()  # what follows has the times of our clock
     await asyncio.to_thread(service.policies.start)
     await service.writer.submit(
         *await asyncio.to_thread(
@@ -119,7 +119,7 @@ async def serve(service: Service) -> int:
     stopping = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as loops, _doors(service, loops, stopping):
-            await service.writer.submit(_lifecycle(service, "server_start"))
+            await _record_start(service)
             calm_collector()
             log.info("ready", version=version("meshca"), trust_domain=service.settings.trust_domain)
             await stopping.wait()
@@ -130,9 +130,20 @@ async def serve(service: Service) -> int:
         service.authenticator.close()
     await service.decisions.close()
     await service.refusals.flush()
-    await service.writer.submit(_lifecycle(service, "server_stop"))
+    await service.gaps.flush()
+    stop = stop_entry(service.settings, service.policies, service.clock.now())
+    await service.writer.submit(stop)
     log.info("stopped")
     return 0
+
+
+async def _record_start(service: Service) -> None:
+    """Write down that we began, and what differs from the start before."""
+    now = service.clock.now()
+    entries = await asyncio.to_thread(
+        start_entries, service.settings, service.policies, service.engine, now
+    )
+    await service.writer.submit(*entries)
 
 
 @contextlib.asynccontextmanager
@@ -298,22 +309,8 @@ async def _sweep(service: Service) -> None:
 
 
 async def _flush(service: Service) -> None:
-    """Write down how many refusals were counted instead of recorded."""
+    """Write down how much was counted instead of recorded."""
     while True:
         await asyncio.sleep(FLUSH_SECONDS)
         await service.refusals.flush()
-
-
-def _lifecycle(service: Service, kind: str) -> Entry:
-    return Entry(
-        time=service.clock.now(),
-        kind=kind,
-        outcome="done",
-        actor="meshca",
-        details={
-            "version": version("meshca"),
-            "host": platform.node(),
-            "trust_domain": service.settings.trust_domain,
-            **policy_details(service.policies),
-        },
-    )
+        await service.gaps.flush()

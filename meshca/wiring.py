@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from admin.state import AdminState
 from audit.entry import Entry
+from audit.gaps import Gaps
 from audit.log import EntrySink
 from audit.refusals import RefusalRecorder
 from authz.kubernetes.kept import KEPT_SINKS
@@ -88,6 +89,7 @@ class Service:
     engine: sa.Engine
     writer: GroupWriter
     refusals: RefusalRecorder
+    gaps: Gaps
     authorities: Authorities
     intermediates: Intermediates
     issuance: Issuance
@@ -135,6 +137,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         clock,
         metrics,
     )
+    gaps = Gaps(writer, clock, metrics)
+    writer.on_lost = gaps.lost
     authorities = Authorities(settings.trust_domain)
     feed = ChangeFeed(engine)
     locks = open_name_locks(engine)
@@ -161,7 +165,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         settings.clusters, trust_domain=settings.trust_domain, clock=clock, metrics=metrics
     )
     policies = build_policies(
-        settings, engine=engine, writer=writer, feed=feed, clock=clock, metrics=metrics
+        settings, engine=engine, writer=writer, feed=feed, gaps=gaps, clock=clock, metrics=metrics
     )
     pods = build_pod_labels(settings, clock=clock, metrics=metrics)
     token_keys = build_token_keys(settings, policies.state, clock=clock, metrics=metrics)
@@ -281,6 +285,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         engine=engine,
         writer=writer,
         refusals=refusals,
+        gaps=gaps,
         authorities=authorities,
         intermediates=intermediates,
         issuance=issuance,

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from admin.decision_entries import DecisionEntries
 from admin.staging_entries import staging_entry
+from audit.gaps import Gaps
 from authz.kubernetes.pods import PodLabels
 from authz.kubernetes.watch import KubernetesPolicies
 from authz.policy import PolicySet
@@ -38,6 +39,7 @@ def build_policies(
     engine: sa.Engine,
     writer: GroupWriter,
     feed: ChangeFeed,
+    gaps: Gaps,
     clock: Clock,
     metrics: Metrics,
 ) -> PolicyLoader:
@@ -71,7 +73,7 @@ def build_policies(
             )
             for index, server in enumerate(servers)
         ),
-        on_source_change=SourceChanges(writer, clock).tell,
+        on_source_change=SourceChanges(writer, clock, gaps.lose).tell,
     )
     feed.subscribe(POLICIES_CHANGED, loader.heed)
     return loader
