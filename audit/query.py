@@ -1,98 +1,227 @@
-"""Questions to the audit log: filters, order, pages.
+"""Questions to the audit log: filters, order, pages, counts, groups.
 
-A filter that names no known kind or outcome is an error, never an empty answer: a typing mistake
-must not look like "nothing happened".
+Filters combine with "and". What the index knows is not read; what it does not know (text, entries
+that are not indexed yet) is, and how much of that one answer reads is bounded: a page then says
+where it stopped, a count that it is not exact. A redacted entry has its kind and its time left, and
+is found by nothing else.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
-from typing import Any
+from typing import Any, Final, overload
 
-import orjson
 import sqlalchemy as sa
 
-from audit.entry import KINDS, OUTCOMES
+from audit.counting import MAXIMUM_READ, Tally
+from audit.filters import one_of, spelled
+from audit.index.blocks import positions, positions_down
+from audit.index.search import Candidates, Snapshot, Span, snapshot, when
+from audit.index.terms import FIELDS
 from audit.log import microseconds
-from audit.tree import audit_entries
+from audit.matching import StoredRow, Wanted
 from meshca.errors import RequestRefused
 
-MAXIMUM_LIMIT = 1_000
+MAXIMUM_LIMIT: Final = 1_000
+_MOST_ROWS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which entries, in which order; None means "any".
 
-    `since` is inclusive and `until` exclusive. `cursor` is the index of the last entry of the
-    page before. Raises RequestRefused for an unknown kind or outcome, or a limit out of bounds.
+    `since` is inclusive and `until` exclusive. `serial` finds an entry that speaks of many as well.
+    `text` stands anywhere in the entry, in any case. `cursor` is `next` of the page before. Raises
+    RequestRefused for a filter that cannot be what it says (audit/filters.py), and names it.
     """
 
     since: datetime | None = None
     until: datetime | None = None
-    spiffe_id: str | None = None
-    serial: str | None = None
     kind: str | None = None
     outcome: str | None = None
+    actor: str | None = None
+    spiffe_id: str | None = None
+    serial: str | None = None
+    fingerprint: str | None = None
     cluster: str | None = None
     namespace: str | None = None
+    service_account: str | None = None
     pod: str | None = None
+    node: str | None = None
+    destination: str | None = None
+    policy: str | None = None
+    request_id: str | None = None
+    reason: str | None = None
+    text: str | None = None
     oldest_first: bool = False
     limit: int = 100
     cursor: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, KINDS)
-        _one_of("outcome", self.outcome, OUTCOMES)
+        for name in (*FIELDS, "text"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, spelled(name, value))
         if not 1 <= self.limit <= MAXIMUM_LIMIT:
             raise RequestRefused("limit", f"limit must be from 1 to {MAXIMUM_LIMIT}")
+        if self.cursor is not None and self.cursor < 0:
+            raise RequestRefused("cursor", "cursor must be `next` of the page before")
+        for time in (self.since, self.until):
+            if time is not None and time.tzinfo is None:
+                raise RequestRefused("time", "since and until must say their time zone")
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise RequestRefused("time", "since must be before until")
+
+    def wanted(self) -> Wanted:
+        """Return what decides whether an entry is asked for."""
+        terms = [(f, value) for f in FIELDS if (value := getattr(self, f)) is not None]
+        since, until = (None if t is None else microseconds(t) for t in (self.since, self.until))
+        return Wanted(terms, Span(since, until), self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry as it was logged; `body` is the JSON that its leaf covers."""
+    """One entry as it was logged; `body` is the JSON that its leaf covers.
+
+    Of a redacted entry it is what is left: index, time, kind, and `redacted`.
+    """
 
     index: int
     body: dict[str, Any]
     leaf_hash: bytes
 
 
-def _one_of(what: str, value: str | None, allowed: tuple[str, ...]) -> None:
-    if value is not None and value not in allowed:
-        raise RequestRefused(
-            f"unknown_{what}", f"unknown {what} {value!r}; known: {', '.join(allowed)}"
-        )
+@dataclass(frozen=True, slots=True)
+class Page(Sequence[Found]):
+    """What was found, in order; `next` is the cursor of the page behind it, None at the end.
+
+    `size` is how many entries the log had. A page that is not full and has a `next` stopped there
+    because it had read MAXIMUM_READ entries.
+    """
+
+    entries: tuple[Found, ...]
+    next: int | None
+    size: int
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, position: int) -> Found: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Found, ...]: ...
+    def __getitem__(self, position: int | slice) -> Found | tuple[Found, ...]:
+        return self.entries[position]
 
 
-def find(engine: sa.Engine, query: Query) -> list[Found]:
-    """Return the entries that `query` asks for, at most its limit."""
-    with engine.connect() as connection:
-        return list(islice(_matching(connection, query), query.limit))
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many entries match; not `is_exact` if older ones than `reached` were not looked at.
+
+    `reached` is the index of the oldest entry that was; `size` is how many entries the log had.
+    """
+
+    count: int
+    is_exact: bool
+    reached: int
+    size: int
 
 
-def _matching(connection: sa.Connection, query: Query) -> Iterator[Found]:
-    names = ("spiffe_id", "outcome", "cluster", "namespace", "pod")
-    wanted = {name: getattr(query, name) for name in names if getattr(query, name) is not None}
-    if query.serial is not None:
-        wanted["serial"] = query.serial.replace(":", "").lower().lstrip("0")
-    for row in connection.execute(_select(query)):
-        body = orjson.loads(row.body)
-        if all(body[name] == value for name, value in wanted.items()):
-            yield Found(row.leaf_index, body, bytes(row.leaf_hash))
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """How many entries have each value of `field`, the most frequent first; "" is no value.
+
+    `values` is how many values there are, of which `counts` may have only the first; `total`,
+    which is as exact as Count says, are the entries of all of them.
+    """
+
+    field: str
+    counts: tuple[tuple[str, int], ...]
+    values: int
+    total: Count
 
 
-def _select(query: Query) -> sa.Select[Any]:
-    c = audit_entries.c
-    select = sa.select(c.leaf_index, c.body, c.leaf_hash).where(c.body.is_not(None))
-    if query.kind is not None:
-        select = select.where(c.kind == query.kind)
-    if query.since is not None:
-        select = select.where(c.time >= microseconds(query.since))
-    if query.until is not None:
-        select = select.where(c.time < microseconds(query.until))
-    if query.oldest_first:
-        select = select.order_by(c.leaf_index)
-        return select if query.cursor is None else select.where(c.leaf_index > query.cursor)
-    select = select.order_by(c.leaf_index.desc())
-    return select if query.cursor is None else select.where(c.leaf_index < query.cursor)
+def find(engine: sa.Engine, query: Query) -> Page:
+    """Return a page of the entries that `query` asks for; raises StoreUnavailable."""
+    with snapshot(engine) as taken:
+        return _page(taken, query)
+
+
+def find_all(engine: sa.Engine, query: Query) -> Iterator[Found]:
+    """Yield every entry that `query` asks for, page after page, whatever its limit."""
+    while True:
+        page = find(engine, query)
+        yield from page
+        if page.next is None:
+            return
+        query = replace(query, cursor=page.next)
+
+
+def count(engine: sa.Engine, query: Query) -> Count:
+    """Return how many entries `query` asks for, whatever its limit; raises StoreUnavailable."""
+    with snapshot(engine) as taken:
+        tally = Tally(taken, query.wanted())
+        tally.run()
+    return _counted(tally)
+
+
+def group(engine: sa.Engine, query: Query, field: str) -> Groups:
+    """Return how many entries that `query` asks for have each value of `field`, whatever its limit.
+
+    At most MAXIMUM_LIMIT values. Raises RequestRefused for an unknown field, StoreUnavailable.
+    """
+    with snapshot(engine) as taken:
+        tally = Tally(taken, query.wanted(), one_of("group_by", field, FIELDS))
+        tally.run()
+    common = sorted(((v, n) for v, n in tally.counts.items() if n), key=lambda c: (-c[1], c[0]))
+    return Groups(field, tuple(common[:MAXIMUM_LIMIT]), len(common), _counted(tally))
+
+
+def _counted(tally: Tally) -> Count:
+    return Count(tally.counts.total(), tally.is_exact, tally.reached, tally.taken.size)
+
+
+def _page(taken: Snapshot, query: Query) -> Page:
+    wanted, found, missed = query.wanted(), [], 0
+    for row in _rows(taken, query, wanted):
+        document = wanted.match(row)
+        if document is None:
+            missed += 1
+        else:
+            found.append(Found(row.leaf_index, dict(document), bytes(row.leaf_hash)))
+        if len(found) == query.limit or missed == MAXIMUM_READ:
+            return Page(tuple(found), row.leaf_index, taken.size)
+    return Page(tuple(found), None, taken.size)
+
+
+def _rows(taken: Snapshot, query: Query, wanted: Wanted) -> Iterator[StoredRow]:
+    """Yield what may match, in the order asked for."""
+    start, stop = 0, taken.size
+    if query.cursor is not None:
+        start, stop = (query.cursor + 1, stop) if query.oldest_first else (0, query.cursor)
+    found = taken.candidates(
+        wanted.keys(), wanted.span, is_ascending=query.oldest_first, start=start, stop=stop
+    )
+    for indexes, low, high in _batches(found, min(query.limit, _MOST_ROWS), query.oldest_first):
+        rows = taken.rows(indexes, low, high)
+        yield from rows if query.oldest_first else reversed(rows)
+
+
+def _batches(
+    found: Iterator[Candidates], at_once: int, is_ascending: bool
+) -> Iterator[tuple[list[int], int | None, int | None]]:
+    """Yield indexes to read together, `at_once` and then more, and when those entries were."""
+    in_order = positions if is_ascending else positions_down
+    indexes: list[int] = []
+    among: list[Candidates] = []
+    for candidates in found:
+        among.append(candidates)
+        for offset in in_order(candidates.sure | candidates.unsure):
+            indexes.append(candidates.first + offset)
+            if len(indexes) == at_once:
+                yield indexes, *when(among)
+                indexes, among, at_once = [], [candidates], _MOST_ROWS
+    if indexes:
+        yield indexes, *when(among)

@@ -28,7 +28,7 @@ SMALL_BITS: Final = 5
 LARGE_BITS: Final = 11
 """How many leading bits of a key name its block, in segments of either size."""
 TIME_BLOCK: Final = 256
-MAXIMUM_VALUES: Final = 256
+MAXIMUM_VALUES: Final = 1_024
 MAXIMUM_VALUE: Final = 256
 VALUED: Final = tuple(f for f in FIELDS if f not in ("serial", "fingerprint", "request_id", "pod"))
 """Fields whose values a segment names; the others have nearly one an entry."""
