@@ -4,7 +4,7 @@ A cosignature is kept with its checkpoint: in the note's own text, so that whoev
 checkpoint has it (audit/checkpoints.py keeps one checkpoint a span for each set of signers).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from audit.checkpoints import Kept, audit_checkpoints, time_of
 from audit.log import microseconds
 from audit.note import Signature, parse_note
-from meshca.database import metadata, reading
+from meshca.database import Sink, metadata, reading
 
 audit_anchors = sa.Table(
     "audit_anchors",
@@ -88,7 +88,10 @@ class CosignedSink:
             connection.execute(sa.insert(audit_checkpoints), values)
 
 
-ANCHOR_SINKS: Final = {AnchorState: AnchorStateSink(), Cosigned: CosignedSink()}
+ANCHOR_SINKS: Final[Mapping[type, Sink]] = {
+    AnchorState: AnchorStateSink(),
+    Cosigned: CosignedSink(),
+}
 
 
 def read_anchor_states(engine: sa.Engine) -> dict[str, AnchorState]:

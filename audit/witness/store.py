@@ -4,7 +4,7 @@
 and the whole transaction is refused: no log is ever taken back, whoever races whom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from audit.log import microseconds
 from audit.merkle import EMPTY_ROOT
-from meshca.database import metadata, reading
+from meshca.database import Sink, metadata, reading
 from meshca.errors import Conflict
 
 audit_witnessed = sa.Table(
@@ -75,7 +75,7 @@ class AdvanceSink:
         connection.execute(sa.insert(audit_witnessed), values)
 
 
-WITNESS_SINKS: Final = {Advance: AdvanceSink()}
+WITNESS_SINKS: Final[Mapping[type, Sink]] = {Advance: AdvanceSink()}
 
 
 def read_seen(engine: sa.Engine, origin: str) -> Seen:
