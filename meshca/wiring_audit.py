@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from audit.checkpoints import CHECKPOINT_SINKS
 from audit.clock_watch import ClockWatch
+from audit.index.indexer import Indexer
+from audit.index.tables import INDEX_SINKS
 from audit.key_files import KeyFiles
 from audit.log import Log
 from audit.log_keys import LOG_KEY_SINKS, LogKeys
@@ -23,7 +25,9 @@ from meshca.settings import Settings
 
 Loop = Callable[[], Awaitable[None]]
 
-AUDIT_SINKS: Final[Mapping[type, Sink]] = MappingProxyType({**CHECKPOINT_SINKS, **LOG_KEY_SINKS})
+AUDIT_SINKS: Final[Mapping[type, Sink]] = MappingProxyType(
+    {**CHECKPOINT_SINKS, **LOG_KEY_SINKS, **INDEX_SINKS}
+)
 """What writes the records of the parts below, besides the entries themselves."""
 
 
@@ -34,10 +38,15 @@ class AuditParts:
     log: Log
     signer: CheckpointSigner
     clock_watch: ClockWatch
+    indexer: Indexer
 
     def loops(self) -> Mapping[str, Loop]:
         """Return what runs for as long as the service does, by name."""
-        return {"clock": self.clock_watch.run, "checkpoints": self.signer.run}
+        return {
+            "clock": self.clock_watch.run,
+            "checkpoints": self.signer.run,
+            "audit index": self.indexer.run,
+        }
 
 
 def build_audit(
@@ -79,4 +88,5 @@ def build_audit(
             metrics=metrics,
         ),
         clock_watch=ClockWatch(engine=engine, writer=writer, clock=clock, replica=settings.replica),
+        indexer=Indexer(log=log, writer=writer, locks=locks, metrics=metrics),
     )

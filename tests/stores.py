@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from audit.anchors.store import ANCHOR_SINKS
 from audit.checkpoints import CHECKPOINT_SINKS
 from audit.entry import Entry
+from audit.index.tables import INDEX_SINKS
 from audit.log import EntrySink, Log
 from audit.log_keys import LOG_KEY_SINKS
 from audit.witness.store import WITNESS_SINKS
@@ -66,6 +67,7 @@ SINKS: Mapping[type, Sink] = {
     **LOG_KEY_SINKS,
     **ANCHOR_SINKS,
     **WITNESS_SINKS,
+    **INDEX_SINKS,
     Entry: EntrySink(),
 }
 
