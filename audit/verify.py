@@ -2,7 +2,8 @@
 
 Each body must hash to its leaf and say its own index, time and kind; the leaves must make the
 stored tiles and the stored head, and nothing may lie beyond it. A redacted entry has its leaf
-only. Entries that are appended meanwhile are left to the next time.
+only, and a later entry must say that it was redacted, at what time and of which kind it was.
+Entries that are appended meanwhile are left to the next time, unless they are such redactions.
 """
 
 from bisect import bisect_right
@@ -17,6 +18,8 @@ import sqlalchemy as sa
 
 from audit.log import Head, microseconds
 from audit.merkle import Frontier, Node
+from audit.retention.columns import check_columns
+from audit.retention.coverage import REDACTION, Coverage
 from audit.tree import audit_nodes, read_frontier
 from meshca.database import reading
 from meshca.errors import EvidenceBroken
@@ -27,7 +30,7 @@ _FIRST_SCHEMA: Final = 1
 
 @dataclass(slots=True)
 class Verification:
-    """One pass over the log; `redacted` are the indexes of entries without a body, as ranges.
+    """One pass over the log; `coverage` has the entries without a body, and what says so.
 
     `progress` is called with the number of entries checked so far. `roots` gets the tree's root at
     each size in `stops`, which ascend, and `watched` the bodies of entries of the kind `watch`.
@@ -37,16 +40,32 @@ class Verification:
     progress: Callable[[int], None] | None = None
     stops: Sequence[int] = ()
     watch: str = ""
-    redacted: list[range] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
     roots: dict[int, bytes] = field(default_factory=dict)
     watched: list[bytes] = field(default_factory=list)
     _frontier: Frontier = field(default_factory=Frontier)
+
+    @property
+    def redacted(self) -> list[range]:
+        """Return the indexes of entries without a body, as ranges."""
+        return [range(first, last + 1) for first, last in self.coverage.blank]
 
     def run(self) -> Head:
         """Check every entry and return the head that they lead to.
 
         Raises EvidenceBroken, naming the first entry that is not as it was written.
         """
+        claimed = self._to_the_head()
+        if self.coverage.uncovered():  # redacted while we read? What says so is there by now
+            claimed = self._to_the_head()
+        with reading(self.engine) as connection:
+            _check_end(connection)
+            self.coverage.check()
+            check_columns(connection, self.coverage.redactions)
+        return Head(claimed.size, claimed.root())
+
+    def _to_the_head(self) -> Frontier:
+        """Check the entries up to the head as it is now, and return that."""
         with reading(self.engine) as connection:
             claimed = read_frontier(connection)
         while self._frontier.size < claimed.size:
@@ -57,9 +76,7 @@ class Verification:
                 self.progress(stop)
         if self._frontier != claimed:
             raise EvidenceBroken(claimed.size, "the head is not that of the entries before it")
-        with reading(self.engine) as connection:
-            _check_end(connection)
-        return Head(claimed.size, claimed.root())
+        return claimed
 
     def _take(self, connection: sa.Connection, stop: int) -> None:
         start = self._frontier.size
@@ -70,7 +87,9 @@ class Verification:
             raise EvidenceBroken(missing, f"entry {missing} is missing, and all after it")
         for row in rows:
             if row[4] is None:
-                self._redacted(row[0])
+                self.coverage.heed(row[0], row[2], None)
+            elif row[2] == REDACTION:
+                self.coverage.heed(row[0], row[2], row[4].encode())
             elif row[2] == self.watch:
                 self.watched.append(row[4].encode())
         _check_nodes(connection, self._extend(leaves))
@@ -85,12 +104,6 @@ class Verification:
             nodes += more
             self.roots[stop] = self._frontier.root()
         return nodes
-
-    def _redacted(self, index: int) -> None:
-        if self.redacted and self.redacted[-1].stop == index:
-            self.redacted[-1] = range(self.redacted[-1].start, index + 1)
-        else:
-            self.redacted.append(range(index, index + 1))
 
 
 def verify(engine: sa.Engine) -> Head:

@@ -25,7 +25,7 @@ def companion_rows(connection: sa.Connection, size: int) -> Iterator[dict[str, A
         if table is audit_checkpoints:
             query = query.where(audit_checkpoints.c.size <= size)
         for row in connection.execute(query):
-            values = {name: _to_json(value) for name, value in row._mapping.items()}
+            values = {str(name): _to_json(value) for name, value in row._mapping.items()}
             yield {"table": table.name, "row": values}
 
 

@@ -99,11 +99,14 @@ def unpack(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
     Raises BackupRefused, at the latest after the last line: trust nothing before.
     """
     digest = sha256()
-    for lines, line in enumerate(_lines(file)):
+    read = _lines(file)
+    for lines, line in enumerate(read):
         letter, content = line[:1], line[2:-1]
         if letter == END:
             if _parsed(content) != {"lines": lines, "sha256": digest.hexdigest()}:
                 raise BackupRefused("changed", "the backup is not as it was written")
+            if next(read, None) is not None:
+                raise BackupRefused("malformed", "the backup goes on after its end")
             return
         yield letter, content
         digest.update(line)
@@ -124,7 +127,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Return `document` as JSON with sorted keys; bytes in it as text in hex."""
+    """Return `document` as JSON with sorted keys."""
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 

@@ -40,7 +40,7 @@ from audit.note import NoteRefused, VerifierKey
 from audit.retention.columns import check_columns
 from audit.retention.coverage import REDACTION, Coverage
 from audit.retention.partitions import make_month
-from audit.tree import StoredTree, audit_entries, write_growth
+from audit.tree import StoredTree, audit_entries, read_frontier, write_growth
 from meshca.database import bulk_insert
 from meshca.errors import EvidenceBroken, StoreUnavailable
 
@@ -199,9 +199,10 @@ class _Restoration:
 
 
 def _check_empty(connection: sa.Connection) -> None:
-    tables = ("audit_entries", "audit_head", "audit_nodes", "audit_checkpoints", "audit_log_keys")
-    for table in (*tables, "audit_holds"):
-        if connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first():  # noqa: S608  # our own names
+    is_empty = read_frontier(connection).size == 0
+    tables = ("audit_entries", "audit_nodes", "audit_checkpoints", "audit_log_keys", "audit_holds")
+    for table in tables:
+        if not is_empty or connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first():  # noqa: S608  # our own names
             message = f"the database has a log already ({table}): restore into an empty one"
             raise BackupRefused("not_empty", message)
 

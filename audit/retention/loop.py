@@ -1,5 +1,7 @@
 """Redacting what has expired, once an hour, by the one replica that holds the name.
 
+Rules. What is redacted is gone, so a clock that jumped must not decide: nothing is redacted in the
+first hour of a process, nor in an hour in which the clock went otherwise than time does.
 A batch is a transaction; between two others write. Whatever ends the process ends it between two
 batches or within one, which is then rolled back: the next walk begins where bodies are left.
 """
@@ -7,6 +9,7 @@ batches or within one, which is then rolled back: the next walk begins where bod
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -25,6 +28,7 @@ from meshca.name_locks import NameLocks
 
 LOOK_SECONDS: Final = 3600.0
 PAUSE_SECONDS: Final = 0.05
+DRIFT_SECONDS: Final = 60.0
 LOCK_NAME: Final = "audit-retention"
 
 log = get_logger("audit")
@@ -41,6 +45,7 @@ class Retention:
     rules: Rules
     _start: int = 0
     _basis: tuple[str, ...] = ()
+    _looked: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
         """Look once an hour, until cancelled."""
@@ -52,14 +57,29 @@ class Retention:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Make partitions and redact all that is due, if nobody else does; return how many.
+        """Make partitions and redact what is due, if nobody else does; return how many entries.
 
         Raises StoreUnavailable, Overloaded, and EvidenceBroken if the log's head is none.
         """
+        now = self.clock.now()
+        is_steady = self._is_steady(now)
         if not await asyncio.to_thread(self.locks.hold, LOCK_NAME):
             return 0
-        now = self.clock.now()
         await asyncio.to_thread(make_partitions, self.engine, now)
+        return await self._redact_due(now) if is_steady else 0
+
+    def _is_steady(self, now: datetime) -> bool:
+        """Return whether, since the last look, the clock went as time does."""
+        passed = self.clock.monotonic()
+        before, self._looked = self._looked, (now, passed)
+        if before is None:
+            return False
+        drift = (now - before[0]).total_seconds() - (passed - before[1])
+        if abs(drift) > DRIFT_SECONDS:
+            log.warning("retention_put_off", error=f"the clock was set by {drift:.0f} s")
+        return abs(drift) <= DRIFT_SECONDS
+
+    async def _redact_due(self, now: datetime) -> int:
         basis = await asyncio.to_thread(self._basis_now)
         if basis != self._basis:
             self._start, self._basis = 0, basis

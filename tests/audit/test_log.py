@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.entry import Entry
-from audit.log import MAXIMUM_BODY_BYTES, EntrySink, Head, Log, body_of
+from audit.log import MAXIMUM_BODY_BYTES, EntrySink, Head, Log, body_of, microseconds
 from audit.merkle import verify_consistency, verify_inclusion
+from audit.retention.coverage import columns_digest
 from audit.tree import audit_entries, audit_head, audit_nodes
 from audit.verify import Verification, verify
 from meshca.errors import EvidenceBroken
@@ -238,6 +239,13 @@ def test_an_entry_beyond_the_head_is_noticed(tmp_path: Path) -> None:
 def test_redacted_entries_keep_the_tree_and_are_named(tmp_path: Path) -> None:
     with sqlite_engine(tmp_path) as engine:
         append(engine, *(entry(n) for n in range(9)))
+        times = {n: microseconds(entry(n).time) for n in (2, 3, 7)}
+        details = {
+            "ranges": [[2, 3], [7, 7]],
+            "kinds": {"issuance": 3},
+            "columns_sha256": columns_digest((n, time, "issuance") for n, time in times.items()),
+        }
+        append(engine, entry(9, kind="redaction", details=details))
         before = verify(engine)
         with engine.begin() as connection:
             connection.execute(

@@ -1,0 +1,61 @@
+"""A log with checkpoints, its backup, and a second database to restore into."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from audit.backup.pack import Backup
+from audit.backup.restore import Restored, Terms, restore
+from audit.checkpoint import Checkpoint
+from audit.checkpoints import Kept, KeptSink
+from audit.log import Log
+from audit.note import Note, SigningKey
+from meshca.database import migrate, open_engine
+from tests.audit.retention.world import NOW
+
+ORIGIN = "example.org/meshca/audit"
+KEY = SigningKey(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+OTHER_KEY = SigningKey(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+def checkpoint(engine: sa.Engine) -> Checkpoint:
+    """Return what a checkpoint of the log says now."""
+    head = Log(engine).head()
+    return Checkpoint(ORIGIN, head.size, head.root)
+
+
+def sign(engine: sa.Engine, key: SigningKey = KEY) -> Checkpoint:
+    """Sign a checkpoint of the log as it is, and keep it."""
+    signed = checkpoint(engine)
+    note = Note(str(signed), (key.sign(str(signed)),))
+    writes = engine.connect().execution_options(meshca_writes=True)
+    with writes as connection, connection.begin():
+        KeptSink().write(connection, [Kept(ORIGIN, signed.size, NOW, str(note))])
+    return signed
+
+
+def backup(engine: sa.Engine) -> bytes:
+    """Return a backup of the log."""
+    return b"".join(Backup(engine, ORIGIN, NOW).chunks())
+
+
+def bring_back(engine: sa.Engine, content: bytes, **changes: Any) -> Restored:
+    """Restore `content`, signed by KEY."""
+    values: dict[str, Any] = {
+        "keys": (KEY.verifier,),
+        "origin": ORIGIN,
+        "actor": "uid:0",
+        "reason": "the disk died",
+        "now": NOW,
+    }
+    return restore(engine, io.BytesIO(content), Terms(**{**values, **changes}))
+
+
+def fresh(directory: Path) -> sa.Engine:
+    """Return another database with an empty log; dispose of it."""
+    engine = open_engine(f"sqlite:///{directory / 'other.db'}")
+    migrate(engine)
+    return engine
