@@ -1,10 +1,14 @@
-"""The admin door: one FastAPI app under /v1, for processes of root and of the server's own user.
+"""The admin doors: one FastAPI app under /v1, on the unix socket and, if configured, over TLS.
 
-Who asks is the kernel's word (`admin.peer`), bodies are bounded, parameters are strict, errors
-have one shape (`admin.errors`). What the routes answer with is documented in docs/cli.md.
+Who asks is proven (`admin.proofs`), what they may is in one table (`admin.permissions`), reads are
+recorded (`admin.entrance`), bodies are bounded, parameters are strict, errors have one shape
+(`admin.errors`). What the routes answer with is documented in docs/cli.md.
 """
 
-from fastapi import FastAPI
+from collections.abc import Sequence
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +17,8 @@ from starlette.types import ASGIApp
 from admin import (
     analysis,
     analysis_records,
+    audit_keys,
+    audit_proofs,
     authorities,
     changes,
     decisions,
@@ -22,30 +28,50 @@ from admin import (
     reads,
     revocations,
     staging,
+    whoami,
 )
-from admin.peer import OnlyAdmitted
+from admin.entrance import Entrance, permit
+from admin.permissions import guarded
 from admin.state import AdminState
 from meshca.logs import get_logger
+
+PREFIX: Final = "/v1"
 
 log = get_logger("admin")
 
 
 def create_app(state: AdminState) -> ASGIApp:
-    """Return the app; serve it with `admin.serve.serve_unix`, which says who asks."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    """Return the app; serve it with `serve_unix` or `serve_admin_tls`, which say who asks.
+
+    Raises UndeclaredRoute when a route is not in the table of permissions.
+    """
+    routers = create_routers(state)
+    guard = permit(state.access, guarded(routers, PREFIX))
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(guard)])
     errors.install(app)
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
-    app.include_router(reads.create_router(state), prefix="/v1")
-    app.include_router(changes.create_router(state), prefix="/v1")
-    app.include_router(policies.create_router(state), prefix="/v1")
-    app.include_router(decisions.create_router(state), prefix="/v1")
-    app.include_router(analysis.create_router(state), prefix="/v1")
-    app.include_router(analysis_records.create_router(state), prefix="/v1")
-    app.include_router(authorities.create_router(state), prefix="/v1")
-    app.include_router(federation.create_router(state), prefix="/v1")
-    app.include_router(revocations.create_router(state), prefix="/v1")
-    app.include_router(staging.create_router(state), prefix="/v1")
-    return errors.LastResort(OnlyAdmitted(errors.LimitedBody(app), state.admitted_uids))
+    for router in routers:
+        app.include_router(router, prefix=PREFIX)
+    return errors.LastResort(Entrance(errors.LimitedBody(app), state.access))
+
+
+def create_routers(state: AdminState) -> Sequence[APIRouter]:
+    """Return every route there is; each is named in `admin.permissions.TABLE`."""
+    return (
+        whoami.create_router(),
+        reads.create_router(state),
+        changes.create_router(state),
+        policies.create_router(state),
+        decisions.create_router(state),
+        analysis.create_router(state),
+        analysis_records.create_router(state),
+        authorities.create_router(state),
+        federation.create_router(state),
+        revocations.create_router(state),
+        staging.create_router(state),
+        audit_keys.create_router(state),
+        audit_proofs.create_router(state),
+    )
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:

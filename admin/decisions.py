@@ -1,17 +1,20 @@
 """Routes of decisions: asking for one, and reading those that were recorded.
 
-`POST /authz/check` takes one request, for applications, or `{"requests": [...]}`; both in the shape
-of `authz.check`. Deciding needs no database; records are read off the event loop.
+`POST /authz/check` takes one request, or `{"requests": [...]}`; both in the shape of `authz.check`.
+Applications ask about their own workload (`admin.applications`). Deciding needs no database;
+records are read off the event loop.
 """
 
 import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from admin.applications import NotItsWorkload
 from admin.state import AdminState
+from admin.visitor import Visit, get_visit
 from authz.check import check as check_request
 from authz.records.decisions import DecisionQuery, Decisions, Distinct, Recorded
 from authz.records.operation import Operation, parse_labels
@@ -53,8 +56,8 @@ def create_router(state: AdminState) -> APIRouter:
     decisions = Decisions(state.engine)
 
     @router.post("/authz/check")
-    async def check(asked: dict[str, Any]) -> Any:
-        return await _check(state, asked)
+    async def check(asked: dict[str, Any], request: Request) -> Any:
+        return await _check(state, asked, get_visit(request.scope))
 
     @router.get("/decisions")
     async def recorded(query: Annotated[DecisionsQuery, Query()]) -> Any:
@@ -75,19 +78,39 @@ def create_router(state: AdminState) -> APIRouter:
     return router
 
 
-async def _check(state: AdminState, asked: dict[str, Any]) -> Any:
-    policies, now = state.policies.current, state.clock.now().timestamp()
+async def _check(state: AdminState, asked: dict[str, Any], visit: Visit) -> Any:
+    version = state.policies.current.version
     if REQUESTS not in asked:
-        return {**check_request(policies, asked, now=now), "version": policies.version}
+        (answer,) = await _answers(state, [asked], visit)
+        return {**answer, "version": version}
     requests = asked[REQUESTS]
     if len(asked) > 1 or not isinstance(requests, list):
         raise RequestRefused("invalid_request", "`requests` is a list, and stands alone")
+    return {"version": version, "answers": await _answers(state, requests, visit)}
+
+
+async def _answers(state: AdminState, requests: list[Any], visit: Visit) -> list[Any]:
+    visitor = visit.visitor
+    if visitor is None or visitor.is_only_application:
+        return await _for_application(state, requests, visit)
+    policies, now = state.policies.current, state.clock.now().timestamp()
     answers = []
     for number, request in enumerate(requests):
         if number % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)  # proxies ask on the same loop
         answers.append(check_request(policies, request, now=now))
-    return {"version": policies.version, "answers": answers}
+    return answers
+
+
+async def _for_application(state: AdminState, requests: list[Any], visit: Visit) -> list[Any]:
+    visitor, access = visit.visitor, state.access
+    if visitor is None:
+        raise LookupError("nobody was attested")
+    try:
+        return await state.applications.check(visitor, requests, visit.request_id)
+    except NotItsWorkload as error:
+        access.refuse(error, visit, visitor.address, visitor)
+        raise
 
 
 def _summary(decisions: Decisions, query: SummaryQuery, since: datetime) -> Any:

@@ -7,6 +7,7 @@ A problem is {"file", "line", "path", "message"}; most errors have none.
 What we did not foresee is 500 with a request id; the log has the same id and the traceback.
 """
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from meshca.errors import (
 from meshca.logs import get_logger
 
 MAXIMUM_BODY_BYTES: Final = 4 * 1024 * 1024
+BODY_SECONDS: Final = 30.0
 
 _TABLE: Final[tuple[tuple[type[MeshcaError], int, str], ...]] = (
     (ProofRefused, 401, "unauthenticated"),
@@ -105,7 +107,8 @@ async def _on_unknown_path(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
-    request_id = secrets.token_hex(8)
+    visit = request.scope.get("state", {}).get("visit")
+    request_id = getattr(visit, "request_id", None) or secrets.token_hex(8)
     log.error("request_failed", request_id=request_id, path=request.url.path, exc_info=error)
     text = f"internal error; the server's log has it as {request_id}"
     return error_response(500, "internal", text)
@@ -127,28 +130,41 @@ class LastResort:
 
 @dataclass(frozen=True, slots=True)
 class LimitedBody:
-    """ASGI: answers 413 to a body over the limit, declared or not."""
+    """ASGI: answers 413 to a body over the limit, declared or not, and 408 to one that dribbles."""
 
     app: ASGIApp
     limit: int = MAXIMUM_BODY_BYTES
+    seconds: float = BODY_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the whole body, at most the limit, and pass the request on."""
+        """Read the whole body, at most the limit and in time, and pass the request on."""
         if scope["type"] != "http":
             return
+        try:
+            async with asyncio.timeout(self.seconds):
+                body = await self._read(receive)
+        except TimeoutError:
+            refusal = error_response(408, "timeout", f"no body within {self.seconds:.0f} s")
+            await refusal(scope, receive, send)
+            return
+        if body is None:
+            return
+        if len(body) > self.limit:
+            text = f"the request is larger than {self.limit} bytes"
+            await error_response(413, "too_large", text)(scope, receive, send)
+            return
+        await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """Return the body, or as much of it as shows that it is too large; None if nobody waits."""
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return
+                return None
             body += message.get("body", b"")
-            if len(body) > self.limit:
-                refusal = f"the request is larger than {self.limit} bytes"
-                await error_response(413, "too_large", refusal)(scope, receive, send)
-                return
-            if not message.get("more_body", False):
-                break
-        await self.app(scope, _replay(bytes(body), receive), send)
+            if len(body) > self.limit or not message.get("more_body", False):
+                return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

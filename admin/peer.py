@@ -1,24 +1,30 @@
-"""Who is at the other end of the admin socket: the kernel's word, never a header.
+"""Who is at the other end of a connection: the kernel's word, or what TLS saw; never a header.
 
-The credentials are read from the connection when it is made (SO_PEERCRED) and travel in the ASGI
-scope's state. Admitted are root and the user the server runs as; everybody else is refused before
-anything of the request is looked at.
+On the unix socket the credentials are read when the connection is made (SO_PEERCRED). Over TLS the
+certificates are kept that the client showed; OpenSSL has verified that it holds the key and that
+they chain to a root we had. Both travel in the ASGI scope's state, which no request can write.
 """
 
 import asyncio
 import socket
 import struct
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from cryptography import x509
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from admin.visitor import Visitor, get_visitor
+from identity.caller import Caller
 from meshca.logs import get_logger
 
+FIRST_REQUEST_SECONDS: Final = 10.0
+"""How long a connection may take from its handshake to its first whole request head."""
+
 _CREDENTIALS = struct.Struct("3i")
-_KEY = "peer"
+_PEER, _TLS = "peer", "tls"
+_DER: Final = 2  # _ssl.ENCODING_DER
 
 log = get_logger("admin")
 
@@ -37,13 +43,48 @@ class Peer:
         return f"uid:{self.uid}"
 
 
+@dataclass(slots=True)
+class TlsPeer:
+    """The other end of a TLS connection: its address, and the chain that it showed, if any.
+
+    `caller` is the workload that the chain proves, once somebody has asked; `greeted` are those
+    who have logged in over this connection.
+    """
+
+    address: str
+    chain: tuple[x509.Certificate, ...] = ()
+    caller: Caller | None = None
+    greeted: set[str] = field(default_factory=set)
+
+
 class PeerProtocol(H11Protocol):
     """HTTP/1.1 that takes the peer's credentials before any byte is read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Remember who connected."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, _KEY: _credentials(transport)}
+        self.app_state = {**self.app_state, _PEER: _credentials(transport)}
+
+
+class TlsProtocol(H11Protocol):
+    """HTTP/1.1 that keeps what TLS saw, and hangs up on whoever connects and asks nothing."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Remember who connected."""
+        super().connection_made(transport)
+        host, port = (self.client or ("", 0))[:2]
+        peer = TlsPeer(f"{host}:{port}", _chain(transport))
+        self.app_state = {**self.app_state, _TLS: peer}
+        self._silence = self.loop.call_later(FIRST_REQUEST_SECONDS, self._end_silence)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._silence.cancel()
+        super().connection_lost(exc)
+
+    def _end_silence(self) -> None:
+        if self.cycle is None:  # no request has come whole
+            self.transport.close()
 
 
 def _credentials(transport: asyncio.Transport) -> Peer | None:
@@ -55,34 +96,39 @@ def _credentials(transport: asyncio.Transport) -> Peer | None:
     return Peer(*_CREDENTIALS.unpack(packed))
 
 
-def get_peer(scope: Scope) -> Peer:
-    """Return who sent the request; raises LookupError when the door did not say."""
+def _chain(transport: asyncio.Transport) -> tuple[x509.Certificate, ...]:
+    """Return what the client showed, leaf first; nothing if that cannot be read.
+
+    Python has a public name for it from 3.13 on; what it calls is here since 3.10.
+    """
+    connection = transport.get_extra_info("ssl_object")
+    try:
+        shown = connection._sslobj.get_unverified_chain() or ()
+        ders = [bytes(each.public_bytes(_DER)) for each in shown if each is not None]
+        return tuple(x509.load_der_x509_certificate(der) for der in ders)
+    except (AttributeError, ValueError) as error:
+        log.warning("client_chain_not_read", error=type(error).__name__)
+        return ()
+
+
+def local_peer(scope: Scope) -> Peer:
+    """Return the local process that sent the request; raises LookupError for any other."""
     state: dict[str, Any] = scope.get("state", {})
-    peer = state.get(_KEY)
+    peer = state.get(_PEER)
     if not isinstance(peer, Peer):
         raise LookupError("the connection's peer is not known")
     return peer
 
 
-@dataclass(frozen=True, slots=True)
-class OnlyAdmitted:
-    """ASGI: lets the users in `uids` through and answers everybody else with 403."""
+def tls_peer(scope: Scope) -> TlsPeer:
+    """Return the other end of the TLS connection; raises LookupError for any other connection."""
+    state: dict[str, Any] = scope.get("state", {})
+    peer = state.get(_TLS)
+    if not isinstance(peer, TlsPeer):
+        raise LookupError("the request did not come over TLS")
+    return peer
 
-    app: ASGIApp
-    uids: frozenset[int]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-        if scope["type"] != "http":
-            return
-        try:
-            peer = get_peer(scope)
-        except LookupError:
-            peer = None
-        if peer is None or peer.uid not in self.uids:
-            log.warning("admin_refused", uid=peer.uid if peer else None, path=scope["path"][:100])
-            message = "only root and the user that the server runs as may use this socket"
-            error = {"code": "permission_denied", "message": message, "problems": []}
-            await JSONResponse({"error": error}, 403)(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+def get_peer(scope: Scope) -> Visitor:
+    """Return who sent the request, attested; raises LookupError when the door did not say."""
+    return get_visitor(scope)

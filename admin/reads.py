@@ -17,11 +17,10 @@ from admin.revocation_views import revoked_json
 from admin.staging_views import overlay_json
 from admin.state import AdminState
 from audit import query as audit
-from audit.verify import verify
 from ca.revocation.listing import Listing
 from ca.revocation.selector import parse_selector
 from ca.store import Filter
-from meshca.errors import AuthorityUnavailable, EvidenceBroken
+from meshca.errors import AuthorityUnavailable
 
 MAXIMUM_LIMIT = 1_000
 
@@ -115,10 +114,6 @@ def create_router(state: AdminState) -> APIRouter:
     def entries(query: Annotated[EntryQuery, Query()]) -> Any:
         return _entries(state, query)
 
-    @router.get("/audit/verify")
-    def verify() -> Any:
-        return _verify(state)
-
     return router
 
 
@@ -202,24 +197,4 @@ def _entries(state: AdminState, query: EntryQuery) -> views.Json:
     return {
         "entries": [views.entry_json(entry) for entry in found],
         "next": found[-1].index if is_full else None,
-    }
-
-
-def _verify(state: AdminState) -> views.Json:
-    try:
-        head = verify(state.engine)
-    except EvidenceBroken as error:
-        return {
-            "intact": False,
-            "entries": error.index,
-            "root": "",
-            "problem": str(error),
-            "first_broken": error.index,
-        }
-    return {
-        "intact": True,
-        "entries": head.size,
-        "root": head.root.hex(),
-        "problem": "",
-        "first_broken": None,
     }

@@ -4,8 +4,8 @@
         ...
 
 An address that cannot be had is a CannotListen that names its key in the configuration. The unix
-socket is made 0600 before anyone can connect, in a directory that no other user can write to; a
-socket left by a dead server is replaced, one that still answers is not.
+socket has its mode, 0600, before anyone can connect, in a directory that no other user can write
+to; a socket left by a dead server is replaced, one that still answers is not.
 """
 
 import asyncio
@@ -22,11 +22,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from admin.peer import PeerProtocol
+from admin.peer import PeerProtocol, TlsProtocol
 from meshca.errors import CannotListen
 
 MAXIMUM_PATH_BYTES = 107  # sun_path of unix(7), less its terminating zero
 MAXIMUM_CONNECTIONS = 512
+MAXIMUM_HEAD_BYTES = 32 * 1024
 GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 10
 
@@ -46,9 +47,20 @@ async def serve_tcp(
 
 
 @asynccontextmanager
-async def serve_unix(app: ASGIApp, path: Path) -> AsyncIterator[None]:
+async def serve_admin_tls(
+    app: ASGIApp, address: str, tls: ssl.SSLContext, *, key: str = "listen.admin"
+) -> AsyncIterator[str]:
+    """Serve the admin `app` over TLS for the duration; requests know what TLS saw."""
+    bound = bind_tcp(address, key=key)
+    host, port = bound.getsockname()[:2]
+    async with _serving(app, bound, TlsProtocol, tls):
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@asynccontextmanager
+async def serve_unix(app: ASGIApp, path: Path, *, mode: int = 0o600) -> AsyncIterator[None]:
     """Serve `app` on the unix socket `path` for the duration; requests know their peer."""
-    bound = bind_unix(path)
+    bound = bind_unix(path, mode=mode)
     inode = path.stat().st_ino
     try:
         async with _serving(app, bound, PeerProtocol):
@@ -68,8 +80,11 @@ def bind_tcp(address: str, *, key: str) -> socket.socket:
         raise CannotListen(f"{key}: {address}: {_reason(error)}") from error
 
 
-def bind_unix(path: Path) -> socket.socket:
-    """Return a socket bound to `path`, mode 0600; raises CannotListen."""
+def bind_unix(path: Path, *, mode: int = 0o600) -> socket.socket:
+    """Return a socket bound to `path`; raises CannotListen.
+
+    A `mode` that lets others connect is for doors that look at the peer's uid.
+    """
     if len(os.fsencode(path)) > MAXIMUM_PATH_BYTES:
         raise CannotListen(
             f"data_dir: {path}: a unix socket's path has at most {MAXIMUM_PATH_BYTES} bytes"
@@ -79,7 +94,7 @@ def bind_unix(path: Path) -> socket.socket:
     try:
         _clear(path)
         bound.bind(str(path))
-        path.chmod(0o600)  # nobody can connect before listen()
+        path.chmod(mode)  # nobody can connect before listen()
         bound.listen()
     except OSError as error:
         bound.close()
@@ -151,6 +166,7 @@ async def _serving(
         server_header=False,
         proxy_headers=False,
         limit_concurrency=MAXIMUM_CONNECTIONS,
+        h11_max_incomplete_event_size=MAXIMUM_HEAD_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

@@ -6,7 +6,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from admin.applications import Applications
+from admin.entrance import Access
 from audit.log import Log
+from audit.signing import CheckpointSigner
 from authz.sources import PolicyLoader
 from authz.staging.parts import Staging
 from authz.state import PolicyState
@@ -29,18 +32,20 @@ class AdminState:
     `bundle` is our trust bundle as it is published. `renew` renews every credential of a SPIFFE ID
     now and returns how many there are; `ready` returns what keeps the service from its work.
     `lists` returns the revocation list in force of each authority.
-    `admitted_uids` are the users whose processes may use the socket.
+    `access` says who gets in, `applications` answers those that ask for decisions.
     """
 
     trust_domain: str
     version: str
     started_at: datetime
-    admitted_uids: frozenset[int]
+    access: Access
+    applications: Applications
     clock: Clock
     engine: sa.Engine
     writer: GroupWriter
     inventory: Inventory
     log: Log
+    signer: CheckpointSigner
     authorities: Authorities
     proxies: Proxies
     policies: PolicyState

@@ -8,6 +8,7 @@ handed to OpenSSL through memory that has no name in any file system.
 import asyncio
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ LOOK_SECONDS: Final = 30.0
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _MAXIMUM_BYTES: Final = 64 * 1024
 
+Refused = Callable[[str], None]
+
 log = get_logger("admin")
 
 
@@ -27,6 +30,24 @@ class ServerTls:
 
     def __init__(self) -> None:
         self.context = _new_context()
+
+    def ask_for_certificates(self, on_refused: Refused) -> None:
+        """Let clients show a certificate; the handshake fails for one that no root stands behind.
+
+        `on_refused` is told why. No session is resumed: each handshake shows the chain anew.
+        """
+        self.context.verify_mode = ssl.CERT_OPTIONAL
+        self.context.options |= ssl.OP_NO_TICKET
+        self.context.num_tickets = 0
+        self.context.sslobject_class = _telling(on_refused)
+
+    def trust(self, roots_pem: bytes) -> None:
+        """Take these roots, too, for the handshake.
+
+        A root that is trusted no longer stays until a restart: whoever the certificate speaks for
+        is decided after the handshake, by the roots of then.
+        """
+        self.context.load_verify_locations(cadata=roots_pem.decode("ascii"))
 
     def replace(self, private_key_pem: bytes, chain_pem: bytes) -> None:
         """Show `chain_pem` from the next handshake on; raises ValueError when the key is another's.
@@ -76,6 +97,20 @@ class CertificateFiles:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_MAXIMUM_BYTES)
+
+
+def _telling(on_refused: Refused) -> type[ssl.SSLObject]:
+    """Return a class of connections that tell `on_refused` whose certificate does not verify."""
+
+    class Telling(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except ssl.SSLCertVerificationError as error:
+                on_refused(error.verify_message)
+                raise
+
+    return Telling
 
 
 def _new_context() -> ssl.SSLContext:

@@ -33,14 +33,22 @@ def check(policies: PolicySet, request: Any, *, now: float | None = None) -> dic
 
     `now` (seconds since the epoch) is the time of a request that does not say one.
     """
+    return checked(policies, request, now=now)[0]
+
+
+def checked(
+    policies: PolicySet, request: Any, *, now: float | None = None
+) -> tuple[dict[str, Any], tuple[Request, Decision] | None]:
+    """Return the answer, and what was decided about which request; None about one that is none."""
     identifier = request.get("id") if isinstance(request, dict) else None
     try:
         parsed = parse_request(request)
     except RequestRefused as error:
-        return _invalid(identifier, str(error))
+        return _invalid(identifier, str(error)), None
     if parsed.time is None and now is not None:
         parsed = replace(parsed, time=now)
-    return _answer(policies, parsed, identifier)
+    decision = decide(policies, parsed)
+    return _answer(policies, parsed, decision, identifier), (parsed, decision)
 
 
 def check_lines(
@@ -62,8 +70,9 @@ def _check_line(policies: PolicySet, line: str, now: float | None) -> dict[str, 
     return check(policies, request, now=now)
 
 
-def _answer(policies: PolicySet, request: Request, identifier: Any) -> dict[str, Any]:
-    decision = decide(policies, request)
+def _answer(
+    policies: PolicySet, request: Request, decision: Decision, identifier: Any
+) -> dict[str, Any]:
     answer = {"id": identifier, **_said(decision), "shadow": _shadow(policies, request, decision)}
     answer["reason"] += _on_path(request)
     if providers := providers_for(policies, request):

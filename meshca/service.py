@@ -177,6 +177,7 @@ async def _doors(
             "bundle": service.journal.run,
             "federation": service.federation.run,
             "publication": service.publisher.run,
+            **service.admin.loops(),
             **service.audit.loops(),
             "sweep": lambda: _sweep(service),
             "flush": lambda: _flush(service),
@@ -207,9 +208,13 @@ async def _doors(
             await stack.enter_async_context(
                 _bundle_endpoint(service, settings.bundle_endpoint, loops)
             )
-        await stack.enter_async_context(
-            serve_unix(create_app(admin_state(service, readiness.problems)), settings.admin_socket)
-        )
+        admin_app = create_app(admin_state(service, readiness.problems))
+        mode = service.admin.socket_mode
+        await stack.enter_async_context(serve_unix(admin_app, settings.admin_socket, mode=mode))
+        if settings.listen.admin is not None:
+            await stack.enter_async_context(
+                service.admin.serve_tls(admin_app, settings.listen.admin, service.identity)
+            )
         await stack.enter_async_context(_grpc(service, settings.listen.mesh, "mesh"))
         if settings.listen.renew is not None:
             await stack.enter_async_context(

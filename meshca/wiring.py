@@ -1,6 +1,5 @@
 """The whole object graph in one place: `build` joins the parts and starts nothing."""
 
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +46,7 @@ from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
 from meshca.spiffe_id import SpiffeId
+from meshca.wiring_admin import AdminParts, build_admin
 from meshca.wiring_audit import AUDIT_SINKS, AuditParts, build_audit
 from meshca.wiring_policy import (
     DecisionParts,
@@ -111,6 +111,7 @@ class Service:
     effects: EffectTracker
     upper: UpperLists
     audit: AuditParts
+    admin: AdminParts
 
 
 def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engine) -> Service:
@@ -250,11 +251,12 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         check_caller=revocation.state.check_caller,
         check_serial=revocation.state.check_serial,
     )
+    workloads = Workloads(ledger, shared.labels)
     decisions = build_decisions(
         settings,
         policies=policies.state,
         admission=admission,
-        workloads=Workloads(ledger, shared.labels),
+        workloads=workloads,
         engine=engine,
         writer=writer,
         clock=clock,
@@ -277,6 +279,18 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         heard=effects.heard,
         checks=decisions.checks,
         access_logs=decisions.access_logs,
+    )
+    admin = build_admin(
+        settings,
+        authorities=authorities,
+        revocation=revocation.state,
+        refusals=refusals,
+        workload_of=lambda caller: workloads.find(caller, {}),
+        policies=lambda: policies.state.current,
+        recorder=decisions.recorder,
+        engine=engine,
+        writer=writer,
+        clock=clock,
     )
     return Service(
         settings=settings,
@@ -315,6 +329,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             clock=clock,
             metrics=metrics,
         ),
+        admin=admin,
     )
 
 
@@ -351,7 +366,7 @@ def own_caller(service: Service) -> Caller:
 
 
 def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> AdminState:
-    """Return what the admin door stands on; root and our own user may use it."""
+    """Return what the admin doors stand on."""
 
     async def renew(spiffe_id: str) -> int:
         return service.leaves.renew_now(spiffe_id)
@@ -360,12 +375,14 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         trust_domain=service.settings.trust_domain,
         version=version("meshca"),
         started_at=service.clock.now(),
-        admitted_uids=frozenset({0, os.geteuid()}),
+        access=service.admin.access,
+        applications=service.admin.applications,
         clock=service.clock,
         engine=service.engine,
         writer=service.writer,
         inventory=Inventory(service.engine),
         log=service.audit.log,
+        signer=service.audit.signer,
         authorities=service.authorities,
         bundle=service.journal.current,
         federation=service.federation,

@@ -15,6 +15,7 @@ from meshca.logs import get_logger
 
 EXT_AUTHZ: Final = "ext_authz"
 ACCESS_LOG: Final = "access_log"
+APPLICATION: Final = "application"
 
 log = get_logger("authz")
 

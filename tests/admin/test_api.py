@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from tests.admin.world import (
     error,
+    local_admins,
     running,
 )
 
@@ -92,7 +93,7 @@ def test_a_database_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
 
 def test_other_users_are_refused_whatever_they_claim(tmp_path: Path) -> None:
     async def story() -> Any:
-        async with running(tmp_path, admitted_uids=frozenset({4_000_000})) as world:
+        async with running(tmp_path, roles=local_admins(4_000_000)) as world:
             claims = {"X-Remote-User": "root", "X-Forwarded-For": "127.0.0.1"}
             return await world.client.get("/status", headers=claims)
 

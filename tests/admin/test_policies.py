@@ -66,6 +66,8 @@ def test_policies_that_cannot_be_recorded_are_not_in_force(tmp_path: Path) -> No
             response = await world.client.post(
                 "/policies", json={"documents": POLICY, "reason": "x"}
             )
+            with world.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE away RENAME TO audit_entries")
             return response, await world.get("/policies")
 
     response, listed = asyncio.run(story())

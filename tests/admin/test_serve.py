@@ -13,7 +13,7 @@ import uvloop
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from admin.peer import get_peer
+from admin.peer import local_peer
 from admin.serve import bind_tcp, bind_unix, serve_tcp, serve_unix
 from meshca.errors import CannotListen
 from tests.real_parts import free_port
@@ -21,7 +21,7 @@ from tests.real_parts import free_port
 
 async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the peer, as the door knows it."""
-    peer = get_peer(scope)
+    peer = local_peer(scope)
     await JSONResponse({"pid": peer.pid, "uid": peer.uid})(scope, receive, send)
 
 

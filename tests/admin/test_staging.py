@@ -17,7 +17,7 @@ from admin.api import create_app
 from admin.peer import Peer
 from authz.engine import decide
 from authz.workload import Workload
-from tests.admin.world import POLICY, World, error, running
+from tests.admin.world import POLICY, World, error, local_admins, running
 from tests.authz.builders import request as asked
 
 OTHER = 65_534
@@ -46,8 +46,9 @@ async def post(world: World, path: str, body: Any) -> Any:
 
 def as_person(world: World, uid: int) -> httpx.AsyncClient:
     """Return a client that the door takes for another user: below the socket, above the kernel."""
-    state = replace(world.state, admitted_uids=frozenset({uid}))
-    app = create_app(state)
+    access = world.state.access
+    roles = replace(access.proofs, roles=local_admins(uid))
+    app = create_app(replace(world.state, access=replace(access, proofs=roles)))
 
     async def known(scope: Any, receive: Any, send: Any) -> None:
         scope["state"] = {"peer": Peer(1, uid, uid)}
@@ -203,8 +204,7 @@ def test_a_break_glass_policy_takes_a_second_person(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_the_second_person_is_the_kernels_word(tmp_path: Path) -> None:
     async def story() -> None:
-        admitted = frozenset({0, OTHER})
-        async with running(tmp_path, admitted_uids=admitted) as world:
+        async with running(tmp_path, roles=local_admins(0, OTHER)) as world:
             made = await post(world, "/authz/bypasses", BYPASS)
             world.socket.chmod(0o666)
             for directory in (tmp_path, *tmp_path.parents):

@@ -13,11 +13,18 @@ import httpx
 import sqlalchemy as sa
 
 from admin.api import create_app
+from admin.applications import Applications
+from admin.entrance import Access
+from admin.logins import Logins
+from admin.proofs import NoPeople, People, Proofs
+from admin.roles import Role, Roles, build_roles
 from admin.serve import serve_unix
 from admin.staging_entries import staging_entry
 from admin.state import AdminState
 from audit.log import Log
+from audit.refusals import RefusalRecorder
 from authz.policy import PolicySet
+from authz.records.recorder import DecisionRecorder
 from authz.sources import PolicyLoader, PolicyOptions
 from authz.staging.parts import Staging, join
 from authz.state import PolicyState
@@ -35,10 +42,12 @@ from identity.caller import Evidence
 from meshca.change_feed import ChangeFeed
 from meshca.database import GroupWriter
 from meshca.metrics import Metrics
+from meshca.settings_admin import AdminConfig
 from rotation.intermediates import Intermediates
 from rotation.leaves import Leaves
 from rotation.operations import AuthorityOperations
 from rotation.proxies import ProxyState, ResourceState
+from tests.audit.signed_log import make_signer
 from tests.ca.endpoints import FakeEndpoints
 from tests.fakes import FakeClock
 from tests.rotation.authorities import development_upstream, make_intermediates
@@ -162,11 +171,48 @@ def staging(
     )
 
 
+def access_for(
+    roles: Roles,
+    *,
+    authorities: Authorities,
+    engine: sa.Engine,
+    writer: GroupWriter,
+    clock: FakeClock,
+    people: People | None = None,
+    revoked: RevocationState | None = None,
+) -> Access:
+    """Return an entrance for whoever has `roles`."""
+    refusals = RefusalRecorder(writer, clock, Metrics())
+    state = revoked or RevocationState(revocations=Revocations(engine), clock=clock)
+    proofs = Proofs(
+        roles=roles,
+        trust_domain=TRUST_DOMAIN,
+        authorities=authorities,
+        inventory=Inventory(engine),
+        clock=clock,
+        people=people or NoPeople(),
+        check_caller=state.check_caller,
+        check_serial=state.check_serial,
+    )
+    logins = Logins(writer=writer, recorder=refusals, clock=clock)
+    return Access(proofs=proofs, refusals=refusals, logins=logins, writer=writer, clock=clock)
+
+
+def local_admins(*uids: int) -> Roles:
+    """Return roles that make admins of users of this machine."""
+    return Roles({f"uid:{uid}": frozenset({Role.ADMIN}) for uid in uids})
+
+
 @asynccontextmanager
 async def running(
-    directory: Path, *, policy_directory: Path | None = None, **changes: Any
+    directory: Path,
+    *,
+    policy_directory: Path | None = None,
+    roles: Roles | None = None,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """Run the admin door in `directory`; `changes` replace fields of its AdminState."""
+    roles = roles or build_roles(AdminConfig(), {0, os.geteuid()})
     clock, proxies = FakeClock(), FakeProxies()
     async with AsyncExitStack() as stack:
         engine = stack.enter_context(sqlite_engine(directory))
@@ -191,12 +237,22 @@ async def running(
             trust_domain=TRUST_DOMAIN,
             version="0.1.0",
             started_at=clock.now(),
-            admitted_uids=frozenset({0, os.geteuid()}),
+            access=access_for(
+                roles, authorities=kept.authorities, engine=engine, writer=writer, clock=clock
+            ),
+            applications=Applications(
+                roles=roles,
+                workload_of=lambda _caller: None,
+                policies=lambda: policies.current,
+                recorder=DecisionRecorder(writer, clock, Metrics()),
+                clock=clock,
+            ),
             clock=clock,
             engine=engine,
             writer=writer,
             inventory=Inventory(engine),
             log=Log(engine),
+            signer=make_signer(engine, directory, writer=writer, clock=clock),
             authorities=kept.authorities,
             operations=AuthorityOperations(kept),
             revocations=revocation_operations(engine, writer, clock),

@@ -1,0 +1,293 @@
+"""The way in to every admin route: attest, record, and let the answer out only once it may.
+
+    1  a request id: the caller's `x-request-id` if it is one, else ours; the answer names it
+    2  who it is (`admin.proofs`); nobody is 401, somebody without a role 403; both are recorded
+    3  the first request of a remote visitor is recorded as a `login`, before anything else happens
+    4  what the route needs (`permit`, which runs where the request was dispatched), else 403
+    5  evidence goes out once the read is recorded; if it cannot be, the answer is 503 instead
+    6  an answer that goes on and on (a followed log) ends with the proof of whoever asked
+
+Refusals are recorded at a bounded rate (`audit.refusals`): whoever is refused can come again.
+"""
+
+import re
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from admin.errors import error_response
+from admin.logins import Logins
+from admin.peer import tls_peer
+from admin.permissions import GRANTS, Endpoint, Guarded, Permission
+from admin.proofs import Proofs
+from admin.read_parameters import parameters_of
+from admin.visitor import VISIT, Proof, Visit, Visitor, get_visit, get_visitor
+from audit.entry import Entry, Json
+from meshca.clock import Clock
+from meshca.database import GroupWriter
+from meshca.errors import IdentityForbidden, Overloaded, Refused, Unavailable
+from meshca.logs import clip, get_logger
+
+COSTLY_AT_ONCE: Final = 2
+"""Costly reads of one subject under way; one more is answered 429."""
+DOOR: Final = "admin"
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WHAT_TO_DO: Final = (
+    "show an OIDC token as `authorization: Bearer ...` or a client certificate (SVID) of this "
+    "trust domain; the reason is in the server's audit log"
+)
+
+log = get_logger("admin")
+
+
+class Recorder(Protocol):
+    """Whoever records refusals, within bounds."""
+
+    def record(self, entry: Entry) -> None:
+        """Record `entry` without waiting."""
+        ...
+
+
+class RoleMissing(IdentityForbidden):
+    """Attested, but none of the roles allows it; the message speaks of the visitor's own roles."""
+
+    @property
+    def public_message(self) -> str:  # type: ignore[override]  # tells no more than `whoami` does
+        """Return the message itself."""
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who gets in, and what is recorded of it."""
+
+    proofs: Proofs
+    refusals: Recorder
+    logins: Logins
+    writer: GroupWriter
+    clock: Clock
+    costly: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, error: Refused, visit: Visit, where: str, visitor: Visitor | None) -> None:
+        """Record a refusal, with its reason and what was claimed, within bounds."""
+        said: dict[str, Json] = {"from": where} if visitor is None else visitor.described()
+        claimed: dict[str, Json] = {key: clip(text, 256) for key, text in error.claimed.items()}
+        details = {"door": DOOR, "message": clip(str(error)), "claimed": claimed, **said}
+        actor = "" if visitor is None else visitor.actor
+        self.refusals.record(
+            Entry(
+                time=self.clock.now(),
+                kind="refusal",
+                outcome="refused",
+                actor=actor,
+                reason=error.reason,
+                request_id=visit.request_id,
+                details=details,
+            )
+        )
+        log.warning("admin_refused", reason=error.reason, actor=actor, where=where)
+
+    async def record_read(self, visit: Visit, route: Guarded, status: int) -> None:
+        """Record that evidence is about to go out; raises StoreUnavailable or Overloaded."""
+        visitor = visit.visitor
+        details: dict[str, Json] = {
+            "route": route.name,
+            "parameters": dict(visit.parameters),
+            "status": status,
+            **(visitor.described() if visitor else {}),
+        }
+        await self.writer.submit(
+            Entry(
+                time=self.clock.now(),
+                kind="read",
+                outcome=_outcome(status),
+                actor=visitor.actor if visitor else "",
+                request_id=visit.request_id,
+                details=details,
+            )
+        )
+
+
+def permit(access: Access, routes: Mapping[Endpoint, Guarded]) -> Callable[[Request], Any]:
+    """Return the dependency of every route: it refuses whoever may not, and names the read.
+
+    It runs after the request was dispatched, so what it looks up is the route that will answer.
+    """
+
+    async def check(request: Request) -> None:
+        visit, visitor = get_visit(request.scope), get_visitor(request.scope)
+        route = routes.get(request.scope["endpoint"])
+        if route is None or not visitor.may(route.rule.permission):
+            error = _role_missing(visitor, route)
+            access.refuse(error, visit, visitor.address, visitor)
+            raise error
+        if route.rule.is_costly:
+            _take_turn(access, visit, visitor)
+        visit.parameters = await parameters_of(request, route.parameters)
+        visit.route = route
+
+    return check
+
+
+def _role_missing(visitor: Visitor, route: Guarded | None) -> RoleMissing:
+    permission = None if route is None else route.rule.permission
+    may = [role.value for role, granted in GRANTS.items() if permission in granted]
+    name = "this" if route is None else route.name
+    return RoleMissing(
+        "role_missing",
+        f"{visitor.actor} is {', '.join(sorted(visitor.roles))} here; {name} needs "
+        f"{' or '.join(may) or 'more'}",
+    )
+
+
+def _take_turn(access: Access, visit: Visit, visitor: Visitor) -> None:
+    if access.costly[visitor.actor] >= COSTLY_AT_ONCE:
+        raise Overloaded(f"{visitor.actor} has {COSTLY_AT_ONCE} costly reads under way")
+    access.costly[visitor.actor] += 1
+
+    def release() -> None:
+        access.costly[visitor.actor] -= 1
+        if access.costly[visitor.actor] <= 0:
+            del access.costly[visitor.actor]
+
+    visit.release = release
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """ASGI: attests, and lets answers out."""
+
+    app: ASGIApp
+    access: Access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] != "http":
+            return
+        visit = Visit(_request_id(scope))
+        scope["state"] = {**scope.get("state", {}), VISIT: visit}
+        answer = _Answer(self.access, visit, send)
+        try:
+            refusal = await self._refusal(scope, visit)
+            app = self.app if refusal is None else refusal
+            await app(scope, receive, answer.send)
+        finally:
+            visit.release()
+
+    async def _refusal(self, scope: Scope, visit: Visit) -> ASGIApp | None:
+        """Attest the visitor; return what to answer instead of the app, if anything."""
+        access, visitor = self.access, None
+        try:
+            visitor = await access.proofs.attest(scope)
+            if not visitor.roles:
+                raise IdentityForbidden("no_role", f"{visitor.actor} has no role here")
+            if visitor.proof is not Proof.UNIX:
+                await access.logins.greet(visitor, tls_peer(scope), visit.request_id)
+        except LookupError:
+            return error_response(401, "unauthenticated", "the connection says nothing of you")
+        except Refused as error:
+            access.refuse(error, visit, _where(scope), visitor)
+            return _refused(visitor)
+        except (Unavailable, Overloaded) as error:
+            log.warning("admin_unavailable", error=str(error))
+            return error_response(503, "unavailable", "nobody can be let in now; retry")
+        visit.visitor = visitor
+        return None
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer on its way out; evidence waits until the read is recorded."""
+
+    access: Access
+    visit: Visit
+    out: Callable[[Message], Awaitable[None]]
+    is_withheld: bool = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.visit.request_id
+            headers["cache-control"] = "no-store"
+            await self._record(message["status"])
+        elif message.get("more_body", False) and not self._still_holds():
+            await self.out({"type": "http.response.body", "body": b"", "more_body": False})
+            raise OSError("the proof of whoever asked has ended")
+        if not self.is_withheld:
+            await self.out(message)
+        elif message.get("more_body", False):
+            raise OSError("the answer is withheld: it could not be recorded")
+
+    def _still_holds(self) -> bool:
+        visitor = self.visit.visitor
+        if visitor is None or self.is_withheld:
+            return True
+        try:
+            self.access.proofs.check(visitor)
+        except Refused as error:
+            log.warning("answer_ended", actor=visitor.actor, reason=error.reason)
+            return False
+        return True
+
+    async def _record(self, status: int) -> None:
+        route = self.visit.route
+        if route is None or not self._is_evidence(route):
+            return
+        try:
+            await self.access.record_read(self.visit, route, status)
+        except (Unavailable, Overloaded) as error:
+            self.is_withheld = True
+            log.error("read_not_recorded", route=route.name, error=str(error))
+            text = "the read cannot be recorded now, so nothing is shown; retry"
+            response = error_response(503, "unavailable", text)
+            response.headers["x-request-id"] = self.visit.request_id
+            await response({"type": "http"}, _no_body, self.out)
+
+    def _is_evidence(self, route: Guarded) -> bool:
+        """Return whether the answer shows evidence or policy; a decision for an application no."""
+        if route.rule.permission is Permission.CHECK:
+            return self.visit.visitor is None or not self.visit.visitor.is_only_application
+        return route.rule.permission is Permission.READ
+
+
+async def _no_body() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "done"
+    return "refused" if status < 500 else "failed"
+
+
+def _refused(visitor: Visitor | None) -> ASGIApp:
+    """Return the answer to whoever proved nothing, or has no role."""
+    if visitor is None:
+        response = error_response(401, "unauthenticated", f"authentication failed: {_WHAT_TO_DO}")
+        response.headers["www-authenticate"] = "Bearer"
+        return response
+    if visitor.proof is Proof.UNIX:
+        text = "only root, the user that the server runs as, and users with a role may use this"
+    else:
+        text = f"{visitor.actor} has no role here: an administrator gives one in admin.roles"
+    return error_response(403, "permission_denied", text)
+
+
+def _where(scope: Scope) -> str:
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                return str(text)
+    return secrets.token_hex(8)

@@ -1,0 +1,181 @@
+"""What each route of the admin API needs, and which role may do what: one table, default deny.
+
+A route that is not in `TABLE` stops the server at its start, so that none is ever open because
+somebody forgot it. What a permission means:
+
+    enter   learn who one is here: whoever has any role
+    look    whether the service works, and what is public anyway: no evidence, and not recorded
+    read    evidence and policy; each answer is recorded before it goes out (kind `read`)
+    check   ask for a decision; whoever may read, about anything; an application, about itself
+    operate what operators do: revoke, ban, renew, step authorities and roots, change policy
+    govern  whom we trust besides ourselves, the keys of the log, and what of it is kept
+
+Nothing here changes or deletes an entry of the audit log: there is no such route.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from admin.roles import Role
+
+
+class Permission(StrEnum):
+    """What a route needs of whoever asks."""
+
+    ENTER = "enter"
+    LOOK = "look"
+    READ = "read"
+    CHECK = "check"
+    OPERATE = "operate"
+    GOVERN = "govern"
+
+
+_P = Permission
+GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
+    Role.ADMIN: frozenset(Permission),
+    Role.OPERATOR: frozenset({_P.ENTER, _P.LOOK, _P.READ, _P.CHECK, _P.OPERATE}),
+    Role.AUDITOR: frozenset({_P.ENTER, _P.LOOK, _P.READ, _P.CHECK}),
+    Role.APPLICATION: frozenset({_P.ENTER, _P.CHECK}),
+}
+"""What each role may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a route needs; of those that are `costly` nobody has more than a few at once."""
+
+    permission: Permission
+    is_costly: bool = False
+
+
+ENTER: Final = Rule(Permission.ENTER)
+LOOK: Final = Rule(Permission.LOOK)
+READ: Final = Rule(Permission.READ)
+COSTLY_READ: Final = Rule(Permission.READ, is_costly=True)
+CHECK: Final = Rule(Permission.CHECK)
+OPERATE: Final = Rule(Permission.OPERATE)
+GOVERN: Final = Rule(Permission.GOVERN)
+
+TABLE: Final[Mapping[str, Rule]] = {
+    "GET /v1/whoami": ENTER,
+    "GET /v1/status": LOOK,
+    "GET /v1/bundle": LOOK,
+    "GET /v1/svids": READ,
+    "GET /v1/svids/{serial}": READ,
+    "POST /v1/svids/renew": OPERATE,
+    "GET /v1/proxies": READ,
+    "GET /v1/audit/entries": READ,
+    "GET /v1/audit/verify": COSTLY_READ,
+    "POST /v1/audit/verify": COSTLY_READ,
+    "GET /v1/audit/checkpoint": LOOK,
+    "GET /v1/audit/checkpoints": LOOK,
+    "GET /v1/audit/proof/inclusion": LOOK,
+    "GET /v1/audit/proof/consistency": LOOK,
+    "GET /v1/audit/proof/entry": READ,
+    "GET /v1/audit/keys": LOOK,
+    "POST /v1/audit/keys/rotate": GOVERN,
+    "GET /v1/policies": READ,
+    "GET /v1/policies/applied": READ,
+    "GET /v1/policies/applied/{version}": READ,
+    "POST /v1/policies": OPERATE,
+    "POST /v1/policies/delete": OPERATE,
+    "POST /v1/policies/rollback": OPERATE,
+    "POST /v1/authz/check": CHECK,
+    "POST /v1/authz/check/explained": READ,
+    "POST /v1/authz/explain": READ,
+    "POST /v1/authz/diff": COSTLY_READ,
+    "POST /v1/authz/who-can": COSTLY_READ,
+    "POST /v1/authz/what-can": COSTLY_READ,
+    "POST /v1/authz/reach": COSTLY_READ,
+    "POST /v1/authz/replay": COSTLY_READ,
+    "POST /v1/authz/suggest": COSTLY_READ,
+    "GET /v1/authz/findings": COSTLY_READ,
+    "GET /v1/authz/stage": READ,
+    "POST /v1/authz/stage": OPERATE,
+    "POST /v1/authz/stage/promote": OPERATE,
+    "POST /v1/authz/stage/withdraw": OPERATE,
+    "GET /v1/authz/approvals": READ,
+    "POST /v1/authz/approvals": OPERATE,
+    "GET /v1/authz/bypasses": READ,
+    "POST /v1/authz/bypasses": OPERATE,
+    "POST /v1/authz/bypasses/{name}/end": OPERATE,
+    "GET /v1/decisions": READ,
+    "GET /v1/decisions/summary": COSTLY_READ,
+    "GET /v1/authorities": READ,
+    "POST /v1/authorities/prepare": OPERATE,
+    "POST /v1/authorities/{authority_id}/activate": OPERATE,
+    "POST /v1/authorities/{authority_id}/taint": OPERATE,
+    "POST /v1/authorities/{authority_id}/revoke": OPERATE,
+    "GET /v1/roots": READ,
+    "POST /v1/roots/replace": OPERATE,
+    "POST /v1/roots/keep": OPERATE,
+    "POST /v1/roots/{root_sha256}/drop": OPERATE,
+    "POST /v1/roots/{root_sha256}/waive": OPERATE,
+    "GET /v1/federation": READ,
+    "POST /v1/federation": GOVERN,
+    "POST /v1/federation/{trust_domain}/refresh": OPERATE,
+    "POST /v1/federation/{trust_domain}/remove": GOVERN,
+    "GET /v1/revocations": READ,
+    "GET /v1/revocations/{serial}": READ,
+    "POST /v1/revocations": OPERATE,
+    "POST /v1/revocations/{serial}/release": OPERATE,
+    "GET /v1/bans": READ,
+    "POST /v1/bans": OPERATE,
+    "POST /v1/bans/{ban}/lift": OPERATE,
+    "GET /v1/crls": READ,
+}
+"""Every route; `read` wherever an answer holds evidence, also by POST."""
+
+
+class UndeclaredRoute(RuntimeError):
+    """A route is not in `TABLE`, or cannot be guarded: a programmer's error, and no start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A route as it is guarded: its name in the table, its rule, the parameters it knows."""
+
+    name: str
+    rule: Rule
+    parameters: frozenset[str]
+
+
+Endpoint = Callable[..., Any]
+
+
+def guarded(
+    routers: Iterable[APIRouter], prefix: str, table: Mapping[str, Rule] = TABLE
+) -> Mapping[Endpoint, Guarded]:
+    """Return how each route of `routers` is guarded, by its endpoint; raises UndeclaredRoute."""
+    found: dict[Endpoint, Guarded] = {}
+    for router in routers:
+        for route in router.routes:
+            if not isinstance(route, APIRoute) or len(route.methods or ()) != 1:
+                raise UndeclaredRoute(f"{route!r} is no route of one method that can be guarded")
+            name = f"{''.join(route.methods or ())} {prefix}{route.path}"
+            if name not in table:
+                raise UndeclaredRoute(f"{name} needs a permission: name it in admin/permissions.py")
+            if route.endpoint in found:
+                raise UndeclaredRoute(f"{name} shares its endpoint with {found[route.endpoint]}")
+            found[route.endpoint] = Guarded(name, table[name], _parameters(route))
+    return found
+
+
+def permissions_of(roles: Iterable[Role]) -> frozenset[Permission]:
+    """Return everything that somebody with `roles` may do."""
+    return frozenset().union(*(GRANTS[role] for role in roles))
+
+
+def _parameters(route: APIRoute) -> frozenset[str]:
+    """Return the names that a route declares: of its query, its body and its path."""
+    dependant = route.dependant
+    names: set[str] = set()
+    for field in (*dependant.query_params, *dependant.body_params, *dependant.path_params):
+        model_fields = getattr(field.field_info.annotation, "model_fields", None)
+        names |= {field.alias} if model_fields is None else set(model_fields)
+    return frozenset(names)
