@@ -51,13 +51,20 @@ class LastSigned:
 
         Raises StoreUnavailable, and EvidenceBroken if the file is no checkpoint.
         """
+        for note in self.notes(origin):
+            return parse_checkpoint(parse_note(note).text)
+        return None
+
+    def notes(self, origin: str) -> list[str]:
+        """Return the signed note of `read`, or nothing; raises as `read` does."""
         try:
-            checkpoint = parse_checkpoint(parse_note(read_private(self.path)).text)
+            note = parse_note(read_private(self.path))
+            checkpoint = parse_checkpoint(note.text)
         except FileNotFoundError:
-            return None
+            return []
         except NoteRefused as error:
             raise EvidenceBroken(0, f"{self.path} is no checkpoint: {error}") from error
-        return checkpoint if checkpoint.origin == origin else None
+        return [str(note)] if checkpoint.origin == origin else []
 
     def write(self, note: Note) -> None:
         """Remember `note`, on the disk; raises StoreUnavailable."""

@@ -171,7 +171,7 @@ def test_the_log_is_examined_with_anchors_and_keys(tmp_path: Path) -> None:
             await world.get("/audit/verify"),
         ):
             assert not answer["intact"]
-            assert "was rewritten from entry 5 on" in answer["problem"]
+            assert "was rewritten from entry 9 on" in answer["problem"]
 
     run(tmp_path, story)
 

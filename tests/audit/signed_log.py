@@ -26,6 +26,40 @@ ORIGIN = "example.org/meshca/audit"
 OVERLAP = timedelta(days=7)
 
 
+def make_signer(
+    engine: sa.Engine,
+    directory: Path,
+    *,
+    writer: GroupWriter,
+    clock: Clock,
+    locks: NameLocks | None = None,
+    metrics: Metrics | None = None,
+    origin: str = ORIGIN,
+    replica: str = "main",
+    wrapping: Wrapping | None = None,
+) -> CheckpointSigner:
+    """Return a signer that keeps its files in `directory`, with keys of its own."""
+    metrics = metrics or Metrics()
+    keys = LogKeys(
+        files=KeyFiles(directory=directory / "keys", origin=origin, wrapping=wrapping),
+        engine=engine,
+        writer=writer,
+        clock=clock,
+        replica=replica,
+        overlap=OVERLAP,
+    )
+    return CheckpointSigner(
+        origin=origin,
+        log=Log(engine),
+        keys=keys,
+        last=LastSigned(directory / "last-checkpoint"),
+        locks=locks or open_name_locks(engine),
+        writer=writer,
+        clock=clock,
+        metrics=metrics,
+    )
+
+
 @dataclass
 class SignedLog:
     """One replica: its log, keys and signer, on a real database and a real directory."""
@@ -47,28 +81,18 @@ class SignedLog:
 
     def restart(self) -> None:
         """Forget what is in memory, as a process that starts again."""
-        files = KeyFiles(
-            directory=self.directory / "keys", origin=self.origin, wrapping=self.wrapping
-        )
-        clock: Clock = self.clock
-        self.keys = LogKeys(
-            files=files,
-            engine=self.engine,
+        self.signer = make_signer(
+            self.engine,
+            self.directory,
             writer=self.writer,
-            clock=clock,
-            replica=self.replica,
-            overlap=OVERLAP,
-        )
-        self.signer = CheckpointSigner(
-            origin=self.origin,
-            log=Log(self.engine),
-            keys=self.keys,
-            last=LastSigned(self.directory / "last-checkpoint"),
+            clock=self.clock,
             locks=self.locks,
-            writer=self.writer,
-            clock=clock,
             metrics=self.metrics,
+            origin=self.origin,
+            replica=self.replica,
+            wrapping=self.wrapping,
         )
+        self.keys = self.signer.keys
 
     async def append(self, count: int = 1) -> None:
         """Append some entries."""
