@@ -14,6 +14,10 @@ from audit.index.tables import INDEX_SINKS
 from audit.key_files import KeyFiles
 from audit.log import Log
 from audit.log_keys import LOG_KEY_SINKS, LogKeys
+from audit.retention.hold_operations import LegalHolds
+from audit.retention.loop import Retention
+from audit.retention.rules import rules_of
+from audit.retention.sinks import RETENTION_SINKS
 from audit.signing import CheckpointSigner, LastSigned
 from ca.upstream.build import build_key_at_rest
 from meshca.change_feed import ChangeFeed
@@ -22,11 +26,12 @@ from meshca.database import GroupWriter, Sink
 from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks
 from meshca.settings import Settings
+from meshca.wiring_anchors import OUTSIDE_SINKS, OutsideParts, build_outside
 
 Loop = Callable[[], Awaitable[None]]
 
 AUDIT_SINKS: Final[Mapping[type, Sink]] = MappingProxyType(
-    {**CHECKPOINT_SINKS, **LOG_KEY_SINKS, **INDEX_SINKS}
+    {**CHECKPOINT_SINKS, **LOG_KEY_SINKS, **INDEX_SINKS, **RETENTION_SINKS, **OUTSIDE_SINKS}
 )
 """What writes the records of the parts below, besides the entries themselves."""
 
@@ -39,6 +44,9 @@ class AuditParts:
     signer: CheckpointSigner
     clock_watch: ClockWatch
     indexer: Indexer
+    retention: Retention
+    holds: LegalHolds
+    outside: OutsideParts
 
     def loops(self) -> Mapping[str, Loop]:
         """Return what runs for as long as the service does, by name."""
@@ -46,6 +54,8 @@ class AuditParts:
             "clock": self.clock_watch.run,
             "checkpoints": self.signer.run,
             "audit index": self.indexer.run,
+            "retention": self.retention.run,
+            **self.outside.loops(),
         }
 
 
@@ -89,4 +99,11 @@ def build_audit(
         ),
         clock_watch=ClockWatch(engine=engine, writer=writer, clock=clock, replica=settings.replica),
         indexer=Indexer(log=log, writer=writer, locks=locks, metrics=metrics),
+        retention=Retention(
+            engine=engine, writer=writer, locks=locks, clock=clock, rules=rules_of(settings)
+        ),
+        holds=LegalHolds(engine=engine, writer=writer, clock=clock),
+        outside=build_outside(
+            settings, log=log, writer=writer, locks=locks, clock=clock, metrics=metrics
+        ),
     )

@@ -21,6 +21,7 @@ from audit.entry import Entry
 from audit.index.tables import INDEX_SINKS
 from audit.log import EntrySink, Log
 from audit.log_keys import LOG_KEY_SINKS
+from audit.retention.sinks import RETENTION_SINKS
 from audit.witness.store import WITNESS_SINKS
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.records.sinks import DECISION_SINKS
@@ -67,6 +68,7 @@ SINKS: Mapping[type, Sink] = {
     **LOG_KEY_SINKS,
     **ANCHOR_SINKS,
     **WITNESS_SINKS,
+    **RETENTION_SINKS,
     **INDEX_SINKS,
     Entry: EntrySink(),
 }

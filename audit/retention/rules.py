@@ -12,6 +12,7 @@ from typing import Final
 
 from audit.entry import KINDS
 from meshca.errors import InvalidDocument, Problem
+from meshca.settings import Settings
 
 FOREVER: Final = frozenset({"redaction", "legal_hold", "log_key", "restore", "root_change"})
 """Kinds whose entries stay: without them nobody could say why another body is gone."""
@@ -80,6 +81,16 @@ class Rules:
             shortest = _days(self._shortest(kind))
             return [Problem(path, f"shorter than {shortest}, the least that makes sense")]
         return []
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return the rules that `settings` have; raises InvalidDocument as `Rules` does."""
+    config = settings.audit.retention
+    return Rules(
+        default=config.default,
+        kinds=config.kinds,
+        svid_maximum=settings.lifetimes.svid_maximum,
+    )
 
 
 def _days(keep: timedelta | None) -> str:

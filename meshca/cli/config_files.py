@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from meshca.errors import InvalidDocument, Problem
@@ -18,7 +19,7 @@ def problems(settings: Settings, source: str) -> list[Problem]:
         for key, path in _files(settings)
         if not _is_readable(path)
     ]
-    return [*missing, *_policy_problems(settings)]
+    return [*missing, *_policy_problems(settings), *_retention_problems(settings, source)]
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -98,3 +99,13 @@ def _policy_problems(settings: Settings) -> list[Problem]:
     except InvalidDocument as error:
         found += error.problems
     return found
+
+
+def _retention_problems(settings: Settings, source: str) -> list[Problem]:
+    from audit.retention.rules import rules_of
+
+    try:
+        rules_of(settings)
+    except InvalidDocument as error:
+        return [replace(problem, file=source) for problem in error.problems]
+    return []

@@ -57,6 +57,18 @@ SINGLE = [
     ),
     ("svid too short", GOOD + "lifetimes: {svid: 9s}\n", "lifetimes", "shorter than 10s"),
     ("backdate too long", GOOD + "lifetimes: {backdate: 2h}\n", "lifetimes", "backdate is longer"),
+    (
+        "a time to keep that is none",
+        GOOD + "audit: {retention: {kinds: {read: 3 months}}}\n",
+        "audit.retention.kinds.read",
+        "is not a duration",
+    ),
+    (
+        "a time to keep that is a number",
+        GOOD + "audit: {retention: {default: 7}}\n",
+        "audit.retention.default",
+        "write how long to keep as text",
+    ),
     ("a zero duration", GOOD + "lifetimes: {svid: 0s}\n", "lifetimes.svid", "is zero"),
     ("a number as duration", GOOD + "lifetimes: {svid: 60}\n", "lifetimes.svid", "as text"),
     ("port too large", GOOD + "listen: {mesh: a:65536}\n", "listen.mesh", "is not HOST:PORT"),

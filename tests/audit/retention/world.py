@@ -13,12 +13,11 @@ from audit.log import EntrySink, Log
 from audit.retention.hold_operations import LegalHolds
 from audit.retention.loop import LOOK_SECONDS, Retention
 from audit.retention.rules import Rules
-from audit.retention.sinks import RETENTION_SINKS
 from audit.tree import audit_entries
 from meshca.database import GroupWriter, migrate, open_engine
 from meshca.name_locks import open_name_locks
 from tests.fakes import FakeClock
-from tests.stores import SINKS, Postgresql, sqlite_engine, writer_of
+from tests.stores import Postgresql, sqlite_engine, writer_of
 
 NOW = FakeClock().now()
 OLD = NOW - timedelta(days=100)
@@ -93,7 +92,7 @@ def issuance(number: int, not_after: datetime, **changes: Any) -> Entry:
 
 def writer(engine: sa.Engine, clock: FakeClock) -> GroupWriter:
     """Return a writer that knows retention."""
-    return writer_of(engine, clock=clock, sinks={**RETENTION_SINKS, **SINKS})
+    return writer_of(engine, clock=clock)
 
 
 def retention(
