@@ -57,6 +57,8 @@ def in_header(text: str) -> str:
 def in_value(text: str) -> str:
     """Return `text` as a value of the extension."""
     lines = text.replace("\\", "\\\\").replace("=", "\\=")
+    if lines.isprintable():
+        return lines
     return "".join(_visible_in_value(c) for c in lines)
 
 

@@ -4,14 +4,14 @@
     {"actor":...}                        an entry: its body, the bytes that its leaf hashes
     {"index":N,"leaf_hash":H,"redacted":true}             an entry whose body is redacted
     {"hashes":[...],"skipped":[N,M]}     entries [N,M) that the filter leaves out
-    {"audit_export_end":{"checkpoint":NOTE,"entries":N,"right":[...],"steps":[...]}}  trailer
+    {"audit_export_end":{"checkpoint":NOTE,"keys":[...],"right":[...],"steps":[...]}}
 
 Entries [A,B) follow one another without a gap. `left`, `right` and `hashes` are the roots of the
 complete subtrees that stand for the entries not shown (audit/range_proof.py), so that everything
 comes to the root that the checkpoint has signed. Each line of ours is canonical: sorted keys, no
 spaces, one newline; there is one spelling of an export, and any other byte is a fault.
 
-`steps` lead from a key that is no longer used to the one that signed: see `Step`.
+`keys` and `steps` lead from an older key of the log to the one that signed: see `Step`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,26 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A checkpoint on the way from an older key to the newest.
+class KeyEntry:
+    """The `log_key` entry number `index`, which introduces a key; `inclusion` proves it.
 
-    `entry` is the body of the `log_key` entry number `index` that introduces the next key, which
-    `inclusion` proves to be in `checkpoint`; `consistency` proves that the log of `checkpoint`
-    begins that of the next step, or of the trailer. Who trusts a key that signed `checkpoint`
-    learns so the key that signs what follows.
+    Like all of the trailer's proofs it leads to the root of the trailer's checkpoint.
+    """
+
+    index: int
+    body: str
+    inclusion: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A checkpoint that an older key signed; `consistency` proves that its log begins ours.
+
+    Who trusts a key that signed it learns from the `log_key` entries below its size which other
+    keys speak for the log.
     """
 
     checkpoint: str
-    index: int
-    entry: str
-    inclusion: tuple[bytes, ...]
     consistency: tuple[bytes, ...]
 
 
@@ -73,16 +80,26 @@ def skipped(start: int, stop: int, hashes: Sequence[bytes]) -> bytes:
 
 
 def trailer(
-    *, checkpoint: str, entries: int, right: Sequence[bytes], steps: Sequence[Step]
+    *,
+    checkpoint: str,
+    right: Sequence[bytes],
+    keys: Sequence[KeyEntry] = (),
+    steps: Sequence[Step] = (),
 ) -> bytes:
-    """Return the last line; `entries` are those shown, redacted ones included."""
+    """Return the last line; `right` stands for the entries behind the last."""
     return line(
         {
             "audit_export_end": {
                 "checkpoint": checkpoint,
-                "entries": entries,
+                "keys": [
+                    {"entry": k.body, "inclusion": hexes(k.inclusion), "index": k.index}
+                    for k in keys
+                ],
                 "right": hexes(right),
-                "steps": [_step(step) for step in steps],
+                "steps": [
+                    {"checkpoint": step.checkpoint, "consistency": hexes(step.consistency)}
+                    for step in steps
+                ],
             }
         }
     )
@@ -106,13 +123,3 @@ def index_of(text: bytes) -> int | None:
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
         return None
     return found if type(found) is int else None
-
-
-def _step(step: Step) -> Json:
-    return {
-        "checkpoint": step.checkpoint,
-        "consistency": hexes(step.consistency),
-        "entry": step.entry,
-        "inclusion": hexes(step.inclusion),
-        "index": step.index,
-    }
