@@ -19,6 +19,8 @@ from starlette.responses import Response
 
 from admin import errors
 from admin import ocsp as ocsp_door
+from admin import witness as witness_door
+from audit.witness.witness import Witness
 from ca.bundle import REFRESH_HINT_SECONDS, TrustBundle
 from ca.ocsp.responder import Responder
 from ca.revocation.view import Crl
@@ -34,13 +36,15 @@ def create_public_app(
     crl_of: Callable[[str], Crl],
     ocsp: Responder | None = None,
     upper: Callable[[], bytes | None] = lambda: None,
+    witness: Witness | None = None,
 ) -> errors.LastResort:
     """Return the app of the public door; `bundle` is our bundle as it is published.
 
     `issuer_of` returns the certificate of any authority there ever was, by id; it may block.
     `crl_of` returns the revocation list of one that has a list in force, and must not block. Both
     raise NotFound. With `ocsp` the door answers OCSP requests too. `upper` returns the PEM of the
-    lists of every CA above the issuers, or None while one of them is missing.
+    lists of every CA above the issuers, or None while one of them is missing. With `witness` it
+    cosigns checkpoints of other logs, too.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     errors.install(app)
@@ -75,6 +79,8 @@ def create_public_app(
 
     if ocsp is not None:
         app.include_router(ocsp_door.create_router(ocsp))
+    if witness is not None:
+        app.include_router(witness_door.create_router(witness))
     return errors.LastResort(app)
 
 

@@ -200,6 +200,7 @@ async def _doors(
                 service.revocation.lists.get,
                 service.revocation.responder,
                 lambda: service.upper.current().pem,
+                service.audit.outside.witness,
             )
             await stack.enter_async_context(
                 serve_tcp(public_app, settings.listen.public, key="listen.public")

@@ -292,6 +292,8 @@ class Settings(Strict):
             self._check_upstream_lifetime(self.upstream.ttl)
         if self.public_url is not None and self.listen.public is None:
             raise ValueError("public_url is set but listen.public is not: nothing would answer")
+        if self.audit.witness is not None and self.listen.public is None:
+            raise ValueError("audit.witness is set but listen.public is not: nobody could ask it")
         self.admin.check(self.trust_domain, is_remote=self.listen.admin is not None)
         return self
 
