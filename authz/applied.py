@@ -9,9 +9,11 @@ from typing import Final
 import sqlalchemy as sa
 
 from authz.documents import without
+from authz.policy import PolicySet
+from authz.reading import applied_name
 from authz.store import AppliedSet, get, latest, latest_version
 from meshca.clock import Clock
-from meshca.errors import Conflict, StoreUnavailable
+from meshca.errors import Conflict, InvalidDocument, Problem, StoreUnavailable
 from meshca.logs import get_logger
 
 log = get_logger("authz")
@@ -130,3 +132,15 @@ class AppliedSource:
 
 def _version(applied: AppliedSet | None) -> int:
     return 0 if applied is None else applied.version
+
+
+def check_not_empty(policies: PolicySet, applied: AppliedSet, consequence: str) -> None:
+    """Raise InvalidDocument unless a document of `applied` is in `policies`."""
+    name = applied_name(applied.version)
+    sources = [
+        *(each.source for each in policies.policies),
+        *(each.source for each in policies.peer_authentications),
+        *(each.source for each in policies.request_authentications),
+    ]
+    if name not in sources:
+        raise InvalidDocument([Problem("", f"holds no policy; {consequence}", name)])

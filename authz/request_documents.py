@@ -195,7 +195,7 @@ def _timeout(strict: StrictReader, path: Path, value: Any) -> float:
 def forgeable_headers(
     documents: Sequence[RequestAuthentication], root_namespace: str
 ) -> list[Problem]:
-    """Return where a caller could forge a header that is made of a token.
+    """Return where a caller could forge a header that is made of a token: every rule involved.
 
     A proxy removes such a header only for the issuer whose token it looks at: with two issuers, who
     has a token of one could send the header of the other.
@@ -210,7 +210,8 @@ def forgeable_headers(
                 "headers made of a token are safe with one issuer only, and other jwtRules may "
                 "apply to the same workload; use request.auth.claims[...] instead of the header"
             )
-            problems.append(Problem("spec.jwtRules", message, document.source, document.line))
+            involved = (document, *beside)
+            problems += (Problem("spec.jwtRules", message, d.source, d.line) for d in involved)
     return problems
 
 

@@ -4,11 +4,11 @@
     apply    the same with a new applied set -> its durable record -> swap it in
 
 Rules. One set at a time is in force. What does not load changes nothing: the last good set stays,
-each problem is logged once and counted. A new applied set does not wait for that: it is loaded
-with what is in force of the other sources, on every replica. At start it raises instead, unless
-the live sources have a last good state that loads. Directories are watched by reading them: what
-is compared is what is loaded, and only once two readings agree (`authz.settling`). A database that
-does not answer leaves the applied set as it was known.
+each problem is logged once and counted. Two things do not wait, if they load with the rest: other
+namespaces of a cluster (`authz.holding_back`), and a new applied set, on every replica. At start it
+raises instead, unless the live sources have a last good state that loads. Directories are watched
+by reading them: what is compared is what is loaded, and only once two readings agree
+(`authz.settling`). A database that does not answer leaves the applied set as it was known.
 
 Nothing is audited here: `apply` hands its record to the caller, who writes it with the audit
 entry in one transaction; a change that came from outside is told to `on_source_change`.
@@ -23,14 +23,15 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from authz.applied import AppliedSource, Draft, replacing
+from authz.applied import AppliedSource, Draft, check_not_empty, replacing
 from authz.change import Change, difference
 from authz.directory import Texts, read_directory
+from authz.holding_back import LastGood, all_last_good, holding_back
 from authz.load import load_policies
 from authz.load_memory import LoadMemory
 from authz.overlay import NO_OVERLAY, Overlay
 from authz.policy import Default, PolicySet
-from authz.reading import Reading, applied_name
+from authz.reading import Reading
 from authz.settling import Settling
 from authz.state import PolicyState, log_new_warnings
 from authz.status import SourceStatus
@@ -161,10 +162,13 @@ class PolicyLoader:
         try:
             self._install(reading, self._load(reading))
         except InvalidDocument as error:
-            kept = self._last_good(reading)
-            if kept is None:
-                raise
-            self._install(kept, self._load(kept))
+            loaded = self._load_without(reading, error)
+            if loaded is None:
+                kept = all_last_good(reading, self._known_good())
+                if kept is None:
+                    raise
+                loaded = kept, self._load(kept)
+            self._install(*loaded)
             self._seen = reading
             self._refuse(error)
 
@@ -217,7 +221,7 @@ class PolicyLoader:
         """
         applied = AppliedSet(self._applied.version + 1, self.clock.now(), "", "", documents)
         policies = self._load(replace(self._in_force, applied=applied))
-        _check_not_empty(policies, applied, "nothing was changed")
+        check_not_empty(policies, applied, "nothing was changed")
         return policies
 
     async def reload(self) -> bool:
@@ -235,13 +239,16 @@ class PolicyLoader:
             try:
                 policies = await asyncio.to_thread(self._load, reading)
             except InvalidDocument as error:
-                await self._install_applied(reading)
-                self._refuse(error)
+                told = self.problems
+                loaded = await asyncio.to_thread(self._load_without, reading, error)
+                if loaded is None:
+                    await self._install_applied(reading)
+                else:
+                    await self._move_to(*loaded)
+                self._seen = reading
+                self._refuse(error, told)
                 return False
-            before = self._in_force
-            change = self._install(reading, policies)
-            if change is not None:
-                await self._tell(change, before, reading)
+            await self._move_to(reading, policies)
             return True
 
     async def apply(
@@ -296,7 +303,7 @@ class PolicyLoader:
         reading = replace(self._in_force, applied=applied)
         policies = self._load(reading).under(self.overlay)
         if not draft.may_be_empty:
-            _check_not_empty(policies, applied, "nothing was applied; say so if that is meant")
+            check_not_empty(policies, applied, "nothing was applied; say so if that is meant")
         change = difference(self.state.current, policies)
         old = () if before is None else (("", before.documents),)
         diff = text_diff(old, (("", applied.documents),))
@@ -316,6 +323,27 @@ class PolicyLoader:
         log_new_warnings(before, policies)
         return change
 
+    async def _move_to(self, reading: Reading, policies: PolicySet) -> None:
+        before = self._in_force
+        change = self._install(reading, policies)
+        if change is not None:
+            await self._tell(change, before, reading)
+
+    def _load_without(
+        self, refused: Reading, error: InvalidDocument
+    ) -> tuple[Reading, PolicySet] | None:
+        """Return what of `refused` loads without the namespaces that `error` is about, if so."""
+        reading = holding_back(refused, error.problems, self._known_good())
+        if reading is None:
+            return None
+        try:
+            return reading, self._load(reading)
+        except InvalidDocument:  # as refused, with the rest
+            return None
+
+    def _known_good(self) -> LastGood:
+        return [source.last_good for source in self.live]
+
     async def _install_applied(self, refused: Reading) -> None:
         """Put the applied set of `refused` in force, if it loads with what is of other sources."""
         if refused.applied == self._in_force.applied:
@@ -323,13 +351,11 @@ class PolicyLoader:
         reading = replace(self._in_force, applied=refused.applied)
         with contextlib.suppress(InvalidDocument):  # as refused, with the rest
             self._install(reading, await asyncio.to_thread(self._load, reading))
-            self._seen = refused
 
-    def _refuse(self, error: InvalidDocument) -> None:
-        self._refused = True
+    def _refuse(self, error: InvalidDocument, told: Sequence[Problem] = ()) -> None:
+        self._refused, self.problems = True, tuple(error.problems)
         self.metrics.policy_load_failures.inc()
-        self.problems = tuple(error.problems)
-        for problem in error.problems:
+        for problem in set(error.problems) - set(told):
             log.error("policy_refused", problem=str(problem))
 
     async def _tell(self, change: Change, before: Reading, after: Reading) -> None:
@@ -360,14 +386,6 @@ class PolicyLoader:
                 problems += error.problems
         return Reading(tuple(texts), tuple(problems), self._applied.known, live)
 
-    def _last_good(self, reading: Reading) -> Reading | None:
-        """Return `reading` with what was last in force of the live sources, if it is another."""
-        kept = tuple(
-            texts if source.last_good is None else source.last_good
-            for source, texts in zip(self.live, reading.live, strict=True)
-        )
-        return None if kept == reading.live else replace(reading, live=kept)
-
     def _load(self, reading: Reading) -> PolicySet:
         if reading.problems:
             raise InvalidDocument(reading.problems)
@@ -380,15 +398,3 @@ class PolicyLoader:
             providers=self.options.providers,
             memory=self._memory,
         )
-
-
-def _check_not_empty(policies: PolicySet, applied: AppliedSet, consequence: str) -> None:
-    """Raise InvalidDocument unless a document of `applied` is in `policies`."""
-    name = applied_name(applied.version)
-    sources = [
-        *(each.source for each in policies.policies),
-        *(each.source for each in policies.peer_authentications),
-        *(each.source for each in policies.request_authentications),
-    ]
-    if name not in sources:
-        raise InvalidDocument([Problem("", f"holds no policy; {consequence}", name)])

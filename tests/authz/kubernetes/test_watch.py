@@ -197,7 +197,7 @@ def test_a_source_that_was_never_read_stops_the_start(
         cluster.start()
 
 
-def test_an_object_that_does_not_load_keeps_everything_as_it_was(
+def test_an_object_that_does_not_load_keeps_its_namespace_as_it_was(
     cluster: KubeApiServer, tmp_path: Path
 ) -> None:
     put(cluster, "web")
@@ -211,8 +211,11 @@ def test_an_object_that_does_not_load_keeps_everything_as_it_was(
             lambda: len(world.status.problems) == 0 and world.status.objects == 3, "x"
         )
         assert world.in_force == ["web"]
+        put(cluster, "other", namespace="default")
+        await world.until_in_force("other", "web")
+        assert world.loader.problems[0].file == "kubernetes/shop/AuthorizationPolicy/bad"
         delete(cluster, "bad")
-        await world.until_in_force("good", "web")
+        await world.until_in_force("good", "other", "web")
         assert world.loader.problems == ()
 
     run(cluster, tmp_path, story)

@@ -59,7 +59,7 @@ class World:
 
     async def until_in_force(self, *wanted: str) -> None:
         """Wait until exactly the policies `wanted` are in force."""
-        await self.until(lambda: self.in_force == sorted(wanted), f"{wanted} in force")
+        await self.until(lambda: sorted(self.in_force) == sorted(wanted), f"{wanted} in force")
 
 
 @asynccontextmanager
