@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from meshca.cli.client import VERIFY_TIMEOUT_SECONDS, connect
-from meshca.cli.failure import CommandFailed
+from meshca.cli import audit_checkpoints, audit_verify
+from meshca.cli.client import connect
 from meshca.cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -17,6 +17,9 @@ from meshca.cli.options import (
 from meshca.cli.output import emit, note, print_table
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what happened.")
+
+audit_checkpoints.register(app)
+audit_verify.register(app)
 
 _COLUMNS = ("index", "time", "kind", "outcome", "who", "serial", "why")
 
@@ -97,25 +100,3 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
 def _who(entry: dict[str, Any]) -> str:
     about, actor = entry["spiffe_id"], entry["actor"]
     return f"{about} by {actor}" if about and actor not in ("", about) else about or actor
-
-
-@app.command()
-def verify(
-    config: ConfigOption = DEFAULT_CONFIG,
-    url: UrlOption = None,
-    output: OutputOption = Output.table,
-) -> None:
-    """Check that no entry of the log was changed, moved or removed; exit 1 names the first.
-
-    Keep the root it prints somewhere else: it stands for the whole log up to that entry.
-    """
-    answer = connect(config, url).get("/audit/verify", timeout=VERIFY_TIMEOUT_SECONDS)
-    if not answer["intact"] and output is Output.table:
-        raise CommandFailed(f"the log is NOT intact: {answer['problem']}")
-
-    def table() -> None:
-        typer.echo(f"intact: {answer['entries']} entries, root {answer['root']}")
-
-    emit(output, answer, table)
-    if not answer["intact"]:
-        raise typer.Exit(1)

@@ -1,0 +1,82 @@
+"""`meshca audit verify`: whether the record of what happened is as it was written and signed."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from meshca.cli.client import VERIFY_TIMEOUT_SECONDS, connect
+from meshca.cli.failure import CommandFailed
+from meshca.cli.options import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, UrlOption
+from meshca.cli.output import emit, note
+from meshca.cli.verifier_keys import KeyOption, parse_keys
+
+MOST_ANCHORS: Final = 5_000
+"""What one request takes: about 2 MB of notes."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to those of `meshca audit`."""
+    app.command()(verify)
+
+
+def verify(
+    anchor: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Checkpoints that were kept elsewhere; repeatable."),
+    ] = None,
+    key: KeyOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    url: UrlOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Check that no entry was changed, moved or removed since it was signed; exit 1 says which.
+
+    Every entry is held to the tree, and the tree to every checkpoint: those in the database, what
+    this machine signed last, and those of --anchor. Without an anchor, whoever has the database
+    and a key of the log can make another one. With --key only these keys are believed, and those
+    that follow from them.
+
+    Example: meshca audit verify --anchor /mnt/worm/checkpoints --key log.pub
+    """
+    body = {
+        "anchors": _anchors(anchor or []),
+        "keys": [str(believed) for believed in parse_keys(key)],
+    }
+    answer = connect(config, url).post("/audit/verify", body, timeout=VERIFY_TIMEOUT_SECONDS)
+    if not answer["intact"] and output is Output.table:
+        raise CommandFailed(f"the log is NOT intact: {answer['problem']}")
+    emit(output, answer, lambda: _print(answer))
+    if not answer["intact"]:
+        raise typer.Exit(1)
+
+
+def _anchors(files: list[Path]) -> list[str]:
+    from audit.checkpoint import split_notes
+    from audit.examination import thinned
+
+    notes: list[str] = []
+    for file in files:
+        try:
+            found = split_notes(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandFailed(f"cannot read {file}: {error}") from error
+        if not found:
+            raise CommandFailed(f"there is no checkpoint in {file}")
+        notes += found
+    notes = list(dict.fromkeys(notes))
+    if len(notes) > MOST_ANCHORS:
+        note(f"of {len(notes)} checkpoints {MOST_ANCHORS} are used: the newest, and some of all")
+    return list(thinned(notes, MOST_ANCHORS))
+
+
+def _print(answer: dict[str, Any]) -> None:
+    typer.echo(f"intact: {answer['entries']} entries, root {answer['root']}")
+    note(
+        f"signed up to entry {answer['signed']}; held to {answer['checkpoints']} kept checkpoints "
+        f"and {answer['anchors']} anchors; {answer['redacted']} entries are redacted"
+    )
+    for each in answer["keys"]:
+        note(f"believed: {each}")
+    if not answer["anchors"]:
+        note("without --anchor FILE this trusts the database and the keys of the log")
