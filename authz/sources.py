@@ -189,6 +189,10 @@ class PolicyLoader:
         applied = self._in_force.applied
         return 0 if applied is None else applied.version
 
+    def texts_in_force(self) -> Texts:
+        """Return the texts that the set in force was loaded from, by name."""
+        return self._in_force.all_texts()
+
     def sources(self) -> list[SourceStatus]:
         """Return how each source stands: directories, clusters, the applied set."""
         directories = [self._directory_status(directory) for directory in self.options.directories]

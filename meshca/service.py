@@ -168,6 +168,7 @@ async def _doors(
             "effects": service.effects.run,
             "keys": service.authenticator.run,
             "policies": service.policies.run,
+            "policy history": service.history.run,
             "pods": service.pods.run,
             "token keys": service.token_keys.run,
             "decisions": service.decisions.recorder.run,

@@ -13,6 +13,7 @@ from audit.entry import Entry
 from audit.gaps import Gaps
 from audit.log import EntrySink
 from audit.refusals import RefusalRecorder
+from authz.history import POLICY_HISTORY_SINKS, PolicyHistory
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.kubernetes.pods import PodLabels
 from authz.records.sinks import DECISION_SINKS
@@ -96,6 +97,7 @@ class Service:
     leaves: Leaves
     authenticator: TokenAuthenticator
     policies: PolicyLoader
+    history: PolicyHistory
     pods: PodLabels
     token_keys: TokenKeys
     staging: Staging
@@ -123,6 +125,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
             Signed: SignedSink(),
             AppliedSet: AppliedSetSink(),
             **KEPT_SINKS,
+            **POLICY_HISTORY_SINKS,
             **AUTHORITY_SINKS,
             **REVOCATION_SINKS,
             **CRL_SINKS,
@@ -238,6 +241,8 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
     revocation.views.subscribe(ledger.wake_all)
     authorities.subscribe(ledger.wake_all)
     policies.state.subscribe(ledger.wake_all)
+    history = PolicyHistory(loader=policies, writer=writer, clock=clock)
+    policies.state.subscribe(history.heed)
     token_keys.subscribe(ledger.wake_all)
     pods.subscribe(ledger.wake_pods)
     bundles.federation.subscribe(ledger.wake_all)
@@ -306,6 +311,7 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         leaves=leaves,
         authenticator=authenticator,
         policies=policies,
+        history=history,
         pods=pods,
         token_keys=token_keys,
         staging=staging,
@@ -383,6 +389,8 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         inventory=Inventory(service.engine),
         log=service.audit.log,
         signer=service.audit.signer,
+        rules=service.audit.retention.rules,
+        holds=service.audit.holds,
         authorities=service.authorities,
         bundle=service.journal.current,
         federation=service.federation,

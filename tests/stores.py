@@ -23,6 +23,7 @@ from audit.log import EntrySink, Log
 from audit.log_keys import LOG_KEY_SINKS
 from audit.retention.sinks import RETENTION_SINKS
 from audit.witness.store import WITNESS_SINKS
+from authz.history import POLICY_HISTORY_SINKS
 from authz.kubernetes.kept import KEPT_SINKS
 from authz.records.sinks import DECISION_SINKS
 from authz.staging.sinks import STAGING_SINKS
@@ -55,6 +56,7 @@ SINKS: Mapping[type, Sink] = {
     Signed: SignedSink(),
     AppliedSet: AppliedSetSink(),
     **KEPT_SINKS,
+    **POLICY_HISTORY_SINKS,
     NewBundle: NewBundleSink(),
     **FEDERATION_SINKS,
     **AUTHORITY_SINKS,
