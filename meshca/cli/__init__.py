@@ -21,6 +21,7 @@ from meshca.cli import (
     bundle,
     ca,
     config,
+    credentials,
     demo,
     dev,
     envoy,
@@ -32,6 +33,7 @@ from meshca.cli import (
     serve,
     status,
     svid,
+    whoami,
 )
 from meshca.cli.failure import CommandFailed
 from meshca.errors import MeshcaError
@@ -48,10 +50,12 @@ app = typer.Typer(
     "`meshca audit query --outcome refused`.\n\n"
     "Exit status: 0 done; 1 refused, not found or check failed; 2 wrong usage.",
 )
+app.callback()(credentials.options)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
+app.command("whoami")(whoami.whoami)
 app.command("proxies")(proxies.proxies)
 revocation.register(svid.app)
 bans.register(svid.app)

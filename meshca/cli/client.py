@@ -1,11 +1,13 @@
-"""The command line's side of the admin socket: requests, and errors a person can act on."""
+"""The command line's side of the admin doors: requests, and errors a person can act on."""
 
 import getpass
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshca.cli.credentials import Credentials, given
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import load_settings
 from meshca.errors import Problem
@@ -15,17 +17,30 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 VERIFY_TIMEOUT_SECONDS = 3600.0
-_UNIX = "unix:"
+_UNIX, _HTTPS = "unix:", "https://"
+
+_HINTS = {401: "meshca --token-file FILE ..., or meshca --cert FILE --key FILE ..."}
 
 Explain = Callable[[Problem], Problem]
 
 
-class AdminClient:
-    """Talks to the running server through its admin socket; use it as a context manager."""
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server over the network: `https://HOST:PORT`, and what to prove oneself with."""
 
-    def __init__(self, socket: Path, start: str) -> None:
-        """Prepare to talk through `socket`; `start` is the command that starts the server."""
-        self.socket = socket
+    url: str
+    credentials: Credentials
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class AdminClient:
+    """Talks to a running server through its admin socket, or over the network."""
+
+    def __init__(self, server: "Path | Remote", start: str) -> None:
+        """Prepare to talk to `server`; `start` is the command that starts one here."""
+        self.server = server
         self.start = start
 
     def get(self, path: str, *, timeout: float = TIMEOUT_SECONDS, **params: object) -> Any:
@@ -62,49 +77,69 @@ class AdminClient:
     ) -> "httpx.Response":
         import httpx
 
-        self._check_reachable()
         try:
-            # Nothing is verified on a unix socket; reading a store of roots for it takes 50 ms.
-            transport = httpx.HTTPTransport(uds=str(self.socket), verify=False)
-            with httpx.Client(
-                transport=transport, base_url="http://meshca/v1", trust_env=False
-            ) as client:
+            with self.open() as client:
                 response = client.request(method, path, **arguments)
         except httpx.TimeoutException as error:
-            raise CommandFailed(f"the server at {self.socket} did not answer in time") from error
+            raise CommandFailed(f"the server at {self.server} did not answer in time") from error
+        except httpx.ConnectError as error:
+            raise CommandFailed(
+                f"the server at {self.server} cannot be reached: {error}"
+            ) from error
         except httpx.HTTPError as error:
-            raise CommandFailed(f"the server at {self.socket} broke off: {error}") from error
+            raise CommandFailed(f"the server at {self.server} broke off: {error}") from error
         if response.is_error:
             raise _refusal(response, explain)
         return response
 
-    def _check_reachable(self) -> None:
-        """Raise CommandFailed saying what to do, unless somebody listens on the socket."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(TIMEOUT_SECONDS)
-            try:
-                probe.connect(str(self.socket))
-            except PermissionError as error:
-                raise CommandFailed(
-                    f"permission denied: user {getpass.getuser()} may not use {self.socket}",
-                    hint="run this as root or as the user that the server runs as",
-                ) from error
-            except OSError as error:
-                refused = isinstance(error, ConnectionRefusedError)
-                what = "nobody listens on it" if refused else (error.strerror or str(error))
-                raise CommandFailed(
-                    f"the server is not running: {self.socket}: {what}",
-                    hint=f"start it: {self.start}",
-                ) from error
+    def open(self) -> "httpx.Client":
+        """Return a client for paths below /v1, to be closed; raises CommandFailed."""
+        import httpx
+
+        if isinstance(self.server, Remote):
+            credentials = self.server.credentials
+            return httpx.Client(
+                transport=httpx.HTTPTransport(verify=credentials.context()),
+                base_url=f"{self.server.url}/v1",
+                headers=credentials.headers(),
+                trust_env=False,
+            )
+        _check_reachable(self.server, self.start)
+        # Nothing is verified on a unix socket; reading a store of roots for it takes 50 ms.
+        transport = httpx.HTTPTransport(uds=str(self.server), verify=False)
+        return httpx.Client(transport=transport, base_url="http://meshca/v1", trust_env=False)
+
+
+def _check_reachable(path: Path, start: str) -> None:
+    """Raise CommandFailed saying what to do, unless somebody listens on the socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(TIMEOUT_SECONDS)
+        try:
+            probe.connect(str(path))
+        except PermissionError as error:
+            raise CommandFailed(
+                f"permission denied: user {getpass.getuser()} may not use {path}",
+                hint="run this as root or as the user that the server runs as",
+            ) from error
+        except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
+            what = "nobody listens on it" if refused else (error.strerror or str(error))
+            raise CommandFailed(
+                f"the server is not running: {path}: {what}", hint=f"start it: {start}"
+            ) from error
 
 
 def connect(config: Path, url: str | None) -> AdminClient:
     """Return the client of the server that `--url`, or else the configuration, names."""
+    start = f"meshca serve --config {config}"
     if url is None:
-        return AdminClient(load_settings(config).admin_socket, f"meshca serve --config {config}")
+        return AdminClient(load_settings(config).admin_socket, start)
+    if url.startswith(_HTTPS) and len(url) > len(_HTTPS):
+        return AdminClient(Remote(url.rstrip("/"), given()), start)
     if not url.startswith(_UNIX) or len(url) == len(_UNIX):
-        raise CommandFailed(f"--url {url!r} is not unix:/path/to/admin.sock", exit_status=2)
-    return AdminClient(Path(url.removeprefix(_UNIX)), f"meshca serve --config {config}")
+        text = f"--url {url!r} is neither unix:/path/to/admin.sock nor https://HOST:PORT"
+        raise CommandFailed(text, exit_status=2)
+    return AdminClient(Path(url.removeprefix(_UNIX)), start)
 
 
 def _refusal(response: "httpx.Response", explain: Explain) -> CommandFailed:
@@ -114,4 +149,4 @@ def _refusal(response: "httpx.Response", explain: Explain) -> CommandFailed:
         lines = [error["message"], *(f"  {problem}" for problem in problems)]
     except (ValueError, KeyError, TypeError):
         lines = [f"the server answered {response.status_code} {response.reason_phrase}"]
-    return CommandFailed("\n".join(lines))
+    return CommandFailed("\n".join(lines), hint=_HINTS.get(response.status_code, ""))

@@ -41,8 +41,9 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        metavar="unix:PATH",
-        help="The server's admin socket, instead of the one that --config names.",
+        envvar="MESHCA_URL",
+        metavar="unix:PATH|https://HOST:PORT",
+        help="The server, instead of the admin socket that --config names.",
     ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
