@@ -7,24 +7,21 @@ a signature exists, so that kill -9 at any moment loses no issued certificate (i
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from hashlib import sha256
 
-from audit.entry import Entry
+from audit.entry import Entry, Json
 from ca import issuer
 from ca.authority import Authorities
 from ca.blocking import SigningThreads
-from ca.issuer import Svid
+from ca.issuer import Prepared, Svid
 from ca.profile import Profile
 from ca.request import IssuanceRequest
-from ca.store import Intent, Planned, Signed
+from ca.store import Planned, Signed
 from identity.caller import Caller
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import MeshcaError, Overloaded, ProofRefused, Refused, StoreUnavailable
-from meshca.logs import get_logger
+from meshca.errors import MeshcaError, ProofRefused, Refused
 from meshca.metrics import Metrics
-
-log = get_logger("ca")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +40,22 @@ class Issuance:
     signing: SigningThreads = field(default_factory=SigningThreads)
 
     async def issue(
-        self, caller: Caller, request: IssuanceRequest, *, dns_names: tuple[str, ...] = ()
+        self,
+        caller: Caller,
+        request: IssuanceRequest,
+        *,
+        dns_names: tuple[str, ...] = (),
+        renews: str = "",
     ) -> Svid:
         """Return a new SVID for `caller` with the requested key.
 
+        `renews` is the serial of the one that it takes the place of, for the record only.
         Raises Refused, AuthorityUnavailable, StoreUnavailable, Overloaded or IssuanceFault; the
         caller gets no certificate then, and the inventory holds at most an intent.
         """
         started = self.clock.monotonic()
         try:
-            svid = await self._steps(caller, request, dns_names)
+            svid = await self._steps(caller, request, dns_names, renews)
         except MeshcaError as error:
             outcome = "refused" if isinstance(error, Refused) else "failed"
             self._measure(outcome, started)
@@ -61,7 +64,7 @@ class Issuance:
         return svid
 
     async def _steps(
-        self, caller: Caller, request: IssuanceRequest, dns_names: tuple[str, ...]
+        self, caller: Caller, request: IssuanceRequest, dns_names: tuple[str, ...], renews: str
     ) -> Svid:
         now = self.clock.now()
         # 1. The caller: attested by a door, its proof still good, and not banned.
@@ -79,7 +82,8 @@ class Issuance:
             dns_names=dns_names,
         )
         # 5. Record the intent together with its audit entry, durably.
-        await self.writer.submit(Planned(prepared.intent, _entry(prepared.intent, "done", now)))
+        entry = _entry(prepared, caller, renews, "done")
+        await self.writer.submit(Planned(prepared.intent, entry))
         try:
             # 6. Sign, unless the caller was banned or the authority tainted meanwhile; a key that
             # is not in this process may take its time, in a thread.
@@ -93,30 +97,45 @@ class Issuance:
             # 7. Compare what was signed with what was linted.
             certificate = issuer.compare(prepared, signed)
         except MeshcaError as error:
-            self._note(_entry(prepared.intent, "failed", now, str(error)))
+            self.writer.note(_entry(prepared, caller, renews, "failed", str(error)))
             raise
         # 8. Mark it issued: the next group carries this; until then the intent stands for it.
-        self._note(Signed(prepared.intent.serial, signed))
+        self.writer.note(Signed(prepared.intent.serial, signed))
         # 9. Return it.
         return issuer.finish(prepared, certificate, signed)
-
-    def _note(self, record: Entry | Signed) -> None:
-        """Write what may be lost with the process: the durable intent already tells the story."""
-        try:
-            self.writer.enqueue(record)
-        except (Overloaded, StoreUnavailable) as error:
-            log.warning("not_recorded", what=type(record).__name__, error=str(error))
 
     def _measure(self, outcome: str, started: float) -> None:
         self.metrics.issuance.labels(outcome).inc()
         self.metrics.issuance_seconds.labels(outcome).observe(self.clock.monotonic() - started)
 
 
-def _entry(intent: Intent, outcome: str, now: datetime, reason: str = "") -> Entry:
-    """Return the audit entry of an issuance: `done` means "from here on it may exist"."""
-    e = intent.evidence
+def _entry(
+    prepared: Prepared, caller: Caller, renews: str, outcome: str, reason: str = ""
+) -> Entry:
+    """Return the audit entry of an issuance: `done` means "from here on it may exist".
+
+    What is about to be signed is named by its hash, so that a certificate that is found somewhere
+    can be held against the entry: the fingerprint is not known before the signature.
+    """
+    intent, e = prepared.intent, prepared.intent.evidence
+    details: dict[str, Json] = {
+        "method": e.method,
+        "issuer": e.issuer,
+        "service_account_uid": e.service_account_uid,
+        "pod_uid": e.pod_uid,
+        "token_id": e.token_id,
+        "authority": intent.authority_id,
+        "key_sha256": intent.key_sha256,
+        "tbs_sha256": sha256(prepared.tbs).hexdigest(),
+        "not_before": int(intent.not_before.timestamp()),
+        "not_after": int(intent.not_after.timestamp()),
+    }
+    if renews:
+        details["renews"] = renews
+    if caller.certificate_serial:
+        details["proof_serial"] = caller.certificate_serial
     return Entry(
-        time=now,
+        time=prepared.issued_at,
         kind="issuance",
         outcome=outcome,
         actor=intent.spiffe_id,
@@ -128,15 +147,5 @@ def _entry(intent: Intent, outcome: str, now: datetime, reason: str = "") -> Ent
         pod=e.pod_name,
         node=e.node,
         reason=reason,
-        details={
-            "method": e.method,
-            "issuer": e.issuer,
-            "service_account_uid": e.service_account_uid,
-            "pod_uid": e.pod_uid,
-            "token_id": e.token_id,
-            "authority": intent.authority_id,
-            "key_sha256": intent.key_sha256,
-            "not_before": int(intent.not_before.timestamp()),
-            "not_after": int(intent.not_after.timestamp()),
-        },
+        details=details,
     )

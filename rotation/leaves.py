@@ -202,8 +202,9 @@ class Leaves:
     async def _renew(self, holder: str, holding: Holding) -> None:
         try:
             key = generate()
+            before = "" if holding.credential is None else holding.credential.svid.serial
             svid = await self.issuance.issue(
-                holding.caller, key.request, dns_names=holding.dns_names
+                holding.caller, key.request, dns_names=holding.dns_names, renews=before
             )
             credential = make_credential(svid, key.private_pem, self.authorities.bundle.roots)
         except Exception as error:  # noqa: BLE001  # outermost: whatever fails, the next try comes

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from cryptography.hazmat.primitives.hashes import SHA256
+
 from audit.entry import Entry, Json
 from ca.authority import Authority
 from meshca.clock import Clock
@@ -65,6 +67,7 @@ def authority_entry(
         outcome="done",
         actor=actor,
         serial=f"{certificate.serial_number:x}" if certificate is not None else "",
+        fingerprint=certificate.fingerprint(SHA256()).hex() if certificate is not None else "",
         reason=reason,
         details={"authority": authority_id, "stage": stage.value}
         | (

@@ -223,6 +223,7 @@ def _entry(
         outcome="done",
         actor=actor,
         serial=f"{root.certificate.serial_number:x}",
+        fingerprint=root.root_sha256,
         reason=reason,
         details={
             "root": root.root_sha256,

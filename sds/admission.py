@@ -122,6 +122,7 @@ class Admission:
                 outcome="refused",
                 actor=identity,
                 spiffe_id=identity,
+                serial=caller.certificate_serial if caller is not None else "",
                 cluster=evidence.cluster if evidence else "",
                 namespace=evidence.namespace if evidence else "",
                 service_account=evidence.service_account if evidence else "",

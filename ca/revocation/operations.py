@@ -323,6 +323,7 @@ def _entry(r: Revocation, what: str, actor: str, why: str, now: datetime) -> Ent
         actor=actor,
         spiffe_id=r.spiffe_id,
         serial=r.serial,
+        fingerprint=r.fingerprint,
         reason=why,
         details={
             "what": what,

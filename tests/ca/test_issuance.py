@@ -5,15 +5,18 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from cryptography import x509
 
 from ca.authority import Signer
 from ca.issuance import Issuance
+from ca.issuer import Svid
 from ca.keys import PrivateKeySigner
 from ca.request import from_csr
 from ca.store import Filter, Planned, Signed
@@ -126,6 +129,27 @@ def test_the_audit_entry_tells_on_what_evidence(tmp_path: Path) -> None:
     assert body["details"]["token_id"] == "7e0c7a52"
     assert body["details"]["authority"] == make_authority().authority_id
     assert body["details"]["not_after"] == int((NOW + timedelta(hours=1)).timestamp())
+
+
+def test_a_certificate_found_somewhere_is_held_against_the_entry_by_what_was_signed(
+    tmp_path: Path,
+) -> None:
+    async def story() -> Svid:
+        async with issuing(tmp_path) as ca:
+            caller = replace(make_caller(), certificate_serial="a1")
+            svid = await ca.issuance.issue(caller, make_request(), renews="b2")
+            await ca.writer.submit()
+            fingerprint = sha256(svid.der).hexdigest()
+            (found,) = ca.inventory.list(Filter(fingerprint=fingerprint))
+            assert (found.intent.serial, found.log_index) == (svid.serial, 0)
+            return svid
+
+    svid = asyncio.run(story())
+    (entry,) = rows(tmp_path, "SELECT body FROM audit_entries")
+    body = json.loads(str(entry["body"]))
+    tbs = x509.load_der_x509_certificate(svid.der).tbs_certificate_bytes
+    assert body["details"]["tbs_sha256"] == sha256(tbs).hexdigest()
+    assert (body["details"]["renews"], body["details"]["proof_serial"]) == ("b2", "a1")
 
 
 def failing(error: Exception) -> WatchingSigner:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 from ca.at_rest import KeyFileAtRest
 from ca.authority import Authorities, Authority
@@ -81,7 +82,12 @@ def test_loads_at_start_and_records_it(mesh: Mesh) -> None:
         rows = connection.exec_driver_sql(
             "SELECT body FROM audit_entries WHERE kind = 'authority_change'"
         ).all()
-    assert json.loads(rows[0][0])["details"]["authority"] == active(mesh)
+    body, certificate = (
+        json.loads(rows[0][0]),
+        mesh.authorities.active(mesh.clock.now()).certificate,
+    )
+    assert body["details"]["authority"] == active(mesh)
+    assert body["fingerprint"] == certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def test_is_replaced_between_half_and_seven_tenths_of_its_life(mesh: Mesh) -> None:

@@ -65,16 +65,23 @@ class FailingIssuance:
         self._real = leaves.issuance
         self.fails = False
         self.calls = 0
+        self.renewed: list[str] = []
         leaves.issuance = self  # type: ignore[assignment]  # a fake on the real part
 
     async def issue(
-        self, caller: Caller, request: IssuanceRequest, *, dns_names: tuple[str, ...] = ()
+        self,
+        caller: Caller,
+        request: IssuanceRequest,
+        *,
+        dns_names: tuple[str, ...] = (),
+        renews: str = "",
     ) -> Svid:
         """Issue, or fail as when the database is down."""
         self.calls += 1
         if self.fails:
             raise StoreUnavailable("told to fail")
-        return await self._real.issue(caller, request, dns_names=dns_names)
+        self.renewed.append(renews)
+        return await self._real.issue(caller, request, dns_names=dns_names, renews=renews)
 
 
 def test_many_streams_of_one_holder_cost_one_issuance(mesh: Mesh) -> None:
@@ -159,6 +166,7 @@ def test_while_renewal_fails_the_old_certificate_stays_and_the_alarm_rises(mesh:
         mesh.clock.advance(timedelta(seconds=31))
         await until(lambda: serial_of(holding) != first)
         assert holding.failures == 0
+        assert issuance.renewed == ["", first], "each says which one it takes the place of"
         await until(lambda: overdue._value.get() == 0)
 
     play(mesh, story)

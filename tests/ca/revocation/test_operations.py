@@ -57,6 +57,7 @@ def test_a_decision_is_kept_with_who_why_and_what_it_hit(engine: sa.Engine) -> N
         decision = world.operations.revocations.decision(outcome.decision)
         known = world.state.live()["a1"]
         (body,) = world.entries("revocation")
+        assert body["fingerprint"] == fingerprint("a1")
 
         assert (decision.actor, decision.why, decision.reason) == ("uid:0", "INC-7", GOOD)
         assert (decision.selector, decision.count) == (Selector(node="node-1"), 1)
