@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from admin import (
     analysis,
     analysis_records,
+    audit_anchors,
     audit_keys,
     audit_proofs,
     authorities,
@@ -69,6 +70,7 @@ def create_routers(state: AdminState) -> Sequence[APIRouter]:
         federation.create_router(state),
         revocations.create_router(state),
         staging.create_router(state),
+        audit_anchors.create_router(state),
         audit_keys.create_router(state),
         audit_proofs.create_router(state),
     )

@@ -78,6 +78,7 @@ TABLE: Final[Mapping[str, Rule]] = {
     "GET /v1/audit/proof/consistency": LOOK,
     "GET /v1/audit/proof/entry": READ,
     "GET /v1/audit/keys": LOOK,
+    "GET /v1/audit/anchors": LOOK,
     "POST /v1/audit/keys/rotate": GOVERN,
     "GET /v1/policies": READ,
     "GET /v1/policies/applied": READ,

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from admin.applications import Applications
 from admin.entrance import Access
+from audit.anchors.plan import OutsidePlan
 from audit.log import Log
 from audit.signing import CheckpointSigner
 from authz.sources import PolicyLoader
@@ -32,6 +33,7 @@ class AdminState:
     `bundle` is our trust bundle as it is published. `renew` renews every credential of a SPIFFE ID
     now and returns how many there are; `ready` returns what keeps the service from its work.
     `lists` returns the revocation list in force of each authority.
+    `outside` are the anchors of the audit log, and the witness that we are.
     `access` says who gets in, `applications` answers those that ask for decisions.
     """
 
@@ -58,3 +60,4 @@ class AdminState:
     revocations: RevocationOperations
     lists: Callable[[], Mapping[str, Crl]]
     ready: Callable[[], Awaitable[list[str]]]
+    outside: OutsidePlan = OutsidePlan()

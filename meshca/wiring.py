@@ -389,6 +389,7 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         inventory=Inventory(service.engine),
         log=service.audit.log,
         signer=service.audit.signer,
+        outside=service.audit.outside.plan(),
         rules=service.audit.retention.rules,
         holds=service.audit.holds,
         authorities=service.authorities,

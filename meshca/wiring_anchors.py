@@ -12,6 +12,7 @@ from typing import Final
 from audit.anchors.anchor import Anchor
 from audit.anchors.file import FileAnchor
 from audit.anchors.keeper import AnchorKeeper
+from audit.anchors.plan import OutsidePlan
 from audit.anchors.s3 import Bucket, S3Anchor
 from audit.anchors.s3_credentials import CredentialSource
 from audit.anchors.store import ANCHOR_SINKS
@@ -50,6 +51,13 @@ class OutsideParts:
         """Return what runs for as long as the service does, by name."""
         loops = {"anchors": self.keeper.run}
         return loops if self.witness is None else {**loops, "witness refusals": self._flush}
+
+    def plan(self) -> OutsidePlan:
+        """Return what there is, for those who show it."""
+        anchors = [(anchor.name, every) for anchor, every in self.keeper.anchors]
+        if self.witness is None:
+            return OutsidePlan(anchors)
+        return OutsidePlan(anchors, str(self.witness.key.verifier), tuple(self.witness.logs))
 
     async def _flush(self) -> None:
         while self.witness is not None:

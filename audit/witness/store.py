@@ -11,6 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from audit.checkpoints import time_of
 from audit.log import microseconds
 from audit.merkle import EMPTY_ROOT
 from meshca.database import Sink, metadata, reading
@@ -83,6 +84,13 @@ def read_seen(engine: sa.Engine, origin: str) -> Seen:
     with reading(engine) as connection:
         row = connection.execute(sa.select(audit_witnessed).where(_c.origin == origin)).first()
     return Seen() if row is None else Seen(row.size, bytes(row.root), row.note)
+
+
+def read_all_seen(engine: sa.Engine) -> dict[str, tuple[int, datetime]]:
+    """Return size and time of what was cosigned last, by origin; raises StoreUnavailable."""
+    with reading(engine) as connection:
+        rows = connection.execute(sa.select(_c.origin, _c.size, _c.time)).all()
+    return {row.origin: (row.size, time_of(row.time)) for row in rows}
 
 
 def _values(record: Advance) -> dict[str, object]:
