@@ -18,8 +18,10 @@ from admin import (
     analysis,
     analysis_records,
     audit_anchors,
+    audit_export,
     audit_keys,
     audit_proofs,
+    audit_retention,
     authorities,
     changes,
     decisions,
@@ -70,9 +72,11 @@ def create_routers(state: AdminState) -> Sequence[APIRouter]:
         federation.create_router(state),
         revocations.create_router(state),
         staging.create_router(state),
+        audit_export.create_router(state),
         audit_anchors.create_router(state),
         audit_keys.create_router(state),
         audit_proofs.create_router(state),
+        audit_retention.create_router(state),
     )
 
 

@@ -10,6 +10,8 @@ from admin.applications import Applications
 from admin.entrance import Access
 from audit.anchors.plan import OutsidePlan
 from audit.log import Log
+from audit.retention.hold_operations import LegalHolds
+from audit.retention.rules import Rules
 from audit.signing import CheckpointSigner
 from authz.sources import PolicyLoader
 from authz.staging.parts import Staging
@@ -33,6 +35,7 @@ class AdminState:
     `bundle` is our trust bundle as it is published. `renew` renews every credential of a SPIFFE ID
     now and returns how many there are; `ready` returns what keeps the service from its work.
     `lists` returns the revocation list in force of each authority.
+    `rules` say how long entries keep their bodies.
     `outside` are the anchors of the audit log, and the witness that we are.
     `access` says who gets in, `applications` answers those that ask for decisions.
     """
@@ -48,6 +51,8 @@ class AdminState:
     inventory: Inventory
     log: Log
     signer: CheckpointSigner
+    rules: Rules
+    holds: LegalHolds
     authorities: Authorities
     proxies: Proxies
     policies: PolicyState

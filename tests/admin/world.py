@@ -23,6 +23,8 @@ from admin.staging_entries import staging_entry
 from admin.state import AdminState
 from audit.log import Log
 from audit.refusals import RefusalRecorder
+from audit.retention.hold_operations import LegalHolds
+from audit.retention.rules import Rules
 from authz.policy import PolicySet
 from authz.records.recorder import DecisionRecorder
 from authz.sources import PolicyLoader, PolicyOptions
@@ -253,6 +255,8 @@ async def running(
             inventory=Inventory(engine),
             log=Log(engine),
             signer=make_signer(engine, directory, writer=writer, clock=clock),
+            rules=Rules(kinds={"read": timedelta(days=90)}),
+            holds=LegalHolds(engine=engine, writer=writer, clock=clock),
             authorities=kept.authorities,
             operations=AuthorityOperations(kept),
             revocations=revocation_operations(engine, writer, clock),
