@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from audit.entry import KINDS, OUTCOMES
+from audit.filters import one_of
 from meshca.errors import RequestRefused
 
 
@@ -27,8 +28,10 @@ class Chosen:
     namespace: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, KINDS)
-        _one_of("outcome", self.outcome, OUTCOMES)
+        if self.kind is not None:
+            one_of("kind", self.kind, KINDS)
+        if self.outcome is not None:
+            one_of("outcome", self.outcome, OUTCOMES)
 
     @classmethod
     def parse(cls, document: object) -> "Chosen":
@@ -50,12 +53,6 @@ class Chosen:
 
 def _values(document: object) -> list[object]:
     return list(document.values()) if isinstance(document, Mapping) else []
-
-
-def _one_of(what: str, value: str | None, allowed: tuple[str, ...]) -> None:
-    if value is not None and value not in allowed:
-        known = ", ".join(allowed)
-        raise RequestRefused(f"unknown_{what}", f"unknown {what} {value!r}; known: {known}")
 
 
 EVERYTHING: Final = Chosen()

@@ -36,9 +36,9 @@ def _key_indexes(engine: sa.Engine) -> Iterator[int]:
         query = Query(kind=LOG_KEY_KIND, oldest_first=True, limit=MAXIMUM_LIMIT, cursor=cursor)
         page = find(engine, query)
         yield from (found.index for found in page)
-        if len(page) < MAXIMUM_LIMIT:
+        if page.next is None:
             return
-        cursor = page[-1].index
+        cursor = page.next
 
 
 def _newest_of_each(engine: sa.Engine, kept: Kept) -> Sequence[Kept]:
