@@ -1,7 +1,7 @@
 """What the admin door stands on: handed over by wiring, never looked up."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -65,4 +65,4 @@ class AdminState:
     revocations: RevocationOperations
     lists: Callable[[], Mapping[str, Crl]]
     ready: Callable[[], Awaitable[list[str]]]
-    outside: OutsidePlan = OutsidePlan()
+    outside: OutsidePlan = field(default_factory=OutsidePlan)
