@@ -143,10 +143,13 @@ class Groups:
     total: Count
 
 
-def find(engine: sa.Engine, query: Query) -> Page:
-    """Return a page of the entries that `query` asks for; raises StoreUnavailable."""
+def find(engine: sa.Engine, query: Query, *, maximum_read: int = MAXIMUM_READ) -> Page:
+    """Return a page of the entries that `query` asks for; raises StoreUnavailable.
+
+    It ends after `maximum_read` entries that were read and do not match.
+    """
     with snapshot(engine) as taken:
-        return _page(taken, query)
+        return _page(taken, query, maximum_read)
 
 
 def find_all(engine: sa.Engine, query: Query) -> Iterator[Found]:
@@ -159,10 +162,10 @@ def find_all(engine: sa.Engine, query: Query) -> Iterator[Found]:
         query = replace(query, cursor=page.next)
 
 
-def count(engine: sa.Engine, query: Query) -> Count:
+def count(engine: sa.Engine, query: Query, *, maximum_read: int = MAXIMUM_READ) -> Count:
     """Return how many entries `query` asks for, whatever its limit; raises StoreUnavailable."""
     with snapshot(engine) as taken:
-        tally = Tally(taken, query.wanted())
+        tally = Tally(taken, query.wanted(), maximum_read=maximum_read)
         tally.run()
     return _counted(tally)
 
@@ -183,7 +186,7 @@ def _counted(tally: Tally) -> Count:
     return Count(tally.counts.total(), tally.is_exact, tally.reached, tally.taken.size)
 
 
-def _page(taken: Snapshot, query: Query) -> Page:
+def _page(taken: Snapshot, query: Query, maximum_read: int) -> Page:
     wanted, found, missed = query.wanted(), [], 0
     for row in _rows(taken, query, wanted):
         document = wanted.match(row)
@@ -191,7 +194,7 @@ def _page(taken: Snapshot, query: Query) -> Page:
             missed += 1
         else:
             found.append(Found(row.leaf_index, dict(document), bytes(row.leaf_hash)))
-        if len(found) == query.limit or missed == MAXIMUM_READ:
+        if len(found) == query.limit or missed == maximum_read:
             return Page(tuple(found), row.leaf_index, taken.size)
     return Page(tuple(found), None, taken.size)
 
