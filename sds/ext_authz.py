@@ -40,6 +40,10 @@ _NO_ANSWERS: Final[Mapping[str, ProviderAnswer]] = {}
 log = get_logger("sds")
 
 
+class _RecordedError(Exception):
+    """The engine could not decide; that is recorded as any decision is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtAuthz:
     """Answers Check."""
@@ -64,6 +68,8 @@ class ExtAuthz:
         except Exception as error:  # noqa: BLE001  # whatever goes wrong here must deny, and say so
             log.error("check_failed", proxy=str(caller.spiffe_id), error=str(error))
             self.metrics.authz_checks.labels("error").inc()
+            if not isinstance(error, _RecordedError):
+                self.recorder.lose("error")
             answer = DENIED
         self.metrics.authz_check_seconds.observe(self.clock.monotonic() - started)
         return answer
@@ -103,7 +109,7 @@ class ExtAuthz:
 
     def _said(self, decision: Decision, added: list[Any]) -> bytes:
         if decision.outcome is Outcome.ERROR:
-            raise RuntimeError(decision.reason)
+            raise _RecordedError(decision.reason)
         self.metrics.authz_checks.labels("allow" if decision.allowed else "deny").inc()
         if not decision.allowed:
             return DENIED

@@ -207,6 +207,7 @@ def test_a_peer_must_be_exactly_one_identity(tmp_path: Any, mesh: Mesh) -> None:
             ]
             assert denied == [False] * 8
             assert doors.metric("meshca_authz_checks_total", verdict="error") == 8
+            assert doors.metric("meshca_decisions_unrecorded_total", reason="error") == 8
             assert len(doors.seen) == 1
 
     asyncio.run(story())
