@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meshca.cli import audit_checkpoints, audit_verify
+from meshca.cli import audit_anchors, audit_checkpoints, audit_verify
 from meshca.cli.client import connect
 from meshca.cli.options import (
     DEFAULT_CONFIG,
@@ -18,6 +18,7 @@ from meshca.cli.output import emit, note, print_table
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what happened.")
 
+audit_anchors.register(app)
 audit_checkpoints.register(app)
 audit_verify.register(app)
 
