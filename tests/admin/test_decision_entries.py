@@ -1,15 +1,25 @@
 """Decisions in the audit log: told in full, counted by the minute, and what is left out is said."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 
 from admin.decision_entries import OPERATIONS_AN_ENTRY, DecisionEntries
 from audit.entry import KINDS, Entry
+from audit.log import Log
+from authz.records.decisions import Decisions
 from authz.records.observed import Place
 from authz.records.operation import Operation
+from authz.records.recorder import DecisionRecorder
 from authz.records.tables import FullRecord, Gap, MinuteCount, Outcome
+from meshca.metrics import Metrics
+from tests.authz.records.test_recorder import observed
+from tests.fakes import FakeClock
+from tests.stores import sqlite_engine, writer_of
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 WEB, ORDERS = "spiffe://example.org/ns/shop/sa/web", "spiffe://example.org/ns/shop/sa/orders"
@@ -95,6 +105,37 @@ def test_one_caller_and_one_destination_leave_room_for_the_others() -> None:
     assert [each.kind for each in made(of_one, NOW)] == ["decision_count"] * 2 + ["gap"]
     assert [each.kind for each in made(to_one, NOW)] == ["decision_count"] * 2 + ["gap"]
     assert [each.kind for each in made([counted(minute=60)], NOW)] == ["decision_count"]
+
+
+def test_records_and_their_entries_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    def rename(engine: sa.Engine, old: str, new: str) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    async def story(engine: sa.Engine) -> None:
+        clock = FakeClock()
+        async with writer_of(engine, clock=clock) as writer:
+            made = DecisionEntries()
+            recorder = DecisionRecorder(writer, clock, Metrics(), entries_of=made)
+            recorder.record(observed(clock, "POST"))
+            recorder.lose("flood", 2)
+            for table in ("decision_records", "audit_entries"):
+                rename(engine, table, "away")
+                await recorder.flush()
+                rename(engine, "away", table)
+                assert "decision" not in kinds(engine)
+                assert not Decisions(engine).denials(clock.now() - AN_HOUR)
+            await recorder.close()
+            assert len(Decisions(engine).denials(clock.now() - AN_HOUR)) == 1
+
+    with sqlite_engine(tmp_path) as engine:
+        asyncio.run(story(engine))
+        assert sorted(kinds(engine)) == ["decision", "decision_count", "gap"]
+
+
+def kinds(engine: sa.Engine) -> list[str]:
+    """Return the kinds of the entries in the log."""
+    return [stored.kind for stored in Log(engine).entries()]
 
 
 def test_decisions_that_were_lost_are_a_gap_with_the_reason() -> None:
