@@ -2,7 +2,7 @@
 
 import getpass
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 VERIFY_TIMEOUT_SECONDS = 3600.0
+STREAM_TIMEOUT_SECONDS = 3600.0
+"""Between two pieces of a long answer."""
 _UNIX, _HTTPS = "unix:", "https://"
 
 _HINTS = {401: "meshca --token-file FILE ..., or meshca --cert FILE --key FILE ..."}
@@ -68,6 +70,24 @@ class AdminClient:
     def text(self, path: str, **params: str) -> str:
         """Return the text at `path`; raises as `get` does."""
         return self._request("GET", path, params=params, timeout=TIMEOUT_SECONDS).text
+
+    def chunks(self, path: str, **params: object) -> Iterator[bytes]:
+        """Yield the bytes at `path` as they come; raises as `get` does, also in the middle."""
+        import httpx
+
+        given = {name: str(value) for name, value in params.items() if value is not None}
+        waiting = httpx.Timeout(TIMEOUT_SECONDS, read=STREAM_TIMEOUT_SECONDS)
+        try:
+            with (
+                self.open() as client,
+                client.stream("GET", path, params=given, timeout=waiting) as response,
+            ):
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response, lambda problem: problem)
+                yield from response.iter_raw()
+        except httpx.HTTPError as error:
+            raise CommandFailed(f"the server at {self.server} broke off: {error}") from error
 
     def _json(self, method: str, path: str, **arguments: Any) -> Any:
         return self._request(method, path, **arguments).json()
