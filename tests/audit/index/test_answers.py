@@ -1,0 +1,120 @@
+"""Whatever is asked of an indexed log, the answer is that of reading every entry."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from audit.index.building import LARGE, SMALL
+from audit.index.search import snapshot
+from audit.index.tables import mark_for_rebuild
+from audit.index.terms import key_of
+from audit.log import Log
+from audit.query import Query, count, find, group
+from tests.audit.index.world import START, append, entries, index, segments
+
+FIELDS = (
+    *("kind", "outcome", "actor", "spiffe_id", "serial", "cluster", "namespace"),
+    *("service_account", "pod", "node", "destination", "policy", "request_id", "reason"),
+)
+Body = dict[str, Any]
+
+
+@pytest.fixture
+def indexed(both_engines: sa.Engine) -> sa.Engine:
+    """Two segments, and what is in none."""
+    append(both_engines, entries(0, 2 * SMALL + 300))
+    index(both_engines)
+    return both_engines
+
+
+def ask(choose: random.Random, bodies: list[Body]) -> tuple[dict[str, Any], Callable[[Body], bool]]:
+    """Return filters, and whether a body is what they ask for."""
+    example = choose.choice(bodies)
+    names = choose.sample(FIELDS, choose.choice((0, 1, 1, 2, 3)))
+    terms = {name: example[name] for name in names if example[name]}
+    span: dict[str, Any] = {}
+    at = sorted(choose.randrange(-10, len(bodies) + 10) for _ in range(2))
+    if choose.random() < 0.5:
+        span["since"] = START + timedelta(seconds=at[0])
+    if choose.random() < 0.5:
+        span["until"] = START + timedelta(seconds=at[1] + 1)
+    low, high = (span[k].isoformat() if k in span else None for k in ("since", "until"))
+
+    def is_asked_for(body: Body) -> bool:
+        time = body["time"].replace("Z", "+00:00")
+        return (
+            all(body[name] == value for name, value in terms.items())
+            and (low is None or time >= low)
+            and (high is None or time < high)
+        )
+
+    return {**terms, **span}, is_asked_for
+
+
+def compare(engine: sa.Engine, times: int) -> None:
+    bodies = [stored.document() or {} for stored in Log(engine).entries()]
+    choose = random.Random(5)
+    for _ in range(times):
+        filters, is_asked_for = ask(choose, bodies)
+        is_ascending = choose.random() < 0.5
+        expected = [body["index"] for body in bodies if is_asked_for(body)]
+        counted = count(engine, Query(**filters))
+        assert (counted.count, counted.is_exact) == (len(expected), True), filters
+        field = choose.choice(FIELDS)
+        values = Counter(bodies[number][field] for number in expected)
+        grouped = group(engine, Query(**filters), field)
+        assert grouped.values == len(values), (filters, field)
+        assert all(values[value] == found for value, found in grouped.counts)
+        ordered = expected if is_ascending else expected[::-1]
+        assert pages(engine, filters, is_ascending=is_ascending) == ordered[:2_000], filters
+
+
+def pages(engine: sa.Engine, filters: dict[str, Any], *, is_ascending: bool) -> list[int]:
+    """Return at most 2,000 of what is found, page by page."""
+    found: list[int] = []
+    cursor: int | None = None
+    while len(found) < 2_000:
+        query = Query(**filters, oldest_first=is_ascending, limit=400, cursor=cursor)
+        page = find(engine, query)
+        found += [each.index for each in page]
+        if (cursor := page.next) is None:
+            break
+    return found
+
+
+def test_answers_are_those_of_reading_everything(indexed: sa.Engine) -> None:
+    compare(indexed, 60)
+
+
+def test_answers_from_a_large_segment_are_those_of_reading_everything(long_log: sa.Engine) -> None:
+    append(long_log, entries(LARGE - 1, LARGE + 1_500))
+    index(long_log)
+    compare(long_log, 12)
+
+
+def test_times_of_a_clock_that_went_back_are_found_where_they_are(indexed: sa.Engine) -> None:
+    # Entry 1000 says the time of entry 910.
+    at = START + timedelta(seconds=910)
+    query = Query(since=at, until=at + timedelta(seconds=1))
+    assert [found.index for found in find(indexed, query)] == [1_000, 910]
+    assert count(indexed, query).count == 2
+
+
+def test_a_search_sees_one_state_though_segments_are_replaced_meanwhile(indexed: sa.Engine) -> None:
+    with snapshot(indexed) as taken:
+        with (
+            indexed.connect().execution_options(meshca_writes=True) as connection,
+            connection.begin(),
+        ):
+            mark_for_rebuild(connection, 0, SMALL)
+        index(indexed)
+        assert [s.first for s in segments(indexed)] == [s.first for s in taken.segments]
+        assert [s.id for s in segments(indexed)] != [s.id for s in taken.segments]
+        keys, span = [key_of("serial", "3")], Query().wanted().span
+        found = list(taken.candidates(keys, span, is_ascending=True, stop=taken.size))
+        assert [(each.first, each.sure) for each in found[:1]] == [(0, 1 << 2)]
