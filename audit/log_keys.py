@@ -20,12 +20,13 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
+from audit.checkpoint import parse_checkpoint
 from audit.checkpoints import newest_checkpoint, time_of
 from audit.entry import Entry
 from audit.key_files import KeyFiles
 from audit.key_history import LOG_KEY_KIND
 from audit.log import microseconds
-from audit.note import SigningKey
+from audit.note import Note, NoteRefused, SigningKey
 from meshca.clock import Clock
 from meshca.database import GroupWriter, Sink, metadata, reading
 from meshca.logs import get_logger
@@ -114,6 +115,16 @@ class LogKeys:
             if not any(row.stage == "active" for row in rows.values()):
                 await self._create(held, "introduced")
             return list(held.values())
+
+    async def sign(self, text: str) -> Note:
+        """Return `text`, which is no checkpoint, signed with the keys of this replica.
+
+        Raises Unavailable as `prepare` does, NoteRefused for a checkpoint, which only the signer
+        signs, and for a text that cannot be a note's.
+        """
+        if _is_checkpoint(text):
+            raise NoteRefused("malformed", "checkpoints are signed by the signer alone")
+        return Note(text, tuple(key.sign(text) for key in await self.prepare()))
 
     async def rotate(self, *, actor: str) -> LogKey:
         """Let a new key follow the active one, which signs on for the overlap; return the new one.
@@ -219,6 +230,14 @@ class LogKeys:
 
     def _now(self) -> datetime:
         return self.clock.now()
+
+
+def _is_checkpoint(text: str) -> bool:
+    try:
+        parse_checkpoint(text)
+    except NoteRefused:
+        return False
+    return True
 
 
 LOG_KEY_SINKS: Final[Mapping[type, Sink]] = MappingProxyType({LogKey: LogKeySink()})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from audit.checkpoint import Checkpoint
 from audit.key_files import KeyFiles, Wrapping
 from audit.key_history import KeyHistory
 from audit.log_keys import LogKey, read_log_keys
@@ -179,6 +180,19 @@ def test_a_database_that_takes_nothing_leaves_the_old_key(
             await log.keys.rotate(actor="uid:7")
         assert stages(log) == ["active"]
         assert len(list((tmp_path / "keys").iterdir())) == 1
+
+    run(both_engines, tmp_path, story)
+
+
+def test_other_texts_are_signed_too_but_never_a_checkpoint(
+    both_engines: sa.Engine, tmp_path: Path
+) -> None:
+    async def story(log: SignedLog) -> None:
+        (key,) = await log.keys.prepare()
+        note = await log.keys.sign("a report\nof today\n")
+        assert verify_note(note, [key.verifier])
+        with pytest.raises(NoteRefused, match="by the signer alone"):
+            await log.keys.sign(str(Checkpoint(ORIGIN, 9, bytes(32))))
 
     run(both_engines, tmp_path, story)
 
