@@ -90,6 +90,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "meshca audit query": (),
     "meshca audit verify": (),
+    "meshca audit anchors": (),
     "meshca authz apply": ("POLICIES", "--reason", "test"),
     "meshca authz get": (),
     "meshca authz history": (),
