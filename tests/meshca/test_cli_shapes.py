@@ -77,6 +77,7 @@ CHECK = (
 COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca config check": (),
     "meshca status": (),
+    "meshca whoami": (),
     "meshca ca show": (),
     "meshca svid list": (),
     "meshca svid revoke": ("--spiffe-id", "spiffe://example.org/meshca/server", "--dry-run"),
@@ -91,6 +92,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca audit query": (),
     "meshca audit verify": (),
     "meshca audit anchors": (),
+    "meshca audit checkpoint": (),
+    "meshca audit verify-proof": ("PROOF", "--key", "LOG_KEY"),
+    "meshca audit keys": (),
+    "meshca audit rotate-key": (),
     "meshca authz apply": ("POLICIES", "--reason", "test"),
     "meshca authz get": (),
     "meshca authz history": (),
@@ -135,6 +140,8 @@ def test_the_json_has_the_documented_keys(
     (tmp_path / "bundle.pem").write_bytes(partner.public_bytes(Encoding.PEM))
     if "REVOKED" in COMMANDS[command]:
         values["REVOKED"] = server.query("svid", "revocations")["revocations"][0]["serial"]
+    if "PROOF" in COMMANDS[command]:
+        values["PROOF"], values["LOG_KEY"] = _proof(server, tmp_path)
     if "PASSPHRASE" in COMMANDS[command]:
         values["PASSPHRASE"] = pipe(PASSPHRASE)
     given = [str(values.get(argument, argument)) for argument in COMMANDS[command]]
@@ -152,6 +159,14 @@ def _policy_tests(directory: Path, policies: Path) -> Path:
     path = directory / "tests.yaml"
     path.write_text(yaml.safe_dump(tests))
     return path
+
+
+def _proof(server: RunningServer, directory: Path) -> tuple[Path, str]:
+    """Return a file that proves the first entry, and the key that verifies it."""
+    path = directory / "proof"
+    environment = {"MESHCA_CONFIG": str(server.config)}
+    path.write_text(meshca("audit", "prove", "0", environment=environment).out)
+    return path, server.query("audit", "keys")["keys"][0]["key"]
 
 
 def test_a_proxy_has_the_documented_keys() -> None:
