@@ -21,6 +21,7 @@ from admin import (
     audit_export,
     audit_keys,
     audit_proofs,
+    audit_questions,
     audit_retention,
     authorities,
     changes,
@@ -76,6 +77,7 @@ def create_routers(state: AdminState) -> Sequence[APIRouter]:
         audit_anchors.create_router(state),
         audit_keys.create_router(state),
         audit_proofs.create_router(state),
+        audit_questions.create_router(state),
         audit_retention.create_router(state),
     )
 

@@ -16,7 +16,7 @@ from meshca.logs import clip
 
 MAXIMUM_TEXT: Final = 256
 _LEFT_OUT: Final = frozenset({"headers", "claims"})
-_HASHED: Final = frozenset({"anchors", "documents"})
+_HASHED: Final = frozenset({"anchors", "certificate", "documents"})
 _MAXIMUM_ITEMS: Final = 16
 _DEEPEST: Final = 4
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -37,6 +37,7 @@ class AdminState:
     `lists` returns the revocation list in force of each authority.
     `rules` say how long entries keep their bodies.
     `outside` are the anchors of the audit log, and the witness that we are.
+    `longest_svid` is how long a leaf lives at most.
     `access` says who gets in, `applications` answers those that ask for decisions.
     """
 
@@ -45,6 +46,7 @@ class AdminState:
     started_at: datetime
     access: Access
     applications: Applications
+    longest_svid: timedelta
     clock: Clock
     engine: sa.Engine
     writer: GroupWriter

@@ -115,6 +115,13 @@ def checkpoint_of(engine: sa.Engine, origin: str, size: int) -> Kept | None:
     return found[0] if found else None
 
 
+def checkpoint_from(engine: sa.Engine, origin: str, size: int) -> Kept | None:
+    """Return the smallest kept checkpoint of at least `size` entries; raises StoreUnavailable."""
+    query = sa.select(audit_checkpoints).where(_c.origin == origin, _c.size >= size)
+    found = _select(engine, query.order_by(_c.size).limit(1))
+    return found[0] if found else None
+
+
 def checkpoints(
     engine: sa.Engine, origin: str, *, limit: int | None = None, below: int | None = None
 ) -> list[Kept]:

@@ -8,7 +8,16 @@ from typing import Final
 import sqlalchemy as sa
 
 from ca.revocation.reason import Reason
-from ca.revocation.store import Revocation, read_revocation, revocations, seconds
+from ca.revocation.store import (
+    Decision,
+    Revocation,
+    decisions,
+    microseconds,
+    read_decision,
+    read_revocation,
+    revocations,
+    seconds,
+)
 from meshca.database import reading
 
 _AT_ONCE: Final = 500
@@ -59,6 +68,14 @@ class Listing:
             query = query.where(sa.or_(c.revision < after.revision, here))
         with reading(self.engine) as connection:
             return [read_revocation(row) for row in connection.execute(query)]
+
+    def decided_between(self, since: datetime, until: datetime, *, limit: int) -> list[Decision]:
+        """Return the decisions made from `since` up to `until`, the oldest first."""
+        c = decisions.c
+        chosen = c.decided_at_us.between(microseconds(since), microseconds(until) - 1)
+        query = sa.select(decisions).where(chosen).order_by(c.decided_at_us).limit(limit)
+        with reading(self.engine) as connection:
+            return [read_decision(row) for row in connection.execute(query)]
 
     def among(self, serials: Iterable[str]) -> dict[str, Revocation]:
         """Return the revocations in force of `serials` (hex), by serial; others are left out."""

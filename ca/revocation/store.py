@@ -222,13 +222,13 @@ class Revocations:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"there is no decision {name[:64]}")
-        return _decision(row)
+        return read_decision(row)
 
     def open_decisions(self) -> list[Decision]:
         """Return the decisions that were interrupted, the oldest first."""
         query = sa.select(decisions).where(decisions.c.is_open).order_by(decisions.c.decided_at_us)
         with reading(self.engine) as connection:
-            return [_decision(row) for row in connection.execute(query)]
+            return [read_decision(row) for row in connection.execute(query)]
 
     def bans(self, now: datetime | None = None) -> list[Ban]:
         """Return the bans that hold at `now`, or every ban there ever was; the newest first."""
@@ -310,7 +310,8 @@ def read_revocation(row: sa.Row[Any]) -> Revocation:
     )
 
 
-def _decision(row: sa.Row[Any]) -> Decision:
+def read_decision(row: sa.Row[Any]) -> Decision:
+    """Return the decision of a row."""
     r = row._mapping
     return Decision(
         r["decision"],

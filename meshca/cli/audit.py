@@ -4,7 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from meshca.cli import audit_anchors, audit_checkpoints, audit_verify
+from meshca.cli import (
+    audit_anchors,
+    audit_checkpoints,
+    audit_questions,
+    audit_report,
+    audit_verify,
+)
 from meshca.cli.client import connect
 from meshca.cli.options import (
     DEFAULT_CONFIG,
@@ -20,6 +26,8 @@ app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what 
 
 audit_anchors.register(app)
 audit_checkpoints.register(app)
+audit_questions.register(app)
+audit_report.register(app)
 audit_verify.register(app)
 
 _COLUMNS = ("index", "time", "kind", "outcome", "who", "serial", "why")

@@ -130,7 +130,7 @@ def who_can(
         loaded = load_directory(policies, options)
         found = allowed(loaded, _workload(destination), now=_now(), within=Within(**asked))
         answer = access_json(found, version=loaded.version)
-    emit(output, answer, lambda: _print_access(answer))
+    emit(output, answer, lambda: print_access(answer))
     _fail_on_defects(answer)
 
 
@@ -170,7 +170,7 @@ def what_can(
         principal = name.removeprefix("spiffe://")
         found = allowed(loaded, principal, now=_now(), within=Within(**asked))
         answer = access_json(found, version=loaded.version)
-    emit(output, answer, lambda: _print_access(answer))
+    emit(output, answer, lambda: print_access(answer))
     _fail_on_defects(answer)
 
 
@@ -299,7 +299,7 @@ def _print_difference(answer: dict[str, Any]) -> None:
     _print_end(answer)
 
 
-def _print_access(answer: dict[str, Any]) -> None:
+def print_access(answer: dict[str, Any]) -> None:
     for each in answer["allowed"]:
         typer.echo(f"allowed: {_where(each)}")
         typer.echo(f"  by: {safe(_decided(each))}")

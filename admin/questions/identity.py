@@ -1,0 +1,62 @@
+"""The whole life of an identity: what it has had, what was refused to it, what became of it."""
+
+from datetime import datetime
+
+from admin.questions.entries import entries_about
+from admin.revocation_views import ban_json
+from admin.state import AdminState
+from admin.views import Json, svid_json, time_text
+from audit.query import Query, find, group
+from ca.holdings import Holdings
+from ca.revocation.listing import Listing
+from ca.revocation.store import Ban
+from ca.store import Filter
+
+NEWEST: int = 20
+
+
+def identity_json(
+    state: AdminState, holdings: Holdings, spiffe_id: str, *, limit: int, cursor: int | None
+) -> Json:
+    """Return what is known of `spiffe_id`; raises RequestRefused, StoreUnavailable."""
+    now = state.clock.now()
+    had = holdings.had(spiffe_id)
+    kinds = group(state.engine, Query(spiffe_id=spiffe_id), "kind")
+    newest = state.inventory.list(Filter(spiffe_id=spiffe_id), limit=NEWEST)
+    live = state.inventory.list(Filter(spiffe_id=spiffe_id, live_at=now), limit=1_000)
+    revoked = Listing(state.engine).among(one.intent.serial for one in (*newest, *live))
+    query = Query(spiffe_id=spiffe_id, limit=limit, cursor=cursor)
+    return {
+        "spiffe_id": spiffe_id,
+        "known": had.certificates > 0 or kinds.total.count > 0,
+        "first_entry": _time_of(state, Query(spiffe_id=spiffe_id, oldest_first=True, limit=1)),
+        "last_entry": _time_of(state, Query(spiffe_id=spiffe_id, limit=1)),
+        "certificates": {
+            "total": had.certificates,
+            "unsigned": had.unsigned,
+            "revoked": had.revoked,
+            "live": sum(one.intent.serial not in revoked for one in live),
+            "first_at": time_text(had.first_at),
+            "last_until": time_text(had.last_until),
+            "newest": [
+                {**svid_json(one), "revoked": one.intent.serial in revoked} for one in newest
+            ],
+        },
+        "entries": {"total": kinds.total.count, "by_kind": dict(kinds.counts)},
+        "bans": [ban_json(ban, now) for ban in _bans(state, spiffe_id, now)],
+        **entries_about(state, query),
+    }
+
+
+def _bans(state: AdminState, spiffe_id: str, now: datetime) -> list[Ban]:
+    return [
+        ban
+        for ban in state.revocations.revocations.bans(now)
+        if ban.selector.given().get("spiffe_id") == spiffe_id
+    ]
+
+
+def _time_of(state: AdminState, query: Query) -> str | None:
+    for one in find(state.engine, query):
+        return str(one.body["time"])
+    return None
