@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from meshca.metrics_anchors import AnchorMetrics
+from meshca.metrics_sinks import SinkMetrics
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _EFFECT = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -72,11 +73,13 @@ class Metrics:
     audit_log_inconsistent: Gauge = field(init=False)
     audit_index_lag: Gauge = field(init=False)
     anchors: AnchorMetrics = field(init=False)
+    sinks: SinkMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         for name, metric in _build(self.registry).items():
             object.__setattr__(self, name, metric)
         object.__setattr__(self, "anchors", AnchorMetrics(self.registry))
+        object.__setattr__(self, "sinks", SinkMetrics(self.registry))
 
 
 def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:

@@ -2,12 +2,13 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from meshca.durations import parse_duration
 from meshca.settings_anchors import MAXIMUM_ANCHORS, AnchorConfig, WitnessConfig
+from meshca.settings_sinks import MAXIMUM_SINKS, SinkConfig
 from meshca.strict import Duration, Strict
 
 _YEARS: Final = re.compile(r"([1-9][0-9]{0,2})y", re.ASCII)
@@ -48,6 +49,14 @@ class AuditConfig(Strict):
     retention: RetentionConfig = RetentionConfig()
     anchors: Annotated[list[AnchorConfig], Field(max_length=MAXIMUM_ANCHORS)] = Field(default=[])
     witness: WitnessConfig | None = None
+    sinks: Annotated[list[SinkConfig], Field(max_length=MAXIMUM_SINKS)] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _each_sink_once(self) -> Self:
+        names = [sink.name for sink in self.sinks]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two sinks have the name {', '.join(sorted(twice))}")
+        return self
 
     def name(self, trust_domain: str) -> str:
         """Return the log's name in checkpoints."""

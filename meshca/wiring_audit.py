@@ -1,6 +1,6 @@
 """The parts that look after the audit log, joined: what wiring needs of them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +19,8 @@ from audit.retention.loop import Retention
 from audit.retention.rules import rules_of
 from audit.retention.sinks import RETENTION_SINKS
 from audit.signing import CheckpointSigner, LastSigned
+from audit.sinks.feed import SinkFeed
+from audit.sinks.store import SINK_SINKS
 from ca.upstream.build import build_key_at_rest
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
@@ -27,11 +29,19 @@ from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks
 from meshca.settings import Settings
 from meshca.wiring_anchors import OUTSIDE_SINKS, OutsideParts, build_outside
+from meshca.wiring_sinks import build_sinks, loops_of
 
 Loop = Callable[[], Awaitable[None]]
 
 AUDIT_SINKS: Final[Mapping[type, Sink]] = MappingProxyType(
-    {**CHECKPOINT_SINKS, **LOG_KEY_SINKS, **INDEX_SINKS, **RETENTION_SINKS, **OUTSIDE_SINKS}
+    {
+        **CHECKPOINT_SINKS,
+        **LOG_KEY_SINKS,
+        **INDEX_SINKS,
+        **RETENTION_SINKS,
+        **OUTSIDE_SINKS,
+        **SINK_SINKS,
+    }
 )
 """What writes the records of the parts below, besides the entries themselves."""
 
@@ -47,6 +57,7 @@ class AuditParts:
     retention: Retention
     holds: LegalHolds
     outside: OutsideParts
+    sinks: Sequence[SinkFeed]
 
     def loops(self) -> Mapping[str, Loop]:
         """Return what runs for as long as the service does, by name."""
@@ -56,6 +67,7 @@ class AuditParts:
             "audit index": self.indexer.run,
             "retention": self.retention.run,
             **self.outside.loops(),
+            **loops_of(self.sinks),
         }
 
 
@@ -104,6 +116,9 @@ def build_audit(
         ),
         holds=LegalHolds(engine=engine, writer=writer, clock=clock),
         outside=build_outside(
+            settings, log=log, writer=writer, locks=locks, clock=clock, metrics=metrics
+        ),
+        sinks=build_sinks(
             settings, log=log, writer=writer, locks=locks, clock=clock, metrics=metrics
         ),
     )

@@ -120,7 +120,10 @@ def index_of(text: bytes) -> int | None:
     """Return the index of the last entry that a line stands for; None for header and trailer."""
     try:
         document = orjson.loads(text)
-        found = document["skipped"][1] - 1 if "skipped" in document else document["index"]
+        if "skipped" in document:
+            found = document["skipped"][1] - 1
+        else:
+            found = document["index"] if "index" in document else document["sequence"] - 1
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
         return None
     return found if type(found) is int else None

@@ -10,13 +10,14 @@ The generator reads the database: run it off the event loop.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import sqlalchemy as sa
 
 from audit.checkpoints import newest_checkpoint
 from audit.export import cef, comma, json_lines, ocsf
 from audit.export.chosen import EVERYTHING, Chosen
+from audit.export.partial import Format
 from audit.export.proofs import keys_and_steps
 from audit.log import Log, Stored
 from audit.range_proof import Row, range_hashes
@@ -24,7 +25,6 @@ from audit.tree import StoredTree
 from meshca.database import reading
 from meshca.errors import RequestRefused, Unavailable
 
-Format = Literal["jsonl", "csv", "ocsf", "cef"]
 CHUNK_BYTES: Final = 256 * 1024
 
 

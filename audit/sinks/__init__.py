@@ -1,0 +1,1 @@
+"""Sending the audit log to collectors as it grows."""
