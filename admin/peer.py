@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from cryptography import x509
 from starlette.types import Scope
@@ -69,13 +69,15 @@ class PeerProtocol(H11Protocol):
 class TlsProtocol(H11Protocol):
     """HTTP/1.1 that keeps what TLS saw, and hangs up on whoever connects and asks nothing."""
 
+    patience: ClassVar[float] = FIRST_REQUEST_SECONDS
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Remember who connected."""
         super().connection_made(transport)
         host, port = (self.client or ("", 0))[:2]
         peer = TlsPeer(f"{host}:{port}", _chain(transport))
         self.app_state = {**self.app_state, _TLS: peer}
-        self._silence = self.loop.call_later(FIRST_REQUEST_SECONDS, self._end_silence)
+        self._silence = self.loop.call_later(self.patience, self._end_silence)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""

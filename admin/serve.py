@@ -48,12 +48,16 @@ async def serve_tcp(
 
 @asynccontextmanager
 async def serve_admin_tls(
-    app: ASGIApp, address: str, tls: ssl.SSLContext, *, key: str = "listen.admin"
+    app: ASGIApp,
+    address: str,
+    tls: ssl.SSLContext,
+    *,
+    protocol: type[TlsProtocol] = TlsProtocol,
 ) -> AsyncIterator[str]:
     """Serve the admin `app` over TLS for the duration; requests know what TLS saw."""
-    bound = bind_tcp(address, key=key)
+    bound = bind_tcp(address, key="listen.admin")
     host, port = bound.getsockname()[:2]
-    async with _serving(app, bound, TlsProtocol, tls):
+    async with _serving(app, bound, protocol, tls):
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

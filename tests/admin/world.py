@@ -16,7 +16,7 @@ from admin.api import create_app
 from admin.applications import Applications
 from admin.entrance import Access
 from admin.logins import Logins
-from admin.proofs import NoPeople, People, Proofs
+from admin.proofs import NoPeople, Proofs
 from admin.roles import Role, Roles, build_roles
 from admin.serve import serve_unix
 from admin.staging_entries import staging_entry
@@ -180,21 +180,19 @@ def access_for(
     engine: sa.Engine,
     writer: GroupWriter,
     clock: FakeClock,
-    people: People | None = None,
-    revoked: RevocationState | None = None,
+    revoked: RevocationState,
 ) -> Access:
     """Return an entrance for whoever has `roles`."""
     refusals = RefusalRecorder(writer, clock, Metrics())
-    state = revoked or RevocationState(revocations=Revocations(engine), clock=clock)
     proofs = Proofs(
         roles=roles,
         trust_domain=TRUST_DOMAIN,
         authorities=authorities,
         inventory=Inventory(engine),
         clock=clock,
-        people=people or NoPeople(),
-        check_caller=state.check_caller,
-        check_serial=state.check_serial,
+        people=NoPeople(),
+        check_caller=revoked.check_caller,
+        check_serial=revoked.check_serial,
     )
     logins = Logins(writer=writer, recorder=refusals, clock=clock)
     return Access(proofs=proofs, refusals=refusals, logins=logins, writer=writer, clock=clock)
@@ -233,14 +231,19 @@ async def running(
             return world.problems
 
         kept = await intermediates(directory, engine, writer, clock, proxies)
-        endpoints = FakeEndpoints()
+        endpoints, revocations = FakeEndpoints(), revocation_operations(engine, writer, clock)
         loaded = loader(engine, clock, policies, policy_directory)
         state = AdminState(
             trust_domain=TRUST_DOMAIN,
             version="0.1.0",
             started_at=clock.now(),
             access=access_for(
-                roles, authorities=kept.authorities, engine=engine, writer=writer, clock=clock
+                roles,
+                authorities=kept.authorities,
+                engine=engine,
+                writer=writer,
+                clock=clock,
+                revoked=revocations.state,
             ),
             applications=Applications(
                 roles=roles,
@@ -249,7 +252,6 @@ async def running(
                 recorder=DecisionRecorder(writer, clock, Metrics()),
                 clock=clock,
             ),
-            longest_svid=timedelta(hours=24),
             clock=clock,
             engine=engine,
             writer=writer,
@@ -260,7 +262,7 @@ async def running(
             holds=LegalHolds(engine=engine, writer=writer, clock=clock),
             authorities=kept.authorities,
             operations=AuthorityOperations(kept),
-            revocations=revocation_operations(engine, writer, clock),
+            revocations=revocations,
             lists=lambda: world.lists,
             proxies=proxies,
             policies=policies,
