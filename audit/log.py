@@ -27,6 +27,7 @@ from audit.merkle import leaf_hash
 from audit.text import storable
 from audit.tree import StoredTree, audit_entries, read_frontier, write_growth
 from meshca.database import bulk_insert, reading
+from meshca.errors import EvidenceBroken
 
 SCHEMA_VERSION: Final = 2
 MAXIMUM_BODY_BYTES: Final = 64 * 1024
@@ -100,7 +101,10 @@ class Log:
         return Head(frontier.size, frontier.root())
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
-        """Yield the entries from `start` up to `stop`, in their order, read in pages."""
+        """Yield the entries from `start` up to `stop`, in their order, read in pages.
+
+        Raises EvidenceBroken for one whose body is not what was hashed.
+        """
         c = audit_entries.c
         while stop is None or start < stop:
             page = sa.select(audit_entries).where(c.leaf_index >= start)
@@ -114,7 +118,10 @@ class Log:
             start = rows[-1].leaf_index + 1
 
     def get(self, indexes: Sequence[int]) -> list[Stored]:
-        """Return the entries of `indexes` that there are, in the order of the log."""
+        """Return the entries of `indexes` that there are, in the order of the log.
+
+        Raises EvidenceBroken for one whose body is not what was hashed.
+        """
         c = audit_entries.c
         query = sa.select(audit_entries).where(c.leaf_index.in_(list(indexes)))
         with reading(self.engine) as connection:
@@ -143,8 +150,19 @@ class Log:
 
 
 def _stored(row: sa.Row[Any]) -> Stored:
-    body = None if row.body is None else row.body.encode()
+    body = None if row.body is None else checked_body(row.leaf_index, row.body, row.leaf_hash)
     return Stored(row.leaf_index, row.time, row.kind, bytes(row.leaf_hash), body)
+
+
+def checked_body(index: int, body: str, leaf: bytes) -> bytes:
+    """Return the leaf data in a row; raises EvidenceBroken if it is not what was hashed.
+
+    Whoever shows an entry asks this first: what a disk or somebody has garbled is not shown.
+    """
+    data = body.encode()
+    if leaf_hash(data) != bytes(leaf):
+        raise EvidenceBroken(index, f"the hash of entry {index} does not match its body")
+    return data
 
 
 def _rows(start: int, entries: Sequence[Entry]) -> list[tuple[Any, ...]]:

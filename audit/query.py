@@ -18,7 +18,7 @@ from audit.filters import one_of, spelled
 from audit.index.blocks import positions, positions_down
 from audit.index.search import Candidates, Snapshot, Span, snapshot, when
 from audit.index.terms import FIELDS
-from audit.log import microseconds
+from audit.log import checked_body, microseconds
 from audit.matching import StoredRow, Wanted
 from meshca.errors import RequestRefused
 
@@ -144,12 +144,24 @@ class Groups:
 
 
 def find(engine: sa.Engine, query: Query, *, maximum_read: int = MAXIMUM_READ) -> Page:
-    """Return a page of the entries that `query` asks for; raises StoreUnavailable.
+    """Return a page of the entries that `query` asks for.
+
+    Raises StoreUnavailable, and EvidenceBroken for an entry that is not what was hashed.
 
     It ends after `maximum_read` entries that were read and do not match.
     """
     with snapshot(engine) as taken:
         return _page(taken, query, maximum_read)
+
+
+def get(engine: sa.Engine, index: int) -> Found | None:
+    """Return entry `index`, or None if the log has none; raises StoreUnavailable."""
+    with snapshot(engine) as taken:
+        rows = taken.rows([index], None, None)
+        document = Wanted((), Span()).match(rows[0]) if rows else None
+    if document is None:
+        return None
+    return Found(index, dict(document), bytes(rows[0].leaf_hash))
 
 
 def find_all(engine: sa.Engine, query: Query) -> Iterator[Found]:
@@ -189,6 +201,8 @@ def _counted(tally: Tally) -> Count:
 def _page(taken: Snapshot, query: Query, maximum_read: int) -> Page:
     wanted, found, missed = query.wanted(), [], 0
     for row in _rows(taken, query, wanted):
+        if row.body is not None:
+            checked_body(row.leaf_index, row.body, row.leaf_hash)
         document = wanted.match(row)
         if document is None:
             missed += 1

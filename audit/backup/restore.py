@@ -36,7 +36,7 @@ from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.entry import Entry
 from audit.log import EntrySink, microseconds
 from audit.merkle import Frontier, root_at
-from audit.note import NoteRefused, VerifierKey
+from audit.note import Note, NoteRefused, VerifierKey
 from audit.retention.columns import check_columns
 from audit.retention.coverage import REDACTION, Coverage
 from audit.retention.partitions import make_month
@@ -70,9 +70,13 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is in force: the log up to `checkpoint`; `lost` entries are known to have followed."""
+    """What is in force: the log up to `checkpoint`, which `note` signs.
+
+    `lost` entries are known to have followed.
+    """
 
     checkpoint: Checkpoint
+    note: Note
     redacted: int
     lost: int
 
@@ -103,9 +107,10 @@ class _Restoration:
 
     def run(self, file: IO[bytes]) -> Restored:
         """Go through the steps in the order of the module's text."""
+        EntrySink().append(self.connection, [])  # nobody else appends from here on
         _check_empty(self.connection)
         lines = unpack(file)
-        header, checkpoint = self._opened(lines)
+        header, checkpoint, note = self._opened(lines)
         self._insert_all(lines, header.size)
         if self._frontier.size != header.size:
             raise BackupRefused("changed", "the backup has fewer entries than its checkpoint")
@@ -117,9 +122,9 @@ class _Restoration:
         write_growth(self.connection, self._frontier, [])
         redacted = sum(last - first + 1 for first, last in self._coverage.blank)
         EntrySink().append(self.connection, [self._entry(header, checkpoint, lost)])
-        return Restored(checkpoint, redacted, lost)
+        return Restored(checkpoint, note, redacted, lost)
 
-    def _opened(self, lines: Iterator[tuple[bytes, bytes]]) -> tuple[Header, Checkpoint]:
+    def _opened(self, lines: Iterator[tuple[bytes, bytes]]) -> tuple[Header, Checkpoint, Note]:
         letter, content = next(lines, (b"", b""))
         if letter != HEADER:
             raise BackupRefused("malformed", "this is no backup of an audit log")
@@ -128,7 +133,7 @@ class _Restoration:
             message = f"the backup is of the log {header.origin!r}, not {self.terms.origin!r}"
             raise BackupRefused("other_log", message)
         try:
-            checkpoint, _ = open_checkpoint(
+            checkpoint, note = open_checkpoint(
                 header.checkpoint, self.terms.keys, origin=self.terms.origin
             )
         except NoteRefused as error:
@@ -136,7 +141,7 @@ class _Restoration:
             raise BackupRefused("not_signed", message) from error
         if checkpoint.size != header.size:
             raise BackupRefused("changed", "the backup's checkpoint is of another size")
-        return header, checkpoint
+        return header, checkpoint, note
 
     def _insert_all(self, lines: Iterator[tuple[bytes, bytes]], size: int) -> None:
         """Insert what the lines hold, to the last one."""

@@ -1,0 +1,214 @@
+"""`meshca audit backup`, `restore`: the whole log in one file, and back into an empty database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from meshca.cli.authz_staging import ReasonOption, said
+from meshca.cli.client import connect
+from meshca.cli.failure import CommandFailed
+from meshca.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    Output,
+    OutputOption,
+    UrlOption,
+    load_settings,
+)
+from meshca.cli.output import emit, note, print_fields
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from audit.backup.restore import Restored, Terms
+    from audit.note import VerifierKey
+    from meshca.settings import Settings
+
+_LARGEST_NOTES: Final = 1 << 24
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those of `meshca audit`."""
+    for command in (backup, restore):
+        app.command()(command)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; mode 0600.")],
+    direct: Annotated[
+        bool,
+        typer.Option("--direct", help="Read the database of --config; no server has to run."),
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    url: UrlOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Write the whole log, up to its newest checkpoint, into FILE.
+
+    It holds every entry, what is left of redacted ones, checkpoints, holds and the log's public
+    keys, and no private key. Nothing is overwritten. The server goes on meanwhile.
+
+    Example: meshca audit backup /backup/audit-2026-11-21.gz
+    """
+    from audit.backup.files import write_new
+
+    if direct and url is not None:
+        message = "--direct reads the database of --config: it takes no --url"
+        raise CommandFailed(message, exit_status=2)
+    if direct:
+        size = write_new(file, _direct(load_settings(config)))
+    else:
+        size = write_new(file, connect(config, url).chunks("/audit/backup"))
+    try:
+        answer = {"file": str(file), "bytes": size, **_told(file)}
+    except CommandFailed:
+        file.unlink()
+        raise
+    emit(output, answer, lambda: print_fields(answer.items()))
+
+
+def _told(file: Path) -> dict[str, object]:
+    """Return what the file says of itself, once it is seen to be whole."""
+    from audit.backup.form import BackupRefused, parse_header, parsed, unpack
+
+    try:
+        with file.open("rb") as stream:
+            lines = unpack(stream)
+            header = parse_header(parsed(next(lines, (b"", b""))[1]))
+            for _ in lines:
+                pass
+    except BackupRefused as error:
+        raise CommandFailed(f"the backup did not come whole: {error}") from error
+    return {"origin": header.origin, "entries": header.size, "checkpoint": header.checkpoint}
+
+
+def _direct(settings: "Settings") -> Iterator[bytes]:
+    """Yield a backup of the database that `settings` name, once the log says who reads it."""
+    from audit.backup.direct import direct_backup
+    from meshca.clock import SystemClock
+    from meshca.database import open_engine
+
+    engine = open_engine(settings.database_url)
+    try:
+        origin = settings.audit.name(settings.trust_domain)
+        yield from direct_backup(engine, origin, actor=_actor(), now=SystemClock().now())
+    finally:
+        engine.dispose()
+
+
+def _actor() -> str:
+    import os
+
+    return f"uid:{os.getuid()}"
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
+    key: Annotated[
+        list[str],
+        typer.Option(metavar="KEY", help="A public key of the log, as kept elsewhere; repeatable."),
+    ],
+    reason: ReasonOption,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A checkpoint that an anchor has; may be repeated."),
+    ] = None,
+    accept_older: Annotated[
+        bool,
+        typer.Option(
+            "--accept-older", help="Lose what is known to have come after it; it is on record."
+        ),
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    output: OutputOption = Output.table,
+) -> None:
+    """Restore FILE into the database of --config, whose log is empty, while no server runs.
+
+    Everything is verified before any of it is in force: the checkpoint's signature by one of the
+    keys given, every entry, the tree. See docs/runbooks/audit-restore.md.
+
+    Example: meshca audit restore audit.gz --key "$(cat audit.pub)" --reason "INC-9: disk died"
+    """
+    from audit.note import VerifierKey
+    from meshca.errors import RequestRefused
+
+    settings = load_settings(config)
+    try:
+        keys = [VerifierKey.parse(text.strip()) for text in key]
+    except RequestRefused as error:
+        raise CommandFailed(f"--key: {error}", exit_status=2) from error
+    notes = [text for path in checkpoint or [] for text in _notes(path)]
+    restored = _restore(settings, file, keys, notes, said(reason), accept_older=accept_older)
+    answer = {
+        "entries": restored.checkpoint.size,
+        "root": restored.checkpoint.root.hex(),
+        "redacted": restored.redacted,
+        "lost": restored.lost,
+    }
+
+    def table() -> None:
+        print_fields(answer.items())
+        note("start the server, then: meshca audit verify")
+
+    emit(output, answer, table)
+
+
+def _notes(path: Path) -> list[str]:
+    from audit.checkpoint import split_notes
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            return split_notes(file.read(_LARGEST_NOTES))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandFailed(f"{path} cannot be read: {error}") from error
+
+
+def _restore(
+    settings: "Settings",
+    file: Path,
+    keys: "list[VerifierKey]",
+    notes: list[str],
+    reason: str,
+    *,
+    accept_older: bool,
+) -> "Restored":
+    from audit.backup.offline import alone
+    from audit.backup.restore import Terms, known_checkpoints
+    from audit.signing import LastSigned
+    from meshca.clock import SystemClock
+    from meshca.database import migrate, open_engine
+
+    origin = settings.audit.name(settings.trust_domain)
+    last = LastSigned(settings.data_dir / "audit" / "last-checkpoint")
+    engine = open_engine(settings.database_url)
+    try:
+        with alone(engine, [f"replica.{settings.replica}"]):
+            migrate(engine)
+            mine = last.read(origin)
+            terms = Terms(
+                keys=keys,
+                origin=origin,
+                known=[*known_checkpoints(notes, keys, origin), *([mine] if mine else [])],
+                accept_older=accept_older,
+                actor=_actor(),
+                reason=reason,
+                now=SystemClock().now(),
+            )
+            restored = _put(engine, file, terms)
+            if mine is not None and mine.size > restored.checkpoint.size:
+                last.write(restored.note)  # what this machine signs next begins with it
+            return restored
+    finally:
+        engine.dispose()
+
+
+def _put(engine: "sa.Engine", file: Path, terms: "Terms") -> "Restored":
+    from audit.backup.restore import restore as put
+
+    try:
+        with file.open("rb") as stream:
+            return put(engine, stream, terms)
+    except OSError as error:
+        raise CommandFailed(f"{file} cannot be read: {error.strerror}") from error
