@@ -17,8 +17,9 @@ from starlette.responses import StreamingResponse
 from admin.state import AdminState
 from audit.checkpoints import newest_checkpoint
 from audit.export.chosen import Chosen
+from audit.export.partial import Format
 from audit.export.times import stretch
-from audit.export.writing import Export, Format, plan, write
+from audit.export.writing import Export, plan, write
 from meshca.errors import NotFound, RequestRefused
 
 _Index = Annotated[int, Field(ge=0, le=2**63 - 1)]

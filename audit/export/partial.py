@@ -51,7 +51,7 @@ def look(path: Path) -> Partial:
 
 
 def _may_begin(text: bytes) -> bool:
-    return any(begin.startswith(text[: len(begin)]) for begin in (_BEGIN, b'"index","', b"CEF:0|"))
+    return any(begin.startswith(text[: len(begin)]) for begin in _BEGINNINGS)
 
 
 def _format_of(first: bytes) -> Format | None:
