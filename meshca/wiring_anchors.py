@@ -34,7 +34,7 @@ from meshca.settings import Settings
 from meshca.settings_anchors import AnchorConfig, S3Place, SyslogPlace, WitnessPlace
 from meshca.web import web_context
 
-REFUSALS_PER_SECOND: Final = 0.2
+SECONDS_A_REFUSAL: Final = 5.0
 REFUSALS_AT_ONCE: Final = 50
 FLUSH_SECONDS: Final = 60.0
 OUTSIDE_SINKS: Final[Mapping[type, Sink]] = MappingProxyType({**ANCHOR_SINKS, **WITNESS_SINKS})
@@ -113,7 +113,7 @@ def _witness(
         engine=log.engine,
         writer=writer,
         refusals=RefusalRecorder(
-            writer, clock, metrics, entries_per_second=REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE
+            writer, clock, metrics, entries_per_second=1 / SECONDS_A_REFUSAL, burst=REFUSALS_AT_ONCE
         ),
         clock=clock,
         metrics=metrics,
