@@ -66,7 +66,11 @@ def backup(
     except CommandFailed:
         file.unlink()
         raise
-    emit(output, answer, lambda: print_fields(answer.items()))
+
+    def table() -> None:
+        print_fields((name, value) for name, value in answer.items() if name != "checkpoint")
+
+    emit(output, answer, table)
 
 
 def _told(file: Path) -> dict[str, object]:
