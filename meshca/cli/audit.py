@@ -6,10 +6,14 @@ import typer
 
 from meshca.cli import (
     audit_anchors,
+    audit_backup,
     audit_checkpoints,
+    audit_export,
     audit_questions,
     audit_report,
+    audit_retention,
     audit_verify,
+    audit_verify_export,
 )
 from meshca.cli.client import connect
 from meshca.cli.options import (
@@ -25,10 +29,14 @@ from meshca.cli.output import emit, note, print_table
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what happened.")
 
 audit_anchors.register(app)
+audit_backup.register(app)
 audit_checkpoints.register(app)
 audit_questions.register(app)
 audit_report.register(app)
+audit_retention.register(app)
+audit_export.register(app)
 audit_verify.register(app)
+audit_verify_export.register(app)
 
 _COLUMNS = ("index", "time", "kind", "outcome", "who", "serial", "why")
 
