@@ -21,6 +21,7 @@ from admin import (
     audit_export,
     audit_keys,
     audit_proofs,
+    audit_queries,
     audit_questions,
     audit_retention,
     authorities,
@@ -77,6 +78,7 @@ def create_routers(state: AdminState) -> Sequence[APIRouter]:
         audit_anchors.create_router(state),
         audit_keys.create_router(state),
         audit_proofs.create_router(state),
+        audit_queries.create_router(state),
         audit_questions.create_router(state),
         audit_retention.create_router(state),
     )

@@ -1,11 +1,10 @@
-"""Routes that only read: status, certificates, bundle, proxies, audit.
+"""Routes that only read: status, certificates, bundle, proxies.
 
 A parameter that is not known is an error: a filter with a typing mistake must not answer with
 everything. Reads of the database run off the event loop.
 """
 
 import asyncio
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -16,7 +15,6 @@ from admin import views
 from admin.revocation_views import revoked_json
 from admin.staging_views import overlay_json
 from admin.state import AdminState
-from audit import query as audit
 from ca.revocation.listing import Listing
 from ca.revocation.selector import parse_selector
 from ca.store import Filter
@@ -43,23 +41,6 @@ class SvidQuery(_Strict):
     fingerprint: str | None = None
     authority_id: str | None = None
     live: bool = False
-    limit: int = Field(default=100, ge=1, le=MAXIMUM_LIMIT)
-    cursor: int | None = None
-
-
-class EntryQuery(_Strict):
-    """Filters of /audit/entries; `cursor` is `next` of the page before."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    spiffe_id: str | None = None
-    serial: str | None = None
-    kind: str | None = None
-    outcome: str | None = None
-    cluster: str | None = None
-    namespace: str | None = None
-    pod: str | None = None
-    order: Literal["newest", "oldest"] = "newest"
     limit: int = Field(default=100, ge=1, le=MAXIMUM_LIMIT)
     cursor: int | None = None
 
@@ -109,10 +90,6 @@ def create_router(state: AdminState) -> APIRouter:
         connected = state.proxies.connected()
         shown = [p for p in connected if p.is_behind or not query.behind]
         return {"proxies": [views.proxy_json(proxy) for proxy in shown]}
-
-    @router.get("/audit/entries")
-    def entries(query: Annotated[EntryQuery, Query()]) -> Any:
-        return _entries(state, query)
 
     return router
 
@@ -187,14 +164,3 @@ def _svids(state: AdminState, query: SvidQuery) -> views.Json:
 def _hex(name: str, text: str | None) -> str | None:
     """Return a serial or a fingerprint as it is kept; raises RequestRefused for anything else."""
     return None if text is None else parse_selector({name: text}).given()[name]
-
-
-def _entries(state: AdminState, query: EntryQuery) -> views.Json:
-    filters = query.model_dump(exclude={"order"})
-    wanted = audit.Query(**filters, oldest_first=query.order == "oldest")
-    found = audit.find(state.engine, wanted)
-    is_full = len(found) == query.limit
-    return {
-        "entries": [views.entry_json(entry) for entry in found],
-        "next": found[-1].index if is_full else None,
-    }

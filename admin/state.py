@@ -1,5 +1,6 @@
 """What the admin door stands on: handed over by wiring, never looked up."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,7 +37,8 @@ class AdminState:
     now and returns how many there are; `ready` returns what keeps the service from its work.
     `lists` returns the revocation list in force of each authority.
     `rules` say how long entries keep their bodies.
-    `outside` are the anchors of the audit log, and the witness that we are.
+    `outside` are the anchors of the audit log, and the witness that we are. `stopping` is set when
+    the server drains.
     `longest_svid` is how long a leaf lives at most.
     `access` says who gets in, `applications` answers those that ask for decisions.
     """
@@ -68,3 +70,4 @@ class AdminState:
     lists: Callable[[], Mapping[str, Crl]]
     ready: Callable[[], Awaitable[list[str]]]
     outside: OutsidePlan = field(default_factory=OutsidePlan)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)

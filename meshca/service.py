@@ -13,6 +13,7 @@ import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -210,7 +211,8 @@ async def _doors(
             await stack.enter_async_context(
                 _bundle_endpoint(service, settings.bundle_endpoint, loops)
             )
-        admin_app = create_app(admin_state(service, readiness.problems))
+        admin = replace(admin_state(service, readiness.problems), stopping=stopping)
+        admin_app = create_app(admin)
         mode = service.admin.socket_mode
         await stack.enter_async_context(serve_unix(admin_app, settings.admin_socket, mode=mode))
         if settings.listen.admin is not None:

@@ -1,0 +1,205 @@
+"""Routes that search the audit log: pages of entries, one entry, counts, and following it.
+
+A filter that is not known is an error that names those that are. `follow` is one answer that ends
+with the server, with whoever asked, or with their proof: JSON Lines, each an entry as `entries`
+shows it, or `{"heartbeat": TIME, "size": ENTRIES}` when nothing came for a while; the last line is
+`{"end": REASON, "next": CURSOR}`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final, Literal, Self
+
+import orjson
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from starlette.responses import StreamingResponse
+
+from admin import views
+from admin.state import AdminState
+from audit import query as audit
+from audit.query import MAXIMUM_LIMIT, Count, Groups, Page
+from meshca.errors import NotFound, Unavailable
+
+POLL_SECONDS: Final = 0.5
+HEARTBEAT_SECONDS: Final = 10.0
+_LARGEST: Final = 2**63 - 1
+_Index = Annotated[int, Field(ge=0, le=_LARGEST)]
+_Limit = Annotated[int, Field(ge=1, le=MAXIMUM_LIMIT)]
+
+
+class _Filters(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    since: AwareDatetime | None = None
+    kind: str | None = None
+    outcome: str | None = None
+    actor: str | None = None
+    spiffe_id: str | None = None
+    serial: str | None = None
+    fingerprint: str | None = None
+    cluster: str | None = None
+    namespace: str | None = None
+    service_account: str | None = None
+    pod: str | None = None
+    node: str | None = None
+    destination: str | None = None
+    policy: str | None = None
+    request_id: str | None = None
+    reason: str | None = None
+    text: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        if unknown := sorted(set(given) - set(cls.model_fields)):
+            known = ", ".join(cls.model_fields)
+            raise ValueError(f"unknown filter {unknown[0][:64]!r}; known: {known}")
+        return given
+
+    def asked(self) -> audit.Query:
+        """Return the filters; raises RequestRefused for what cannot be."""
+        return audit.Query(**self.model_dump(exclude={"order", "group_by"}))
+
+
+class EntryQuery(_Filters):
+    """Filters of /audit/entries; `cursor` is `next` of the page before."""
+
+    until: AwareDatetime | None = None
+    order: Literal["newest", "oldest"] = "newest"
+    limit: _Limit = 100
+    cursor: _Index | None = None
+
+
+class CountQuery(_Filters):
+    """Filters of /audit/count; `group_by` is a field, of whose values the first `limit` come."""
+
+    until: AwareDatetime | None = None
+    group_by: str | None = None
+    limit: _Limit = 100
+
+
+class FollowQuery(_Filters):
+    """Filters of /audit/follow; it begins behind entry `cursor`, with `since`, or now."""
+
+    cursor: _Index | None = None
+
+
+def create_router(state: AdminState) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+
+    @router.get("/audit/entries")
+    def entries(query: Annotated[EntryQuery, Query()]) -> Any:
+        asked = replace(query.asked(), oldest_first=query.order == "oldest")
+        return _page_json(audit.find(state.engine, asked))
+
+    @router.get("/audit/entries/{index}")
+    def entry(index: int) -> Any:
+        found = audit.get(state.engine, index) if 0 <= index <= _LARGEST else None
+        if found is None:
+            raise NotFound(f"the log has no entry {index}")
+        return views.entry_json(found)
+
+    @router.get("/audit/count")
+    def count(query: Annotated[CountQuery, Query()]) -> Any:
+        asked = query.asked()
+        if query.group_by is None:
+            return _count_json(audit.count(state.engine, asked), None, query.limit)
+        groups = audit.group(state.engine, asked, query.group_by)
+        return _count_json(groups.total, groups, query.limit)
+
+    @router.get("/audit/follow")
+    async def follow(query: Annotated[FollowQuery, Query()]) -> StreamingResponse:
+        following = await Following.begin(state, query.asked())
+        return StreamingResponse(following.lines(), media_type="application/jsonl")
+
+    return router
+
+
+def _page_json(page: Page) -> views.Json:
+    return {
+        "entries": [views.entry_json(found) for found in page],
+        "next": page.next,
+        "size": page.size,
+    }
+
+
+def _count_json(count: Count, groups: Groups | None, limit: int) -> views.Json:
+    shown = () if groups is None else groups.counts[:limit]
+    return {
+        "count": count.count,
+        "exact": count.is_exact,
+        "reached": count.reached,
+        "size": count.size,
+        "group_by": None if groups is None else groups.field,
+        "values": None if groups is None else groups.values,
+        "groups": [{"value": value, "count": number} for value, number in shown],
+    }
+
+
+@dataclass(slots=True)
+class Following:
+    """Entries as they come; `query` begins behind what was told last."""
+
+    state: AdminState
+    query: audit.Query
+    size: int
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    _searched: int = 0
+
+    @classmethod
+    async def begin(cls, state: AdminState, query: audit.Query) -> Self:
+        """Return one that begins where `query` says, or with the next entry."""
+        query = replace(query, oldest_first=True, limit=MAXIMUM_LIMIT)
+        size = (await asyncio.to_thread(state.log.head)).size
+        if query.cursor is None and query.since is None:
+            return cls(state, _behind(query, size), size, _searched=size)
+        return cls(state, query, size)
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield lines until the server stops."""
+        yield self._heartbeat()
+        silent = 0.0
+        while not self.state.stopping.is_set():
+            found = await self._look()
+            for each in found:
+                yield orjson.dumps(views.entry_json(each)) + b"\n"
+            if found:
+                silent = 0.0
+                continue
+            if silent >= self.heartbeat_seconds:
+                yield self._heartbeat()
+                silent = 0.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.state.stopping.wait(), POLL_SECONDS)
+            silent += POLL_SECONDS
+        end = {"end": "the server is stopping", "next": self.query.cursor}
+        yield orjson.dumps(end) + b"\n"
+
+    async def _look(self) -> Sequence[audit.Found]:
+        """Return what came since the last look; nothing while the database is away."""
+        try:
+            self.size = (await asyncio.to_thread(self.state.log.head)).size
+            if self.size == self._searched:
+                return ()
+            page = await asyncio.to_thread(audit.find, self.state.engine, self.query)
+        except Unavailable:
+            return ()
+        if page.next is None:
+            self._searched = page.size
+            self.query = _behind(self.query, page.size)
+        else:
+            self.query = replace(self.query, cursor=page.next)
+        return page
+
+    def _heartbeat(self) -> bytes:
+        now = views.time_text(self.state.clock.now())
+        return orjson.dumps({"heartbeat": now, "size": self.size}) + b"\n"
+
+
+def _behind(query: audit.Query, size: int) -> audit.Query:
+    """Return `query` for what follows the first `size` entries."""
+    return replace(query, cursor=size - 1 if size else None)
