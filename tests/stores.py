@@ -1,5 +1,6 @@
 """Real databases for tests: SQLite in a directory, and a throwaway PostgreSQL."""
 
+import atexit
 import os
 import pwd
 import shutil
@@ -9,7 +10,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from glob import glob
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,7 @@ SINKS: Mapping[type, Sink] = {
 
 
 Document = dict[str, Any]
+_NUMBERS = count()
 
 
 def documents(engine: sa.Engine) -> list[Document]:
@@ -84,10 +88,43 @@ def documents(engine: sa.Engine) -> list[Document]:
     return [stored.document() or {} for stored in Log(engine).entries()]
 
 
+@cache
+def _migrated() -> bytes:
+    """Return an empty SQLite database of today's schema: made once, and copied ever after."""
+    with tempfile.TemporaryDirectory(prefix="meshca-sqlite-") as directory:
+        engine = open_engine(f"sqlite:///{directory}/meshca.db")
+        migrate(engine)
+        engine.dispose()  # the last connection leaves no write-ahead log behind
+        return (Path(directory) / "meshca.db").read_bytes()
+
+
+def open_sqlite(directory: Path) -> sa.Engine:
+    """Return the SQLite database of `directory`, migrated and empty if there was none."""
+    path = directory / "meshca.db"
+    if not path.exists():
+        path.write_bytes(_migrated())
+    return open_engine(f"sqlite:///{path}")
+
+
 @contextmanager
 def sqlite_engine(directory: Path) -> Iterator[sa.Engine]:
-    """Yield a migrated SQLite database in `directory`."""
-    engine = open_engine(f"sqlite:///{directory / 'meshca.db'}")
+    """Yield the same, and dispose of it."""
+    engine = open_sqlite(directory)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def postgresql_engine(server: "Postgresql") -> Iterator[sa.Engine]:
+    """Yield a new, migrated database of `server`; others may use the server meanwhile."""
+    name = f"test_{next(_NUMBERS)}"
+    whole = open_engine(server.url)
+    with whole.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    whole.dispose()
+    engine = open_engine(server.url.replace("/postgres?", f"/{name}?"))
     try:
         migrate(engine)
         yield engine
@@ -121,6 +158,24 @@ def _unprivileged() -> str | None:
     return "postgres" if "postgres" in names else "nobody"
 
 
+@cache
+def _empty_cluster(programs: Path, user: str | None) -> Path:
+    """Return a cluster as initdb makes it: made once, and copied ever after."""
+    directory = Path(tempfile.mkdtemp(prefix="meshca-postgresql-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    if user is not None:
+        shutil.chown(directory, user)
+    command = [str(programs / "initdb"), "-D", str(directory / "cluster")]
+    subprocess.run(
+        [*command, "-U", "postgres", "--no-sync", "-A", "trust"],
+        user=user,
+        check=True,
+        capture_output=True,
+        cwd=directory,
+    )
+    return directory / "cluster"
+
+
 @dataclass
 class Postgresql:
     """A PostgreSQL of our own, on a unix socket only."""
@@ -137,14 +192,9 @@ class Postgresql:
 
     def create(self) -> None:
         """Make the empty cluster."""
-        command = [str(self.programs / "initdb"), "-D", str(self.directory / "cluster")]
-        subprocess.run(
-            [*command, "-U", "postgres", "--no-sync", "-A", "trust"],
-            user=self.user,
-            check=True,
-            capture_output=True,
-            cwd=self.directory,
-        )
+        made = _empty_cluster(self.programs, self.user)
+        command = ["cp", "-a", str(made), str(self.directory / "cluster")]
+        subprocess.run(command, check=True)
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""

@@ -15,20 +15,20 @@ from authz.sources import PolicyLoader, PolicyOptions
 from authz.state import PolicyState
 from authz.store import POLICIES_CHANGED, AppliedSet
 from meshca.change_feed import ChangeFeed
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter
 from meshca.errors import InvalidDocument
 from meshca.metrics import Metrics
 from tests.authz.builders import document, load, rule, to_yaml
 from tests.authz.source_place import API, WEB, Place, apply, run
 from tests.fakes import FakeClock
+from tests.stores import open_sqlite
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     directory = tmp_path / "policies"
     directory.mkdir()
-    engine = open_engine(f"sqlite:///{tmp_path / 'meshca.db'}")
-    migrate(engine)
+    engine = open_sqlite(tmp_path)
     metrics = Metrics()
     loader = PolicyLoader(
         state=PolicyState(PolicySet.empty(trust_domain="example.org", root_namespace="meshca")),

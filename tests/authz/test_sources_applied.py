@@ -11,20 +11,20 @@ from authz.policy import PolicySet
 from authz.sources import PolicyLoader, PolicyOptions, PreparedChange
 from authz.state import PolicyState
 from authz.store import AppliedSet, get
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter
 from meshca.errors import InvalidDocument, StoreUnavailable
 from meshca.metrics import Metrics
 from tests.authz.builders import document, to_yaml
 from tests.authz.source_place import API, WEB, Place, apply, run
 from tests.fakes import FakeClock
+from tests.stores import open_sqlite
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     directory = tmp_path / "policies"
     directory.mkdir()
-    engine = open_engine(f"sqlite:///{tmp_path / 'meshca.db'}")
-    migrate(engine)
+    engine = open_sqlite(tmp_path)
     metrics = Metrics()
     loader = PolicyLoader(
         state=PolicyState(PolicySet.empty(trust_domain="example.org", root_namespace="meshca")),

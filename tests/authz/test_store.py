@@ -9,17 +9,16 @@ import sqlalchemy as sa
 from authz import store
 from authz.store import AppliedSet, AppliedSetSink
 from meshca.change_feed import ChangeFeed
-from meshca.database import GroupWriter, Sink, migrate, open_engine
+from meshca.database import GroupWriter, Sink, open_engine
 from meshca.errors import Conflict, NotFound, StoreUnavailable
 from meshca.metrics import Metrics
 from tests.fakes import FakeClock
+from tests.stores import open_sqlite
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> sa.Engine:
-    engine = open_engine(f"sqlite:///{tmp_path / 'meshca.db'}")
-    migrate(engine)
-    return engine
+    return open_sqlite(tmp_path)
 
 
 def applied(version: int) -> AppliedSet:

@@ -8,10 +8,9 @@ import sqlalchemy as sa
 from audit.query import Query, find
 from authz.change import Change
 from authz.sources import SourceChange
-from meshca.database import migrate, open_engine
 from meshca.policy_audit import SourceChanges
 from tests.fakes import FakeClock
-from tests.stores import writer_of
+from tests.stores import open_sqlite, writer_of
 
 
 def told(name: str) -> SourceChange:
@@ -19,8 +18,7 @@ def told(name: str) -> SourceChange:
 
 
 def test_a_change_is_written_again_until_it_is_and_in_order(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'meshca.db'}")
-    migrate(engine)
+    engine = open_sqlite(tmp_path)
 
     def rename(old: str, new: str) -> None:
         with engine.begin() as connection:

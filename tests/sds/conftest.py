@@ -22,7 +22,7 @@ from ca.revocation.view import NOTHING_REVOKED, RevocationView
 from ca.store import Inventory
 from ca.upstream import self_signed
 from identity.caller import Caller, Evidence
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter
 from meshca.errors import ProofRefused
 from meshca.metrics import Metrics
 from meshca.spiffe_id import SpiffeId
@@ -35,7 +35,7 @@ from sds.ledger import Ledger
 from sds.meters import meters_by_type
 from sds.snapshot import Shared
 from tests.fakes import FakeClock
-from tests.stores import writer_of
+from tests.stores import open_sqlite, writer_of
 
 TRUST_DOMAIN = "example.org"
 
@@ -103,8 +103,7 @@ class Mesh:
 def build_mesh(directory: Path, clock: FakeClock) -> Mesh:
     """Return a mesh whose loops do not run yet; a second one is another replica."""
     metrics = Metrics()
-    engine = open_engine(f"sqlite:///{directory / 'meshca.db'}")
-    migrate(engine)
+    engine = open_sqlite(directory)
     writer = writer_of(engine, clock=clock, metrics=metrics)
     if not (directory / self_signed.DIRECTORY).exists():
         self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())

@@ -9,9 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from authz.kubernetes.kept import KeptObjects, read_kept
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.errors import StoreUnavailable
-from tests.stores import postgresql, sqlite_engine, writer_of
+from tests.stores import Postgresql, postgresql, postgresql_engine, sqlite_engine, writer_of
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    with postgresql() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -20,10 +26,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
         if request.param == "sqlite":
             yield stack.enter_context(sqlite_engine(tmp_path))
             return
-        engine = open_engine(stack.enter_context(postgresql()).url)
-        stack.callback(engine.dispose)
-        migrate(engine)
-        yield engine
+        server = request.getfixturevalue("server")
+        yield stack.enter_context(postgresql_engine(server))
 
 
 def write(engine: sa.Engine, *records: KeptObjects) -> None:
