@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from tests.audit_table import check_database
 from tests.real_parts import free_port, wait_until
 
 TRUST_DOMAIN = "example.org"
@@ -96,6 +97,9 @@ class RunningServer:
         if self._process is not None:
             self.stop(signal.SIGKILL)
         error = raised[1] if raised else None
+        if error is None:
+            for path in self.config.parent.rglob("meshca.db"):
+                check_database(path)
         if isinstance(error, BaseException):
             error.add_note(f"--- {self.log}\n{self.log_text()[-6000:]}")
 

@@ -24,9 +24,10 @@ from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.metrics import Metrics
+from tests.audit_table import undocumented
 from tests.authz.builders import document, request, rule, to_yaml
 from tests.fakes import FakeClock
-from tests.stores import SINKS
+from tests.stores import SINKS, documents
 
 ALICE, BOB, CAROL = "uid:1001", "uid:1002", "uid:1003"
 WINDOW = timedelta(minutes=5)
@@ -150,3 +151,4 @@ async def replica(
         loader.start()
         await staging.load()
         yield Replica(staging, loader, writer, feed, metrics, clock, engine)
+    assert undocumented(documents(engine)) == []
