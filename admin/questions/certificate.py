@@ -2,9 +2,11 @@
 
 Three things are told apart, whatever the serial says: a certificate that is on record byte for
 byte; one that is on record and was never seen signed; and one that is not on record. If the last
-was signed by a key of ours all the same, that key signs for somebody else.
+was signed by a key of ours all the same, that key signs for somebody else. The inventory is a table
+that can be changed; the log is not: what the log does not say was to be signed was put there.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -25,6 +27,10 @@ from meshca.errors import NotFound, RequestRefused
 from rotation.standings import Row, Standings
 
 MAXIMUM_PEM: int = 64 * 1024
+_UNLOGGED = (
+    "the inventory has it, and the log does not say that it was to be signed: somebody has changed "
+    "the inventory. Run meshca audit verify, and see docs/runbooks/audit-log.md"
+)
 LATER: int = 5
 
 
@@ -52,12 +58,16 @@ def certificate_json(state: AdminState, shown: Shown) -> Json:
     record = _record(state, shown.serial)
     found = None if shown.certificate is None else _found_json(shown.certificate)
     signer = None if shown.certificate is None else _signer(state, shown.certificate)
+    logged = None if record is None else _logged(state, record)
     verdict, words = _verdict(record, shown, signer)
+    if logged is False:
+        verdict, words = "unlogged", _UNLOGGED
     answer: Json = {
         "serial": shown.serial,
         "verdict": verdict,
         "statement": words,
         "found": found,
+        "logged": logged,
         "signed_by": None if signer is None else signer.standing.authority_id,
         "certificate": None,
         "entry": None,
@@ -77,6 +87,26 @@ def _record(state: AdminState, serial: str) -> Record | None:
         return state.inventory.get(serial)
     except NotFound:
         return None
+
+
+def _logged(state: AdminState, record: Record) -> bool | None:
+    """Return whether the log says that what is on record was to be signed, to the byte.
+
+    None if that cannot be said: its signature is not on record, or its entry was redacted, or is of
+    a version that did not say.
+    """
+    if record.certificate is None:
+        return None
+    stored = [] if record.log_index is None else state.log.get([record.log_index])
+    if not stored:
+        return False
+    document = stored[0].document()
+    if document is None or "tbs_sha256" not in document["details"]:
+        return None
+    kept = x509.load_der_x509_certificate(record.certificate)
+    expected = hashlib.sha256(kept.tbs_certificate_bytes).hexdigest()
+    said = (document["serial"], document["details"]["tbs_sha256"])
+    return said == (record.intent.serial, expected)
 
 
 def _found_json(certificate: x509.Certificate) -> Json:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,6 +27,7 @@ from ca.issuance import Issuance
 from ca.issuer import Svid
 from ca.keys import PrivateKeySigner
 from ca.profile import Profile
+from ca.store import certificates
 from meshca.metrics import Metrics
 from tests.admin.world import ORDERS, POLICY, TRUST_DOMAIN, World, running
 from tests.builders import make_caller, make_request
@@ -106,6 +108,7 @@ def test_a_certificate_that_was_issued_here_tells_its_whole_story(tmp_path: Path
 
         assert by_file["verdict"] == by_serial["verdict"] == "issued"
         assert "byte for byte" in by_file["statement"]
+        assert by_file["logged"] is by_serial["logged"] is True
         assert by_file["certificate"]["spiffe_id"] == ORDERS
         assert by_file["certificate"]["pod_uid"] == make_caller().evidence.pod_uid
         assert by_file["entry"]["proven"] is True
@@ -128,6 +131,24 @@ def test_a_certificate_of_our_key_that_is_not_on_record_is_a_stolen_key(tmp_path
         twin = asked.another(x509.load_der_x509_certificate(svid.der).serial_number)
         twice = await asked.post("/audit/certificate", certificate=pem(twin))
         assert twice["verdict"] == "forged", "the serial alone proves nothing"
+
+    ask(tmp_path, story)
+
+
+def test_an_inventory_that_was_changed_does_not_make_a_certificate_ours(tmp_path: Path) -> None:
+    async def story(asked: Asked) -> None:
+        svid = await asked.issue()
+        twin = asked.another(x509.load_der_x509_certificate(svid.der).serial_number)
+        der = twin.public_bytes(Encoding.DER)
+        changes: list[dict[str, Any]] = [{"certificate": der}]
+        changes.append({"certificate": svid.der, "log_index": 999})
+        for values in changes:
+            with asked.world.engine.begin() as connection:
+                connection.execute(sa.update(certificates).values(**values))
+            kept = x509.load_der_x509_certificate(values["certificate"])
+            answer = await asked.post("/audit/certificate", certificate=pem(kept))
+            assert (answer["verdict"], answer["logged"]) == ("unlogged", False)
+            assert "changed the inventory" in answer["statement"]
 
     ask(tmp_path, story)
 

@@ -92,6 +92,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca audit query": (),
     "meshca audit verify": (),
     "meshca audit anchors": (),
+    "meshca audit identity": (spiffe_id("orders"),),
+    "meshca audit certificate": ("ISSUED",),
+    "meshca audit at": ("1s", "--destination", "shop/orders"),
+    "meshca audit verify-report": ("REPORT", "--key", "LOG_KEY"),
     "meshca audit checkpoint": (),
     "meshca audit verify-proof": ("PROOF", "--key", "LOG_KEY"),
     "meshca audit keys": (),
@@ -142,6 +146,10 @@ def test_the_json_has_the_documented_keys(
         values["REVOKED"] = server.query("svid", "revocations")["revocations"][0]["serial"]
     if "PROOF" in COMMANDS[command]:
         values["PROOF"], values["LOG_KEY"] = _proof(server, tmp_path)
+    if "ISSUED" in COMMANDS[command]:
+        values["ISSUED"] = server.query("svid", "list")["svids"][0]["serial"]
+    if "REPORT" in COMMANDS[command]:
+        values["REPORT"], values["LOG_KEY"] = _report(server, tmp_path)
     if "PASSPHRASE" in COMMANDS[command]:
         values["PASSPHRASE"] = pipe(PASSPHRASE)
     given = [str(values.get(argument, argument)) for argument in COMMANDS[command]]
@@ -166,6 +174,13 @@ def _proof(server: RunningServer, directory: Path) -> tuple[Path, str]:
     path = directory / "proof"
     environment = {"MESHCA_CONFIG": str(server.config)}
     path.write_text(meshca("audit", "prove", "0", environment=environment).out)
+    return path, server.query("audit", "keys")["keys"][0]["key"]
+
+
+def _report(server: RunningServer, directory: Path) -> tuple[Path, str]:
+    """Return the directory of a report, and the key that verifies it."""
+    path, environment = directory / "report", {"MESHCA_CONFIG": str(server.config)}
+    meshca("audit", "report", "--from", "1h", "-d", str(path), environment=environment)
     return path, server.query("audit", "keys")["keys"][0]["key"]
 
 
