@@ -25,7 +25,7 @@ from meshca.errors import RequestRefused
 VERSION: Final = 1
 MAXIMUM_LINE: Final = 1 << 20
 HEADER, ENTRY, REDACTED, ROW, END = b"H", b"E", b"R", b"T", b"Z"
-_BLOCK: Final = 1 << 16
+_TOGETHER: Final = 256
 _LEVEL: Final = 1
 
 
@@ -78,19 +78,26 @@ class Packer:
     _zip: Any = field(default_factory=lambda: zlib.compressobj(_LEVEL, wbits=31))
     _digest: Any = field(default_factory=sha256)
     _lines: int = 0
+    _waiting: list[bytes] = field(default_factory=list)
 
     def pack(self, letter: bytes, content: bytes) -> bytes:
-        """Return the bytes that are ready after one more line: often none."""
-        line = b"%b %b\n" % (letter, content)
-        self._digest.update(line)
-        self._lines += 1
-        return bytes(self._zip.compress(line))
+        """Return the bytes that are ready after one more line: most often none."""
+        self._waiting.append(b"%b %b\n" % (letter, content))
+        return self._packed() if len(self._waiting) == _TOGETHER else b""
+
+    def _packed(self) -> bytes:
+        lines = b"".join(self._waiting)
+        self._lines += len(self._waiting)
+        self._waiting.clear()
+        self._digest.update(lines)
+        return bytes(self._zip.compress(lines))
 
     def end(self) -> bytes:
         """Return the last bytes, with the line that ends the backup."""
+        rest = self._packed()
         said = {"lines": self._lines, "sha256": self._digest.hexdigest()}
         last = b"%b %b\n" % (END, canonical(said))
-        return bytes(self._zip.compress(last) + self._zip.flush())
+        return rest + bytes(self._zip.compress(last) + self._zip.flush())
 
 
 def unpack(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:

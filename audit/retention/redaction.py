@@ -22,8 +22,8 @@ from audit.retention.coverage import REDACTION, Range, columns_digest, ranges_of
 from audit.retention.holds import Hold, holds_in, lock_holds
 from audit.tree import audit_entries
 
-BATCH: Final = 1_000
-"""Entries a transaction: on SQLite nobody else writes meanwhile, some 20 ms."""
+BATCH: Final = 500
+"""Entries a transaction: on SQLite nobody else writes meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
