@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from admin.state import AdminState
+from audit.anchors.store import newest_cosigned
 from audit.checkpoints import newest_checkpoint
 from audit.export.chosen import Chosen
 from audit.export.partial import Format
@@ -35,7 +36,8 @@ MEDIA_TYPES: Final = {
 class ExportQuery(BaseModel):
     """What to export: a stretch of the log, by index or by time, and what of it.
 
-    With `continued` what stands at the beginning of a file is left out.
+    With `continued` what stands at the beginning of a file is left out; with `witnessed` it is what
+    a witness has cosigned, which may end a little before what is signed.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -52,6 +54,7 @@ class ExportQuery(BaseModel):
     cluster: _Text | None = None
     namespace: _Text | None = None
     continued: bool = False
+    witnessed: bool = False
 
     def chosen(self) -> Chosen:
         """Return the filter; raises RequestRefused for what is unknown."""
@@ -83,6 +86,7 @@ def _plan(state: AdminState, query: ExportQuery) -> Export:
         format=query.format,
         chosen=query.chosen(),
         is_continued=query.continued,
+        is_witnessed=query.witnessed,
     )
 
 
@@ -94,7 +98,8 @@ def _range(state: AdminState, query: ExportQuery) -> tuple[int, int | None]:
     found = stretch(state.engine, query.since, query.until)
     if found is None:
         raise NotFound("no entry is of that time")
-    kept = newest_checkpoint(state.engine, state.signer.origin)
+    newest = newest_cosigned if query.witnessed else newest_checkpoint
+    kept = newest(state.engine, state.signer.origin)
     signed = found.stop if kept is None else min(found.stop, kept.size)
     return max(found.start, query.start or 0), signed
 

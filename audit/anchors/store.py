@@ -11,10 +11,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from audit.checkpoints import Kept, audit_checkpoints, time_of
+from audit.checkpoints import Kept, audit_checkpoints, checkpoints, time_of
 from audit.log import microseconds
 from audit.note import Signature, parse_note
 from meshca.database import Sink, metadata, reading
+
+_PAGE: Final = 256
 
 audit_anchors = sa.Table(
     "audit_anchors",
@@ -110,6 +112,23 @@ def read_anchor_states(engine: sa.Engine) -> dict[str, AnchorState]:
         )
         for row in rows
     }
+
+
+def newest_cosigned(engine: sa.Engine, origin: str, *, at_least: int = 0) -> Kept | None:
+    """Return the largest checkpoint of `origin` that a witness has cosigned.
+
+    None if there is none of `at_least` entries. Raises StoreUnavailable. Signatures are not
+    verified.
+    """
+    below: int | None = None
+    while page := checkpoints(engine, origin, limit=_PAGE, below=below):
+        for kept in page:
+            if kept.size < at_least:
+                return None
+            if any(one.name != origin for one in kept.parsed()[1].signatures):
+                return kept
+        below = page[-1].size
+    return None
 
 
 def _signers(signatures: Sequence[Signature]) -> set[str]:

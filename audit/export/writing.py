@@ -3,7 +3,8 @@
 JSON Lines carry the proof that they are the log (audit/export/json_lines.py); the other formats
 are for reading. An export may be gone on with: `is_continued` leaves out what stands at the
 beginning of the file, and the trailer is that of the newest checkpoint when the last entry is
-written, whichever key has signed it.
+written, whichever key has signed it, or of the newest that a witness has cosigned, if it is large
+enough.
 
 The generator reads the database: run it off the event loop.
 """
@@ -14,6 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from audit.anchors.store import newest_cosigned
 from audit.checkpoints import newest_checkpoint
 from audit.export import cef, comma, json_lines, ocsf
 from audit.export.chosen import EVERYTHING, Chosen
@@ -51,12 +53,17 @@ def plan(
     format: Format = "jsonl",  # noqa: A002  # what everybody calls it
     chosen: Chosen = EVERYTHING,
     is_continued: bool = False,
+    is_witnessed: bool = False,
 ) -> Export:
     """Return what to export: up to `stop`, or all that the newest checkpoint holds.
 
-    Raises RequestRefused for entries that no checkpoint holds yet, Unavailable without any.
+    With `is_witnessed` it is the newest that a witness has cosigned. Raises RequestRefused for
+    entries that it does not hold yet, Unavailable without any.
     """
-    kept = newest_checkpoint(log.engine, origin)
+    find = newest_cosigned if is_witnessed else newest_checkpoint
+    kept = find(log.engine, origin)
+    if kept is None and is_witnessed:
+        raise Unavailable("no checkpoint is cosigned by a witness yet; see `meshca audit anchors`")
     if kept is None:
         raise Unavailable("the log has no checkpoint yet; one follows each entry within a second")
     end = kept.size if stop is None else stop
@@ -136,7 +143,8 @@ def _is_chosen(chosen: Chosen, stored: Stored) -> bool:
 
 
 def _trailer(log: Log, export: Export) -> bytes:
-    kept = newest_checkpoint(log.engine, export.origin)
+    cosigned = newest_cosigned(log.engine, export.origin, at_least=export.stop)
+    kept = cosigned or newest_checkpoint(log.engine, export.origin)
     if kept is None or kept.size < export.stop:
         raise Unavailable("the checkpoint is gone that this export began with")
     keys, steps = keys_and_steps(log, kept)

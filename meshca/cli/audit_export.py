@@ -64,6 +64,9 @@ def export(
         int | None, typer.Option("--from-index", "--cursor", min=0, help="From this entry on.")
     ] = None,
     to_index: Annotated[int | None, typer.Option(min=0, help="Before this entry.")] = None,
+    witnessed: Annotated[
+        bool, typer.Option("--witnessed", help="Only what a witness has cosigned already.")
+    ] = False,
     kind: Annotated[str | None, typer.Option(help="Only of this kind.")] = None,
     outcome: Annotated[str | None, typer.Option(help="done, refused or failed.")] = None,
     actor: Annotated[str | None, typer.Option(help="Only by this actor.")] = None,
@@ -93,6 +96,7 @@ def export(
     times = {"since": since, "until": until}
     asked = _Asked(
         {"format": format_.value, "from": from_index, "to": to_index, **times, **filters}
+        | ({"witnessed": "true"} if witnessed else {})
     )
     if (out is None) == (resume is None):
         raise CommandFailed("name a file: -o FILE, or --resume FILE", exit_status=2)
