@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from meshca.cli.audit_witnesses import find_witnessed
 from meshca.cli.client import VERIFY_TIMEOUT_SECONDS, connect
 from meshca.cli.failure import CommandFailed
 from meshca.cli.options import DEFAULT_CONFIG, ConfigOption, Output, OutputOption, UrlOption
@@ -26,6 +27,10 @@ def verify(
         typer.Option(metavar="FILE", help="Checkpoints that were kept elsewhere; repeatable."),
     ] = None,
     key: KeyOption = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PUB|FILE", help="A witness that must have cosigned; repeatable."),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
     output: OutputOption = Output.table,
@@ -35,7 +40,8 @@ def verify(
     Every entry is held to the tree, and the tree to every checkpoint: those in the database, what
     this machine signed last, and those of --anchor. Without an anchor, whoever has the database
     and a key of the log can make another one. With --key only these keys are believed, and those
-    that follow from them.
+    that follow from them. With --witness a checkpoint that is kept must be cosigned by it; how many
+    entries it has seen, and when, is printed.
 
     Example: meshca audit verify --anchor /mnt/worm/checkpoints --key log.pub
     """
@@ -43,9 +49,12 @@ def verify(
         "anchors": _anchors(anchor or []),
         "keys": [str(believed) for believed in parse_keys(key)],
     }
-    answer = connect(config, url).post("/audit/verify", body, timeout=VERIFY_TIMEOUT_SECONDS)
+    client, witnesses = connect(config, url), parse_keys(witness)
+    answer = client.post("/audit/verify", body, timeout=VERIFY_TIMEOUT_SECONDS)
     if not answer["intact"] and output is Output.table:
         raise CommandFailed(f"the log is NOT intact: {answer['problem']}")
+    seen = find_witnessed(client, witnesses) if answer["intact"] else []
+    answer["witnesses"] = [each.as_json() for each in seen]
     emit(output, answer, lambda: _print(answer))
     if not answer["intact"]:
         raise typer.Exit(1)
@@ -78,5 +87,7 @@ def _print(answer: dict[str, Any]) -> None:
     )
     for each in answer["keys"]:
         note(f"believed: {each}")
+    for each in answer["witnesses"]:
+        note(f"{each['name']} has seen {each['size']} entries at {each['time']}")
     if not answer["anchors"]:
         note("without --anchor FILE this trusts the database and the keys of the log")

@@ -8,10 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.anchors.anchor import Published
 from audit.checkpoint import split_notes
-from audit.note import VerifierKey, verify_note
+from audit.note import COSIGNATURE, SigningKey, VerifierKey, verify_note
 from tests.end_to_end.server import RunningServer
 from tests.real_parts import free_port, wait_until
 
@@ -76,6 +77,14 @@ def test_another_meshca_cosigns_our_checkpoints(watched_log: RunningServer, tmp_
         )
         assert verified[0].time_seconds is not None
         assert split_notes(file.read_text())
+        intact = asked(watched_log, "verify", "--witness", key, "--anchor", str(file))
+        assert intact["intact"]
+        assert intact["witnesses"][0]["name"] == "w.test/meshca/witness"
+        other = watched_log.run("audit", "verify", "--witness", ours[0])
+        assert other.returncode == 0  # the log's own key is a key like any other
+        stranger = SigningKey("x.test", Ed25519PrivateKey.generate(), COSIGNATURE).verifier
+        refused = watched_log.run("audit", "verify", "--witness", str(stranger))
+        assert (refused.returncode, "cosigned by x.test" in refused.stderr) == (1, True)
         seen = asked(witness, "anchors")["witness"]
         assert seen["logs"][0]["size"] > 0
         kinds = {e["kind"] for e in asked(witness, "query", "--kind", "witness")["entries"]}
