@@ -4,7 +4,7 @@ A leaf lives at most as long as `longest` (`lifetimes.svid_maximum`), so that wh
 time is looked for among what ended soon after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,10 +12,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from ca.revocation.store import revocations
-from ca.store import ISSUED, certificates
+from ca.store import certificates
 from meshca.database import reading
 
 MAXIMUM_IDENTITIES: Final = 1_000
+_AT_ONCE: Final = 500
+_BACKDATED: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,16 @@ class Valid:
 
 @dataclass(frozen=True, slots=True)
 class Had:
-    """What an identity has had: how many certificates, from when until when, how many unsigned."""
+    """What an identity has had: how many certificates, how many revoked, from when until when.
+
+    `live` are the serials (hex) of those that have not ended, revoked or not, the newest first.
+    """
 
     certificates: int
-    unsigned: int
     revoked: int
     first_at: datetime | None
     last_until: datetime | None
+    live: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +77,38 @@ class Holdings:
         each = sorted(((name, int(n)) for name, n in counted), key=lambda one: (-one[1], one[0]))
         return Valid(sum(n for _, n in each), refused, len(each), tuple(each[:limit]))
 
-    def had(self, spiffe_id: str) -> Had:
+    def had(self, spiffe_id: str, now: datetime) -> Had:
         """Return what `spiffe_id` has had so far."""
         c, r = certificates.c, revocations.c
-        mine = sa.select(
-            sa.func.count(),
-            sa.func.sum(sa.case((c.status == ISSUED, 0), else_=1)),
-            sa.func.min(c.not_before),
-            sa.func.max(c.not_after),
-        ).where(c.spiffe_id == spiffe_id)
-        revoked = sa.select(sa.func.count()).where(
-            r.spiffe_id == spiffe_id, r.released_at.is_(None)
-        )
+        mine = c.spiffe_id == spiffe_id
+        count = sa.select(sa.func.count()).select_from(certificates).where(mine)
+        first = sa.select(c.not_before).where(mine).order_by(c.id).limit(1)
+        is_revoked = sa.and_(r.spiffe_id == spiffe_id, r.released_at.is_(None))
+        revoked = sa.select(sa.func.count()).select_from(revocations).where(is_revoked)
         with reading(self.engine) as connection:
-            count, unsigned, first, last = connection.execute(mine).one()
-            hit = connection.execute(revoked.select_from(revocations)).scalar_one()
-        return Had(count, int(unsigned or 0), hit, _time(first), _time(last))
+            recent = list(self._recent(connection, spiffe_id, now))
+            return Had(
+                certificates=connection.execute(count).scalar_one(),
+                revoked=connection.execute(revoked).scalar_one(),
+                first_at=_time(connection.execute(first).scalar_one_or_none()),
+                last_until=_time(max((row.not_after for row in recent), default=None)),
+                live=tuple(row.serial for row in recent if row.not_after > now.timestamp()),
+            )
+
+    def _recent(
+        self, connection: sa.Connection, spiffe_id: str, now: datetime
+    ) -> Iterator[Any]:
+        """Yield the newest certificates, and all that can still be alive."""
+        c, below = certificates.c, None
+        oldest = int((now - self.longest - _BACKDATED).timestamp())
+        query = sa.select(c.id, c.serial, c.not_before, c.not_after).where(c.spiffe_id == spiffe_id)
+        while True:
+            page = query if below is None else query.where(c.id < below)
+            rows = connection.execute(page.order_by(c.id.desc()).limit(_AT_ONCE)).all()
+            yield from rows
+            if len(rows) < _AT_ONCE or rows[-1].not_before < oldest:
+                return
+            below = rows[-1].id
 
 
 def _time(seconds: Any) -> datetime | None:

@@ -28,7 +28,7 @@ certificates = sa.Table(
         autoincrement=True,
     ),
     sa.Column("serial", sa.Text, nullable=False, unique=True),
-    sa.Column("spiffe_id", sa.Text, nullable=False, index=True),
+    sa.Column("spiffe_id", sa.Text, nullable=False),
     sa.Column("authority_id", sa.Text, nullable=False),
     sa.Column("key_sha256", sa.Text, nullable=False),
     sa.Column("not_before", sa.BigInteger, nullable=False),
@@ -45,6 +45,7 @@ certificates = sa.Table(
     sa.Column("certificate", sa.LargeBinary, nullable=True),
     sa.Column("log_index", sa.BigInteger, nullable=True),  # the audit entry of its issuance
     sa.Column("fingerprint", sa.LargeBinary, nullable=True),  # the SHA-256 of `certificate`
+    sa.Index("ix_certificates_identity", "spiffe_id", "id"),
     sa.Index("ix_certificates_authority", "authority_id", "not_after"),
     sa.Index("ix_certificates_fingerprint", "fingerprint"),
 )

@@ -20,11 +20,11 @@ def identity_json(
 ) -> Json:
     """Return what is known of `spiffe_id`; raises RequestRefused, StoreUnavailable."""
     now = state.clock.now()
-    had = holdings.had(spiffe_id)
+    had = holdings.had(spiffe_id, now)
     kinds = group(state.engine, Query(spiffe_id=spiffe_id), "kind")
     newest = state.inventory.list(Filter(spiffe_id=spiffe_id), limit=NEWEST)
-    live = state.inventory.list(Filter(spiffe_id=spiffe_id, live_at=now), limit=1_000)
-    revoked = Listing(state.engine).among(one.intent.serial for one in (*newest, *live))
+    serials = {*had.live, *(one.intent.serial for one in newest)}
+    revoked = Listing(state.engine).among(serials)
     query = Query(spiffe_id=spiffe_id, limit=limit, cursor=cursor)
     return {
         "spiffe_id": spiffe_id,
@@ -33,9 +33,8 @@ def identity_json(
         "last_entry": _time_of(state, Query(spiffe_id=spiffe_id, limit=1)),
         "certificates": {
             "total": had.certificates,
-            "unsigned": had.unsigned,
             "revoked": had.revoked,
-            "live": sum(one.intent.serial not in revoked for one in live),
+            "live": sum(serial not in revoked for serial in had.live),
             "first_at": time_text(had.first_at),
             "last_until": time_text(had.last_until),
             "newest": [
