@@ -114,7 +114,14 @@ def _backup(directory: Path, count: int) -> Iterator[Row]:
     content = b"".join(Backup(engine, ORIGIN, now).chunks())
     yield Row("backup", head.size / (time.perf_counter() - started), "entries/s")
     yield Row("backup on disk", len(content) / head.size, "bytes/entry")
-    terms = Terms(keys=(key.verifier,), origin=ORIGIN, actor="uid:0", reason="bench", now=now)
+    terms = Terms(
+        keys=(key.verifier,),
+        origin=ORIGIN,
+        signs_as=ORIGIN,
+        actor="uid:0",
+        reason="benchmark",
+        now=now,
+    )
     started = time.perf_counter()
     restore(other, io.BytesIO(content), terms)
     yield Row("restore, verified", head.size / (time.perf_counter() - started), "entries/s")

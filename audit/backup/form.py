@@ -32,7 +32,8 @@ _LEVEL: Final = 1
 class BackupRefused(RequestRefused):
     """A backup that is not restored.
 
-    `reason` is `malformed`, `cut`, `changed`, `not_signed`, `other_log`, `older` or `not_empty`.
+    `reason` is `malformed`, `cut`, `changed`, `not_signed`, `other_log`, `older`,
+    `same_name` or `not_empty`.
     """
 
 

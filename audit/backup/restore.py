@@ -4,7 +4,8 @@
     2  the checkpoint in the backup is signed by a key that the operator brought
     3  every entry is inserted, its leaf hashed, and the tree made from the leaves
     4  the tree's root is the checkpoint's; what has no body a redaction names; the end was there
-    5  no checkpoint that the operator or this machine knows is larger, unless that is accepted
+    5  no checkpoint that the operator or this machine knows is larger, unless that is accepted and
+       the log goes on under another name
     6  an entry says who restored what; all of it is committed, or nothing
 
 Nothing of a backup is trusted before 4: what it says of redacted entries is compared with what
@@ -36,7 +37,7 @@ from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.entry import Entry
 from audit.log import EntrySink, microseconds
 from audit.merkle import Frontier, root_at
-from audit.note import Note, NoteRefused, VerifierKey
+from audit.note import NoteRefused, VerifierKey
 from audit.retention.columns import check_columns
 from audit.retention.coverage import REDACTION, Coverage
 from audit.retention.partitions import make_month
@@ -55,12 +56,15 @@ _Row = tuple[int, int, str, bytes, str | None]
 class Terms:
     """On which terms a backup is taken: whose signature, and what is known of the log.
 
-    `known` are checkpoints from elsewhere, verified. `accept_older` takes a backup that ends before
-    one of them; what came after it is lost, and that is on record.
+    `origin` is the log's name, and `signs_as` the one it goes on under. `known` are checkpoints
+    from elsewhere, verified. `accept_older` takes a backup that ends before one of them: what came
+    after it is lost, that is on record, and the log goes on under another name, because under the
+    old one it would contradict what it signed.
     """
 
     keys: Sequence[VerifierKey]
     origin: str
+    signs_as: str
     known: Sequence[Checkpoint] = ()
     accept_older: bool = False
     actor: str
@@ -70,13 +74,9 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is in force: the log up to `checkpoint`, which `note` signs.
-
-    `lost` entries are known to have followed.
-    """
+    """What is in force: the log up to `checkpoint`; `lost` entries are known to have come after."""
 
     checkpoint: Checkpoint
-    note: Note
     redacted: int
     lost: int
 
@@ -110,7 +110,7 @@ class _Restoration:
         EntrySink().append(self.connection, [])  # nobody else appends from here on
         _check_empty(self.connection)
         lines = unpack(file)
-        header, checkpoint, note = self._opened(lines)
+        header, checkpoint = self._opened(lines)
         self._insert_all(lines, header.size)
         if self._frontier.size != header.size:
             raise BackupRefused("changed", "the backup has fewer entries than its checkpoint")
@@ -122,9 +122,9 @@ class _Restoration:
         write_growth(self.connection, self._frontier, [])
         redacted = sum(last - first + 1 for first, last in self._coverage.blank)
         EntrySink().append(self.connection, [self._entry(header, checkpoint, lost)])
-        return Restored(checkpoint, note, redacted, lost)
+        return Restored(checkpoint, redacted, lost)
 
-    def _opened(self, lines: Iterator[tuple[bytes, bytes]]) -> tuple[Header, Checkpoint, Note]:
+    def _opened(self, lines: Iterator[tuple[bytes, bytes]]) -> tuple[Header, Checkpoint]:
         letter, content = next(lines, (b"", b""))
         if letter != HEADER:
             raise BackupRefused("malformed", "this is no backup of an audit log")
@@ -133,7 +133,7 @@ class _Restoration:
             message = f"the backup is of the log {header.origin!r}, not {self.terms.origin!r}"
             raise BackupRefused("other_log", message)
         try:
-            checkpoint, note = open_checkpoint(
+            checkpoint, _ = open_checkpoint(
                 header.checkpoint, self.terms.keys, origin=self.terms.origin
             )
         except NoteRefused as error:
@@ -141,7 +141,7 @@ class _Restoration:
             raise BackupRefused("not_signed", message) from error
         if checkpoint.size != header.size:
             raise BackupRefused("changed", "the backup's checkpoint is of another size")
-        return header, checkpoint, note
+        return header, checkpoint
 
     def _insert_all(self, lines: Iterator[tuple[bytes, bytes]], size: int) -> None:
         """Insert what the lines hold, to the last one."""
@@ -183,6 +183,12 @@ class _Restoration:
                 f" {newest}: find a newer backup, or lose the rest with --accept-older"
             )
             raise BackupRefused("older", message)
+        if newest > checkpoint.size and self.terms.signs_as == self.terms.origin:
+            message = (
+                f"{self.terms.origin} has signed more than the backup has, and never signs another"
+                " history: set audit.origin to another name, and give this one with --origin"
+            )
+            raise BackupRefused("same_name", message)
         return max(0, newest - checkpoint.size)
 
     def _entry(self, header: Header, checkpoint: Checkpoint, lost: int) -> Entry:
@@ -194,6 +200,7 @@ class _Restoration:
             actor=terms.actor,
             reason=terms.reason,
             details={
+                "origin": terms.origin,
                 "size": checkpoint.size,
                 "root": checkpoint.root.hex(),
                 "made_at": header.made_at,

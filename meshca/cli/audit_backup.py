@@ -115,6 +115,10 @@ def restore(
         typer.Option(metavar="KEY", help="A public key of the log, as kept elsewhere; repeatable."),
     ],
     reason: ReasonOption,
+    origin: Annotated[
+        str | None,
+        typer.Option(help="The backup's log, if it is not the one that --config names."),
+    ] = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="A checkpoint that an anchor has; may be repeated."),
@@ -144,7 +148,10 @@ def restore(
     except RequestRefused as error:
         raise CommandFailed(f"--key: {error}", exit_status=2) from error
     notes = [text for path in checkpoint or [] for text in _notes(path)]
-    restored = _restore(settings, file, keys, notes, said(reason), accept_older=accept_older)
+    name = origin or settings.audit.name(settings.trust_domain)
+    restored = _restore(
+        settings, file, keys, notes, origin=name, reason=said(reason), accept_older=accept_older
+    )
     answer = {
         "entries": restored.checkpoint.size,
         "root": restored.checkpoint.root.hex(),
@@ -174,8 +181,9 @@ def _restore(
     file: Path,
     keys: "list[VerifierKey]",
     notes: list[str],
-    reason: str,
     *,
+    origin: str,
+    reason: str,
     accept_older: bool,
 ) -> "Restored":
     from audit.backup.offline import alone
@@ -184,7 +192,6 @@ def _restore(
     from meshca.clock import SystemClock
     from meshca.database import migrate, open_engine
 
-    origin = settings.audit.name(settings.trust_domain)
     last = LastSigned(settings.data_dir / "audit" / "last-checkpoint")
     engine = open_engine(settings.database_url)
     try:
@@ -194,16 +201,14 @@ def _restore(
             terms = Terms(
                 keys=keys,
                 origin=origin,
+                signs_as=settings.audit.name(settings.trust_domain),
                 known=[*known_checkpoints(notes, keys, origin), *([mine] if mine else [])],
                 accept_older=accept_older,
                 actor=_actor(),
                 reason=reason,
                 now=SystemClock().now(),
             )
-            restored = _put(engine, file, terms)
-            if mine is not None and mine.size > restored.checkpoint.size:
-                last.write(restored.note)  # what this machine signs next begins with it
-            return restored
+            return _put(engine, file, terms)
     finally:
         engine.dispose()
 

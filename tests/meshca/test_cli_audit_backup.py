@@ -155,11 +155,14 @@ def test_what_this_machine_signed_after_it_is_not_forgotten_silently(
     refused = restore(here, file)
     assert refused.status == 1
     assert "ends at entry 10, and the log is known to have had 13" in refused.err
-    accepted = restore(here, file, "--accept-older", "-o", "json")
+    same_name = restore(here, file, "--accept-older")
+    assert "never signs another history: set audit.origin" in same_name.err
+    here.write_text(here.read_text() + f"audit: {{origin: {ORIGIN}/2}}\n")
+    accepted = restore(here, file, "--accept-older", "--origin", ORIGIN, "-o", "json")
     assert accepted.data["lost"] == 3
     remembered = last_signed(here).read(ORIGIN)
     assert remembered is not None
-    assert remembered.size == 10, "what is signed next begins with this"
+    assert remembered.size == 13, "what was signed stays remembered"
 
 
 def _note(checkpoint: Checkpoint) -> Note:

@@ -232,7 +232,12 @@ def test_an_older_backup_is_refused_unless_that_is_accepted(
         bring_back(other, content, known=[newer])
     assert caught.value.reason == "older"
     assert Log(other).head().size == 0
-    restored = bring_back(other, content, known=[newer], accept_older=True)
+    with pytest.raises(BackupRefused, match=r"set audit.origin") as caught:
+        bring_back(other, content, known=[newer], accept_older=True)
+    assert caught.value.reason == "same_name", "it never signs another history under this name"
+    assert Log(other).head().size == 0
+    terms = {"accept_older": True, "signs_as": f"{ORIGIN}/2"}
+    restored = bring_back(other, content, known=[newer], **terms)
     assert restored.lost == 2
     details = orjson.loads(rows(other)[-1].body)["details"]
     assert (details["lost"], details["accepted_older"]) == (2, True)

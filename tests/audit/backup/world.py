@@ -47,6 +47,7 @@ def bring_back(engine: sa.Engine, content: bytes, **changes: Any) -> Restored:
     values: dict[str, Any] = {
         "keys": (KEY.verifier,),
         "origin": ORIGIN,
+        "signs_as": ORIGIN,
         "actor": "uid:0",
         "reason": "the disk died",
         "now": NOW,
