@@ -12,6 +12,7 @@ from admin.visitor import get_visitor
 from audit.examination import Examination, Examined
 from audit.log_keys import LogKey, read_log_keys
 from audit.note import VerifierKey
+from audit.verify_workers import processes
 from meshca.errors import EvidenceBroken
 
 MAXIMUM_ANCHORS: Final = 10_000
@@ -75,6 +76,7 @@ async def _verify(state: AdminState, against: Against) -> views.Json:
             own=[key.verifier for key in await state.signer.keys.prepare()],
             anchors=against.anchors,
             memory=await asyncio.to_thread(state.signer.last.notes, state.signer.origin),
+            workers=processes(),
         )
         return _well_json(await asyncio.to_thread(examination.run))
     except EvidenceBroken as error:

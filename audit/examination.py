@@ -69,6 +69,7 @@ class Examination:
     anchors: Sequence[str] = ()
     memory: Sequence[str] = ()
     progress: Callable[[int], None] | None = None
+    workers: int = 1
 
     def run(self) -> Examined:
         """Examine the whole log; off the event loop.
@@ -81,7 +82,9 @@ class Examination:
         remembered = [self._anchor(text, "what this machine signed last") for text in self.memory]
         witnesses = sorted((*kept, *remembered, *anchors), key=lambda w: w.checkpoint.size)
         sizes = sorted({witness.checkpoint.size for witness in witnesses})
-        run = Verification(self.engine, self.progress, stops=sizes, watch=LOG_KEY_KIND)
+        run = Verification(
+            self.engine, self.progress, stops=sizes, watch=LOG_KEY_KIND, workers=self.workers
+        )
         head = run.run()
         run.roots[0] = EMPTY_ROOT
         history = self._history(run.watched)
@@ -101,7 +104,7 @@ class Examination:
     def _history(self, bodies: Iterable[bytes]) -> KeyHistory:
         try:
             return KeyHistory.of(self.origin, bodies)
-        except NoteRefused as error:
+        except (NoteRefused, ValueError, KeyError, TypeError) as error:
             raise EvidenceBroken(0, f"an entry of kind log_key names no key: {error}") from error
 
     def _anchor(self, text: str, where: str = "an anchor") -> Witness:

@@ -91,6 +91,28 @@ class Frontier:
             size += 1
         return Frontier(size, tuple(hashes)), completed
 
+    def joined(self, other: "Frontier") -> tuple["Frontier", list[Node]]:
+        """Return the frontier of this tree's leaves and then `other`'s, and the nodes to keep.
+
+        Those are as `extended` names them, from joining alone. Raises ValueError unless the size
+        of this tree is a multiple of a power of two that `other` does not exceed.
+        """
+        size, hashes = self.size, list(self.hashes)
+        lowest = size & -size if size else other.size
+        if other.size > lowest:
+            raise ValueError(f"{other.size} leaves cannot be laid beside {size} as they are")
+        if not size or other.size < lowest:
+            return Frontier(size + other.size, (*self.hashes, *other.hashes)), []
+        (node,), level = other.hashes, other.size.bit_length() - 1
+        rest, completed = size >> level, list[Node]()
+        while rest & 1:
+            node = node_hash(hashes.pop(), node)
+            rest >>= 1
+            level += 1
+            if not level % TILE_LEVELS:
+                completed.append((level, rest, node))
+        return Frontier(size + other.size, (*hashes, node)), completed
+
     def to_bytes(self) -> bytes:
         """Return the hashes, one after another."""
         return b"".join(self.hashes)

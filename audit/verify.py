@@ -6,26 +6,20 @@ only, and a later entry must say that it was redacted, at what time and of which
 Entries that are appended meanwhile are left to the next time, unless they are such redactions.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from hashlib import sha256
-from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
 
-from audit.log import Head, microseconds
+from audit.log import Head
 from audit.merkle import Frontier, Node
 from audit.retention.columns import check_columns
-from audit.retention.coverage import REDACTION, Coverage
-from audit.tree import audit_nodes, read_frontier
+from audit.retention.coverage import Coverage
+from audit.tree import read_frontier
+from audit.verify_block import Block, Task, check_nodes, tasks
+from audit.verify_workers import WORTH_IT, checking
 from meshca.database import reading
 from meshca.errors import EvidenceBroken
-
-_PAGE: Final = 4_096
-_FIRST_SCHEMA: Final = 1
 
 
 @dataclass(slots=True)
@@ -34,12 +28,15 @@ class Verification:
 
     `progress` is called with the number of entries checked so far. `roots` gets the tree's root at
     each size in `stops`, which ascend, and `watched` the bodies of entries of the kind `watch`.
+    With more than one of `workers`, processes of their own read a log that is `worth_it` entries.
     """
 
     engine: sa.Engine
     progress: Callable[[int], None] | None = None
     stops: Sequence[int] = ()
     watch: str = ""
+    workers: int = 1
+    worth_it: int = WORTH_IT
     coverage: Coverage = field(default_factory=Coverage)
     roots: dict[int, bytes] = field(default_factory=dict)
     watched: list[bytes] = field(default_factory=list)
@@ -68,39 +65,38 @@ class Verification:
         """Check the entries up to the head as it is now, and return that."""
         with reading(self.engine) as connection:
             claimed = read_frontier(connection)
-        while self._frontier.size < claimed.size:
-            stop = min(self._frontier.size + _PAGE, claimed.size)
-            with reading(self.engine) as connection:
-                self._take(connection, stop)
-            if self.progress is not None:
-                self.progress(stop)
+        wanted = tasks(self._frontier.size, claimed.size, self.stops, self.watch)
+        is_worth_it = claimed.size - self._frontier.size >= self.worth_it
+        with checking(self.engine, self.workers if is_worth_it else 1) as check:
+            for task, block in check(wanted):
+                self._take(task, block)
+                if self.progress is not None:
+                    self.progress(task.stop)
         if self._frontier != claimed:
             raise EvidenceBroken(claimed.size, "the head is not that of the entries before it")
         return claimed
 
-    def _take(self, connection: sa.Connection, stop: int) -> None:
-        start = self._frontier.size
-        rows = connection.exec_driver_sql(_page(start, stop)).all()
-        leaves = [_checked(start + number, row) for number, row in enumerate(rows)]
-        if len(rows) < stop - start:
-            missing = start + len(rows)
-            raise EvidenceBroken(missing, f"entry {missing} is missing, and all after it")
-        for row in rows:
-            if row[4] is None:
-                self.coverage.heed(row[0], row[2], None)
-            elif row[2] == REDACTION:
-                self.coverage.heed(row[0], row[2], row[4].encode())
-            elif row[2] == self.watch:
-                self.watched.append(row[4].encode())
-        _check_nodes(connection, self._extend(leaves))
+    def _take(self, task: Task, block: Block) -> None:
+        """Lay `block` beside what came before."""
+        for index, kind, body in block.heeded:
+            self.coverage.heed(index, kind, body)
+        self.watched += block.watched
+        if block.leaves:
+            nodes = self._extend(task, block.leaves)
+        else:
+            before, nodes = self._frontier, list[Node]()
+            for frontier in block.frontiers:
+                self._frontier, nodes = before.joined(frontier)
+                self.roots[self._frontier.size] = self._frontier.root()
+        with reading(self.engine) as connection:
+            check_nodes(connection, 0, nodes)
 
-    def _extend(self, leaves: Sequence[bytes]) -> list[Node]:
-        """Append `leaves`, and look at the root of each size that is asked for on the way."""
-        start, nodes = self._frontier.size, list[Node]()
-        first, last = (bisect_right(self.stops, at) for at in (start, start + len(leaves)))
-        for stop in (*self.stops[first:last], start + len(leaves)):
-            part = leaves[self._frontier.size - start : stop - start]
-            self._frontier, more = self._frontier.extended(part)
+    def _extend(self, task: Task, leaves: Sequence[bytes]) -> list[Node]:
+        """Append `leaves` that begin inside a block, and look at the roots that are asked for."""
+        nodes = list[Node]()
+        for stop in (*task.stops, task.stop):
+            begun = self._frontier.size - task.start
+            self._frontier, more = self._frontier.extended(leaves[begun : stop - task.start])
             nodes += more
             self.roots[stop] = self._frontier.root()
         return nodes
@@ -109,47 +105,6 @@ class Verification:
 def verify(engine: sa.Engine) -> Head:
     """Check the whole log and return its head; raises EvidenceBroken as `Verification.run` does."""
     return Verification(engine).run()
-
-
-def _page(start: int, stop: int) -> str:
-    return (
-        "SELECT leaf_index, time, kind, leaf_hash, body FROM audit_entries"  # noqa: S608  # numbers
-        f" WHERE leaf_index >= {start} AND leaf_index < {stop} ORDER BY leaf_index"
-    )
-
-
-def _checked(expected: int, row: Sequence[Any]) -> bytes:
-    """Return the leaf of a row; raises EvidenceBroken unless it is the entry `expected`."""
-    index, time, kind, leaf, body = row
-    if index != expected:
-        raise EvidenceBroken(expected, f"entry {expected} is missing: {index} is next")
-    leaf = bytes(leaf)
-    if body is None:
-        return leaf
-    data = body.encode()
-    if sha256(b"\x00" + data).digest() != leaf:
-        raise EvidenceBroken(expected, f"the hash of entry {expected} does not match its body")
-    document = orjson.loads(data)
-    says = document["sequence"] - 1 if document["v"] == _FIRST_SCHEMA else document["index"]
-    if says != expected:
-        raise EvidenceBroken(expected, f"entry {expected} says that it is {says}")
-    if document["kind"] != kind:
-        raise EvidenceBroken(expected, f"column kind of entry {expected} differs from it")
-    if microseconds(datetime.fromisoformat(document["time"])) != time:
-        raise EvidenceBroken(expected, f"column time of entry {expected} differs from it")
-    return leaf
-
-
-def _check_nodes(connection: sa.Connection, nodes: Sequence[Node]) -> None:
-    for level, position, made in nodes:
-        c = audit_nodes.c
-        query = sa.select(c.hash).where(c.level == level, c.position == position)
-        stored = connection.execute(query).scalar_one_or_none()
-        if stored is None or bytes(stored) != made:
-            first = position << level
-            raise EvidenceBroken(
-                first, f"the stored tree is not that of entries {first} to {first + (1 << level)}"
-            )
 
 
 def _check_end(connection: sa.Connection) -> None:

@@ -1,0 +1,197 @@
+"""Checking one run of entries: each against its leaf and its columns, and the tree above them.
+
+A block begins where a complete subtree of BLOCK leaves does, so that what it comes to can be laid
+beside what others come to, in whichever process they were checked. Pages bound what is in memory.
+
+Most bodies are looked at without parsing them: in canonical JSON the last `"index":` and the last
+`"time":"` are those of the top level, since only text follows, in which quotes are escaped. What
+does not look as expected is parsed, and named.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+
+from audit.log import microseconds
+from audit.merkle import Frontier, Node
+from audit.retention.coverage import REDACTION
+from audit.tree import audit_nodes
+from meshca.errors import EvidenceBroken
+
+BLOCK_LEVEL: Final = 16
+BLOCK: Final = 1 << BLOCK_LEVEL
+_PAGE: Final = 4_096
+_FIRST_SCHEMA: Final = 1
+_END: Final = b'Z","v":2}'
+
+Heeded = tuple[int, str, bytes | None]
+"""An entry without a body, or one that says which have none: index, kind, body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Entries [start, stop) to check; which roots on the way, and whose bodies, are wanted."""
+
+    start: int
+    stop: int
+    stops: tuple[int, ...] = ()
+    watch: str = ""
+
+
+@dataclass(slots=True)
+class Block:
+    """What the entries of a task come to, when all are as they were written.
+
+    `frontiers` are those of the leaves from `start` on, as if the tree began there: at each of the
+    task's stops, and at its end. Of a run that begins inside a block there are `leaves` instead.
+    """
+
+    start: int
+    frontiers: list[Frontier] = field(default_factory=list)
+    heeded: list[Heeded] = field(default_factory=list)
+    watched: list[bytes] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+
+
+def tasks(start: int, stop: int, stops: Sequence[int], watch: str) -> Iterator[Task]:
+    """Yield what to check of [start, stop), a block or less at a time; `stops` ascend."""
+    while start < stop:
+        last = min((start // BLOCK + 1) * BLOCK, stop)
+        wanted = tuple(stops[bisect_right(stops, start) : bisect_left(stops, last)])
+        yield Task(start, last, wanted, watch)
+        start = last
+
+
+def check_block(connection: sa.Connection, task: Task) -> Block:
+    """Return what the entries of `task` come to; raises EvidenceBroken for the first that is wrong.
+
+    The stored nodes of the tree over them are compared too, of a block that begins a subtree.
+    """
+    reader = _Reader(connection, task.watch)
+    block, frontier = Block(task.start), Frontier()
+    nodes: list[Node] = []
+    for start in range(task.start, task.stop, _PAGE):
+        stop = min(start + _PAGE, task.stop)
+        leaves = reader.read(start, stop, block)
+        if task.start % BLOCK:
+            block.leaves += leaves
+            continue
+        for cut in (*(cut for cut in task.stops if start < cut < stop), stop):
+            begun = frontier.size + task.start - start
+            frontier, more = frontier.extended(leaves[begun : cut - start])
+            nodes += more
+            if cut in task.stops:
+                block.frontiers.append(frontier)
+    block.frontiers.append(frontier)
+    check_nodes(connection, task.start, nodes)
+    return block
+
+
+def check_nodes(connection: sa.Connection, start: int, nodes: Sequence[Node]) -> None:
+    """Compare `nodes`, as if the tree began at leaf `start`, with those stored.
+
+    Raises EvidenceBroken for one that is missing or another.
+    """
+    c = audit_nodes.c
+    for level in sorted({level for level, _, _ in nodes}):
+        shift = start >> level
+        made = {position + shift: root for at, position, root in nodes if at == level}
+        query = sa.select(c.position, c.hash).where(
+            c.level == level, c.position >= min(made), c.position <= max(made)
+        )
+        stored = {row[0]: bytes(row[1]) for row in connection.execute(query)}
+        for position, root in made.items():
+            if stored.get(position) != root:
+                first, last = position << level, (position + 1) << level
+                text = f"the stored tree is not that of entries {first} to {last}"
+                raise EvidenceBroken(first, text)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads pages of entries and checks each; `seconds` remembers texts of times."""
+
+    connection: sa.Connection
+    watch: str
+    seconds: dict[bytes, int] = field(default_factory=dict)
+
+    def read(self, start: int, stop: int, block: Block) -> list[bytes]:
+        """Return the leaves of [start, stop); tell `block` of what is wanted of them."""
+        leaves: list[bytes] = []
+        for expected, row in enumerate(self._rows(start, stop), start):
+            index, time, kind, leaf, body = row
+            if index != expected:
+                raise EvidenceBroken(expected, f"entry {expected} is missing: {index} is next")
+            leaf = bytes(leaf)
+            if body is None:
+                block.heeded.append((index, kind, None))
+            else:
+                data = body if isinstance(body, bytes) else body.encode()
+                self._check(index, time, kind, leaf, data)
+                if kind == REDACTION:
+                    block.heeded.append((index, kind, data))
+                elif kind == self.watch:
+                    block.watched.append(data)
+            leaves.append(leaf)
+        if len(leaves) < stop - start:
+            missing = start + len(leaves)
+            raise EvidenceBroken(missing, f"entry {missing} is missing, and all after it")
+        return leaves
+
+    def _rows(self, start: int, stop: int) -> Sequence[Sequence[Any]]:
+        is_sqlite = self.connection.dialect.name == "sqlite"
+        body = "CAST(body AS BLOB)" if is_sqlite else "body"
+        query = (
+            f"SELECT leaf_index, time, kind, leaf_hash, {body} FROM audit_entries"  # noqa: S608  # numbers
+            f" WHERE leaf_index >= {start} AND leaf_index < {stop} ORDER BY leaf_index"
+        )
+        cursor = self.connection.exec_driver_sql(query).cursor
+        assert cursor is not None  # noqa: S101  # a SELECT has one
+        return cursor.fetchall()  # plain tuples: a Row each would cost as much as its hash
+
+    def _check(self, index: int, time: int, kind: str, leaf: bytes, data: bytes) -> None:
+        """Raise EvidenceBroken unless `data` is the body of `leaf` and says what columns say."""
+        if sha256(b"\x00" + data).digest() != leaf:
+            raise EvidenceBroken(index, f"the hash of entry {index} does not match its body")
+        named = b'"index":%d,"kind":"%b",' % (index, kind.encode())
+        if not data.startswith(named, data.rfind(b'"index":')) or self._time(data) != time:
+            _check_parsed(index, time, kind, data)
+
+    def _time(self, data: bytes) -> int:
+        """Return the time that a body says, or -1 if it has not the expected form."""
+        text = data[data.rfind(b'"time":"') + 8 :]
+        fraction = text[20 : -len(_END)]
+        if not text.endswith(_END) or not (fraction.isdigit() or not fraction):
+            return -1
+        second = self.seconds.get(text[:19])
+        if second is None:
+            try:
+                second = microseconds(datetime.fromisoformat(text[:19].decode() + "Z"))
+            except ValueError:
+                return -1
+            self.seconds[text[:19]] = second
+        return second + int(fraction or b"0") if len(fraction) in (0, 6) else -1
+
+
+def _check_parsed(index: int, time: int, kind: str, data: bytes) -> None:
+    """Raise EvidenceBroken, saying what differs, unless the body says what the columns say."""
+    try:
+        document = orjson.loads(data)
+        is_first = document["v"] == _FIRST_SCHEMA
+        says = document["sequence"] - 1 if is_first else document["index"]
+        said_time = microseconds(datetime.fromisoformat(document["time"]))
+        said_kind = document["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvidenceBroken(index, f"entry {index} is no entry: {error!r}") from error
+    if says != index:
+        raise EvidenceBroken(index, f"entry {index} says that it is {says}")
+    if said_kind != kind:
+        raise EvidenceBroken(index, f"column kind of entry {index} differs from it")
+    if said_time != time:
+        raise EvidenceBroken(index, f"column time of entry {index} differs from it")
