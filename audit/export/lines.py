@@ -5,8 +5,8 @@ from typing import BinaryIO, Final
 
 from meshca.errors import MeshcaError
 
-CHUNK_BYTES: Final = 1 << 20
-MAXIMUM_LINE_BYTES: Final = 4 << 20
+CHUNK_BYTES: Final = 1024 * 1024
+MAXIMUM_LINE_BYTES: Final = 4 * 1024 * 1024
 
 
 class ExportBroken(MeshcaError):

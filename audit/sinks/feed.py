@@ -28,7 +28,7 @@ from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks
 
 BATCH_ENTRIES: Final = 500
-BATCH_BYTES: Final = 1 << 20
+BATCH_BYTES: Final = 1024 * 1024
 IDLE_SECONDS: Final = 1.0
 LONGEST_WAIT_SECONDS: Final = 60.0
 _MOST_DOUBLINGS: Final = 6
@@ -166,8 +166,10 @@ class SinkFeed:
             actor="meshca",
             reason="sink_refused",
             details={
-                "sink": self.name,
+                "what": "delivery",
                 "unrecorded": lost,
+                "by_reason": {"refused": lost},
+                "sink": self.name,
                 "first": entries[0].index,
                 "last": entries[-1].index,
             },

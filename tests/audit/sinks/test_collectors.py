@@ -22,7 +22,7 @@ from meshca.errors import Unavailable
 from meshca.web import web_context
 from tests.audit.export.entries import ATTACKS, TEXTS, an_entry, redacted, stored
 from tests.audit.sinks.otlp_server import receiver
-from tests.audit.sinks.world import ORIGIN, SinkWorld, drain, sink_world
+from tests.audit.sinks.world import ORIGIN, SinkWorld, drain, lost_by_siem, sink_world
 from tests.audit.syslog_server import collector
 from tests.authz.tls_server import tls_files
 from tests.fakes import FakeClock
@@ -126,7 +126,7 @@ def test_a_partial_success_is_a_gap_in_the_log(tmp_path: Path) -> None:
             return world.log.get([3])[0].document()
 
     gap = story(tmp_path, told)
-    assert gap["details"] == {"sink": "siem", "unrecorded": 1, "first": 0, "last": 2}
+    assert gap["details"] == lost_by_siem(1, first=0, last=2)
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"\xff" * 80_000])

@@ -13,7 +13,7 @@ from audit.sinks.feed import LONGEST_WAIT_SECONDS, BatchRefused
 from audit.sinks.store import Delivered, read_next
 from meshca.errors import StoreUnavailable, Unavailable
 from meshca.name_locks import open_name_locks
-from tests.audit.sinks.world import Kept, SinkWorld, drain, sink_world
+from tests.audit.sinks.world import Kept, SinkWorld, drain, lost_by_siem, sink_world
 
 
 def story(directory: Path, told: Any) -> Any:
@@ -155,7 +155,7 @@ def test_an_entry_that_is_never_taken_goes_without_its_body_and_is_a_gap(tmp_pat
         assert [stored.index for stored in kept.entries if stored.body is None] == [4]
         gap = world.log.get([9])[0].document() or {}
         assert (gap["kind"], gap["reason"]) == ("gap", "sink_refused")
-        assert gap["details"] == {"sink": "siem", "unrecorded": 1, "first": 4, "last": 4}
+        assert gap["details"] == lost_by_siem(1, first=4, last=4)
         assert (world.metric("lost_total"), world.metric("delivered_total")) == (1, 9)
 
     story(tmp_path, told)
@@ -189,7 +189,7 @@ def test_what_a_collector_throws_away_is_a_gap(tmp_path: Path) -> None:
         await world.fill(5)
         await drain(world.feed(ThrowsAway()))
         gap = world.log.get([5])[0].document() or {}
-        assert gap["details"] == {"sink": "siem", "unrecorded": 2, "first": 0, "last": 4}
+        assert gap["details"] == lost_by_siem(2, first=0, last=4)
         assert world.metric("lost_total") == 2
 
     story(tmp_path, told)

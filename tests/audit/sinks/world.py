@@ -102,3 +102,9 @@ async def drain(feed: SinkFeed, steps: int = 50) -> None:
         if await feed.step() > 0:
             return
     raise AssertionError("the sink never came to its end")
+
+
+def lost_by_siem(count: int, *, first: int, last: int) -> dict[str, Any]:
+    """Return the details of the gap that the sink's loss is."""
+    counts = {"unrecorded": count, "by_reason": {"refused": count}}
+    return {"what": "delivery", **counts, "sink": "siem", "first": first, "last": last}
