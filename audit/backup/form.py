@@ -23,7 +23,7 @@ import orjson
 from meshca.errors import RequestRefused
 
 VERSION: Final = 1
-MAXIMUM_LINE: Final = 1 << 20
+MAXIMUM_LINE: Final = 1024 * 1024
 HEADER, ENTRY, REDACTED, ROW, END = b"H", b"E", b"R", b"T", b"Z"
 _TOGETHER: Final = 256
 _LEVEL: Final = 1
