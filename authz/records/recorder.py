@@ -36,7 +36,7 @@ PATIENCE_SECONDS: Final = 60.0
 """For how long records wait for a database that is away."""
 
 _AT_ONCE: Final = 200
-RATE, ROWS, DATABASE = "rate", "rows", "database"
+RATE, ROWS, DATABASE, WORDING = "rate", "rows", "database", "wording"
 
 _Records = Sequence[FullRecord] | Sequence[MinuteCount] | Sequence[Gap]
 EntriesOf = Callable[[_Records, datetime], Sequence[Any]]
@@ -111,7 +111,11 @@ class DecisionRecorder:
         fresh, self._fresh = self._fresh, []
         counts = self.counts.take(self.clock.now(), with_current=with_current)
         if fresh or counts:
-            self._waiting += await asyncio.to_thread(self._worded, fresh, counts)
+            try:
+                self._waiting += await asyncio.to_thread(self._worded, fresh, counts)
+            except Exception:  # a mistake of ours; not in silence
+                self.lose(WORDING, len(fresh) + sum(each.count for each in counts))
+                raise
         waiting, self._waiting = self._waiting, []
         for some in waiting:
             if not await self._write(*some.records, *some.entries):

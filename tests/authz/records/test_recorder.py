@@ -339,6 +339,23 @@ def test_a_long_outage_of_the_database_is_told_when_it_is_back(engine: sa.Engine
     asyncio.run(story())
 
 
+def test_what_fails_on_its_way_into_words_is_lost_with_its_count(engine: sa.Engine) -> None:
+    def fails(_records: Any, _now: Any) -> list[Any]:
+        raise ValueError("a mistake of ours")
+
+    async def story() -> None:
+        async with recording(engine) as r:
+            r.recorder.entries_of = fails
+            r.recorder.record(observed(r.clock, "POST"))
+            with pytest.raises(ValueError, match="a mistake of ours"):
+                await r.recorder.flush()
+            r.recorder.entries_of = lambda _records, _now: ()
+            await r.recorder.flush()
+            assert r.decisions.lost(r.clock.now() - AN_HOUR) == {"wording": 1}
+
+    asyncio.run(story())
+
+
 def test_observers_hear_of_every_decision_and_stop_when_they_like(engine: sa.Engine) -> None:
     async def story() -> None:
         async with recording(engine, burst=1) as r:
