@@ -26,10 +26,12 @@ class Collector:
 
 
 @contextlib.asynccontextmanager
-async def collector(context: ssl.SSLContext | None = None) -> AsyncIterator[Collector]:
-    """Yield a collector that listens on a port of its own."""
+async def collector(
+    context: ssl.SSLContext | None = None, *, port: int = 0
+) -> AsyncIterator[Collector]:
+    """Yield a collector that listens on `port`, or on one of its own."""
     kept = Collector()
-    server = await asyncio.start_server(kept.receive, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(kept.receive, "127.0.0.1", port, ssl=context)
     kept.port = server.sockets[0].getsockname()[1]
     try:
         yield kept

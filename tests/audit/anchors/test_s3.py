@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from meshca.clock import SystemClock
 from meshca.errors import EvidenceBroken, Unavailable
 from tests.audit.anchors.notes import ORIGIN, SmallLog
 from tests.audit.anchors.raw_server import flood, hang, raw_server
+from tests.audit.anchors.world import EVERY, anchored
 from tests.real_parts import free_port
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+from tests.stores import sqlite_engine
 
 LOG = SmallLog()
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
@@ -180,3 +183,24 @@ def test_a_credentials_file_that_will_not_do_is_named_and_not_quoted(tmp_path: P
         CredentialSource(Path(os.devnull)).read()
     with pytest.raises(Unavailable, match="No such file"):
         CredentialSource(tmp_path / "none").read()
+
+
+def test_a_store_that_is_away_for_an_hour_has_the_newest_when_it_is_back(
+    server: S3Server, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        with sqlite_engine(tmp_path) as engine:
+            anchor = anchor_at(server, "outage/")
+            anchor.bucket = replace(anchor.bucket, endpoint=f"http://127.0.0.1:{free_port()}")
+            async with anchored(engine, tmp_path, anchor) as world:
+                await world.grow()
+                await world.pass_time(timedelta(hours=1))
+                assert [entry["reason"] for entry in world.told()] == ["unreachable"]
+                assert world.measured("behind_seconds", anchor.name) == 3600 - 60
+                anchor.bucket = replace(anchor.bucket, endpoint=server.endpoint)
+                await world.pass_time(EVERY)
+                held = await anchor_at(server, "outage/").newest()
+                assert held is not None
+                assert held.checkpoint.size == world.signed.kept()[0].size
+
+    asyncio.run(story())
