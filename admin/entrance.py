@@ -28,7 +28,7 @@ from admin.permissions import GRANTS, Endpoint, Guarded, Permission
 from admin.proofs import Proofs
 from admin.read_parameters import parameters_of
 from admin.visitor import VISIT, Proof, Visit, Visitor, get_visit, get_visitor
-from audit.entry import Entry, Json
+from audit.entry import Entry, Json, current_request
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import IdentityForbidden, Overloaded, Refused, Unavailable
@@ -173,6 +173,7 @@ class Entrance:
         visit = Visit(_request_id(scope))
         scope["state"] = {**scope.get("state", {}), VISIT: visit}
         answer = _Answer(self.access, visit, send)
+        current_request.set(visit.request_id)  # the task is this request's alone
         try:
             refusal = await self._refusal(scope, visit)
             app = self.app if refusal is None else refusal

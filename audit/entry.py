@@ -1,6 +1,7 @@
 """One audit entry: what happened, to whom, with which outcome, by whom and why."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -41,6 +42,9 @@ KINDS: Final = (
 
 OUTCOMES: Final = ("done", "refused", "failed")
 
+current_request: Final[ContextVar[str]] = ContextVar("current_request", default="")
+"""What the request under way is called: whoever lets it in sets it, entries made for it have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -67,6 +71,6 @@ class Entry:
     node: str = ""
     destination: str = ""
     policy: str = ""
-    request_id: str = ""
+    request_id: str = field(default_factory=current_request.get)
     reason: str = ""
     details: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from admin.entrance import Entrance
+from admin.peer import TlsPeer
 from ca.revocation.operations import BanRequest
 from ca.revocation.reason import Reason
 from ca.revocation.selector import Selector
@@ -298,3 +301,49 @@ def test_two_people_over_the_network_are_two_persons(tmp_path: Path, how: str) -
         assert actor == ("oidc:bob" if how == "tokens" else ORDERS)
 
     play(tmp_path, story)
+
+
+def test_a_change_has_the_id_of_its_request(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        given = roles(operator=["oidc:ann"])
+        ann = visitor(world, given, headers={**bearer(world, "ann"), "x-request-id": "CHG-7"})
+        body = {"selector": {"namespace": "shop"}, "why": "test"}
+        assert (await ann.post("/bans", json=body)).status_code == 200
+        (entry,) = recorded(world, "ban")
+        assert (entry["actor"], entry["request_id"]) == ("oidc:ann", "CHG-7")
+        bad = await ann.get("/bans", headers={"x-request-id": "a b; drop"})
+        assert len(bad.headers["x-request-id"]) == 16
+
+    play(tmp_path, story)
+
+
+async def endless(_scope: Any, _receive: Any, send: Any) -> None:
+    """Answer without end, as a followed log does."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": b"entry", "more_body": True})
+
+
+def test_an_answer_that_goes_on_ends_with_the_proof(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        chain = await svid(world, READER, namespace="audit")
+        access = world.state.access
+        access = replace(access, proofs=replace(access.proofs, roles=AUDITORS))
+        sent: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+            if len(sent) == 4:
+                world.clock.advance(timedelta(hours=2))
+
+        scope: dict[str, Any] = {"type": "http", "headers": []}
+        scope["state"] = {"tls": TlsPeer("192.0.2.1:1", chain)}
+        with pytest.raises(OSError, match="the proof of whoever asked has ended"):
+            await Entrance(endless, access)(scope, _nothing, send)
+        assert sent == [b"", b"entry", b"entry", b"entry", b""]
+
+    play(tmp_path, story)
+
+
+async def _nothing() -> Any:
+    return {"type": "http.disconnect"}
