@@ -15,6 +15,7 @@ from meshca.name_locks import open_name_locks
 from tests.audit.backup.world import KEY, ORIGIN, OTHER_KEY, sign
 from tests.audit.retention.world import append, entry
 from tests.meshca.cli import Result, meshca
+from tests.meshca.test_cli_shapes import DOCUMENTED, agree, shape
 
 WHY = ("--reason", "the disk died")
 CONFIG = """\
@@ -76,7 +77,9 @@ def test_a_backup_comes_back(here: Path, there: Path, tmp_path: Path) -> None:
     assert (made.status, made.data["entries"], made.data["origin"]) == (0, 10, ORIGIN)
     assert made.data["bytes"] == file.stat().st_size
     assert file.stat().st_mode & 0o777 == 0o600
-    assert restore(there, file, "-o", "json").data == {
+    restored = restore(there, file, "-o", "json").data
+    assert agree(shape(DOCUMENTED["meshca audit restore"]), shape(restored))
+    assert restored == {
         "entries": 10,
         "root": made_root(here),
         "redacted": 0,

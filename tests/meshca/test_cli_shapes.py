@@ -90,8 +90,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("--bundle", "BUNDLE"),
     ),
     "meshca audit query": (),
+    "meshca audit show": ("0",),
     "meshca audit verify": (),
     "meshca audit anchors": (),
+    "meshca audit retention": (),
+    "meshca audit hold": ("--namespace", "shop", "--since", "1h", "--reason", "test"),
+    "meshca audit holds": (),
+    "meshca audit backup": ("BACKUP",),
     "meshca audit identity": (spiffe_id("orders"),),
     "meshca audit certificate": ("ISSUED",),
     "meshca audit at": ("1s", "--destination", "shop/orders"),
@@ -137,6 +142,7 @@ def test_the_json_has_the_documented_keys(
     plan.write_text(NOW_ROOT)
     files = {"POLICIES": policies, "PLAN": plan, "KEY": tmp_path / "key", "CSR": tmp_path / "csr"}
     values: dict[str, object] = {**files, "BUNDLE": tmp_path / "bundle.pem"}
+    values["BACKUP"] = tmp_path / "audit.gz"
     values["EMPTY"] = tmp_path / "empty.yaml"
     (tmp_path / "empty.yaml").write_text("")
     values["TESTS"] = _policy_tests(tmp_path, policies)
@@ -206,7 +212,8 @@ def test_an_approval_has_the_documented_keys() -> None:
 
 
 def test_every_documented_shape_is_compared() -> None:
-    assert set(DOCUMENTED) == {*COMMANDS, "meshca proxies", "meshca authz approve"}
+    elsewhere = {"meshca proxies", "meshca authz approve", "meshca audit restore"}
+    assert set(DOCUMENTED) == {*COMMANDS, *elsewhere}
 
 
 def test_a_missing_key_would_be_seen() -> None:
