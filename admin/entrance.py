@@ -34,7 +34,7 @@ from meshca.database import GroupWriter
 from meshca.errors import IdentityForbidden, Overloaded, Refused, Unavailable
 from meshca.logs import clip, get_logger
 
-COSTLY_AT_ONCE: Final = 2
+COSTLY_AT_ONCE: Final = 4
 """Costly reads of one subject under way; one more is answered 429."""
 DOOR: Final = "admin"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -10,6 +10,7 @@ from tests.real_parts import ROOT
 
 DIRECTORY = ROOT / "deploy" / "kubernetes"
 SERVICE = DIRECTORY
+ADMIN = DIRECTORY / "admin"
 SAMPLE = DIRECTORY / "sample"
 
 Manifest = dict[str, Any]
@@ -22,8 +23,8 @@ def documents(directory: Path) -> list[Manifest]:
 
 
 def everything() -> list[Manifest]:
-    """Return the service's documents, then the sample's."""
-    return documents(SERVICE) + documents(SAMPLE)
+    """Return the service's documents, those of its admin door, then the sample's."""
+    return documents(SERVICE) + documents(ADMIN) + documents(SAMPLE)
 
 
 def find(directory: Path, kind: str, name: str) -> Manifest:

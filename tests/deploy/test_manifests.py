@@ -13,6 +13,7 @@ import pytest
 from authz.load import load_policies
 from meshca import settings
 from tests.deploy.manifests import (
+    ADMIN,
     SAMPLE,
     SERVICE,
     Manifest,
@@ -96,6 +97,21 @@ def test_the_service_listens_where_its_ports_and_names_say(tmp_path: Path) -> No
     assert f"{service['metadata']['name']}.{namespace}.svc" in loaded.server_names
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+
+
+def test_the_admin_door_is_off_and_its_service_and_policy_speak_of_one_port(tmp_path: Path) -> None:
+    service = find(ADMIN, "Service", "meshca-admin")["spec"]
+    policy = find(ADMIN, "NetworkPolicy", "meshca-admin")["spec"]
+    pod = find(SERVICE, "Deployment", "meshca")["spec"]["template"]["metadata"]["labels"]
+    (rule,) = policy["ingress"]
+    readme = (SERVICE / "README.md").read_text()
+
+    assert config(tmp_path).listen.admin is None
+    assert service["ports"][0]["targetPort"] == rule["ports"][0]["port"]
+    assert f"listen.admin: 0.0.0.0:{rule['ports'][0]['port']}" in readme
+    assert service["selector"].items() <= pod.items()
+    assert policy["podSelector"]["matchLabels"] == service["selector"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"meshca.io/admin": "true"}}}]
 
 
 def test_only_one_pod_holds_the_sqlite_database() -> None:
