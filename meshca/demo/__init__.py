@@ -23,6 +23,7 @@ from meshca.demo import policies
 from meshca.demo.mesh import STAGES, Mesh
 from meshca.demo.observation import DemoFailed, Progress, Seen
 from meshca.demo.screen import Screen
+from meshca.demo.steps_audit import check_alone
 from meshca.demo.steps_change import apply_policies, change_policy, rotate, show_trail
 from meshca.demo.steps_identity import call, prove, refuse
 from meshca.demo.steps_revocation import revoke
@@ -54,6 +55,7 @@ STEPS = (
     Step("A policy change reaches the proxies", change_policy),
     Step("A stolen certificate is revoked, and its workload banned", revoke),
     Step("The audit trail of what just happened", show_trail),
+    Step("What an auditor checks alone, with a public key", check_alone),
 )
 
 

@@ -11,15 +11,20 @@ Entry = dict[str, Any]
 
 
 def last_index(mesh: Mesh) -> int:
-    """Return the sequence number of the newest audit entry, 0 when there is none."""
+    """Return the index of the newest audit entry, -1 when there is none."""
     entries = mesh.query("audit", "query", "--limit", "1")["entries"]
     return int(entries[0]["index"]) if entries else -1
 
 
 def entries_after(mesh: Mesh, index: int, *filters: str) -> list[Entry]:
     """Return the audit entries after `index` that match `filters`, oldest first."""
-    page = ("--oldest-first", "--limit", "1000", "--cursor", str(index))
-    entries: list[Entry] = mesh.query("audit", "query", *page, *filters)["entries"]
+    entries: list[Entry] = []
+    cursor: int | None = index
+    while cursor is not None:
+        page = ("--oldest-first", "--limit", "1000", "--cursor", str(cursor))
+        answer = mesh.query("audit", "query", *page, *filters)
+        entries += answer["entries"]
+        cursor = answer["next"]
     return entries
 
 

@@ -100,7 +100,8 @@ class Mesh:
         Raises DemoFailed with what it said when it fails.
         """
         command = [*program(), *arguments]
-        if "--config" not in arguments and arguments[0] not in ("init", "envoy"):
+        is_offline = arguments[0] in ("init", "envoy") or arguments[1].startswith("verify-")
+        if "--config" not in arguments and not is_offline:
             command += ["--config", str(self.config)]
         done = subprocess.run(  # noqa: S603  # our own program, no shell
             command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False

@@ -122,8 +122,8 @@ def apply_policies(mesh: Mesh, text: str, reason: str) -> None:
 
 
 def show_trail(mesh: Mesh) -> Iterator[Seen]:
-    """Everything above is in the audit log, whose chain of hashes is intact."""
-    entries = entries_after(mesh, 0)
+    """Everything above is in the audit log, whose tree is intact."""
+    entries = [entry for entry in entries_after(mesh, 0) if entry["kind"] != "read"]
     kinds = Counter(entry["kind"] for entry in entries)
     reasons = {entry["reason"] for entry in entries if entry["kind"] == "refusal"}
     rotated = len(WORKLOADS) * (ROTATIONS + 1)
@@ -151,7 +151,7 @@ def show_trail(mesh: Mesh) -> Iterator[Seen]:
     yield Observation(
         "nothing in the log was altered",
         "intact",
-        f"{verified['entries']} entries, head {verified['hash'][:16]}",
+        f"{verified['entries']} entries, root {verified['root'][:16]}",
         bool(verified["intact"]),
     )
 
