@@ -14,6 +14,7 @@ WITNESS_OUTCOMES = (
     "inconsistent",
     "too_often",
     "unavailable",
+    "forgotten",
 )
 
 
@@ -60,7 +61,8 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge]:
             "meshca_audit_witness_checkpoints",
             "Checkpoints of other logs that were brought to us as a witness: cosigned, stale (held "
             "against another state than ours), split_view (two of one size), inconsistent (its "
-            "proof is wrong), not_signed, unknown_log, malformed, too_often, unavailable.",
+            "proof is wrong), not_signed, unknown_log, malformed, too_often, unavailable, "
+            "forgotten (our database knows less than we have cosigned).",
             ["outcome"],
             registry=r,
         ),

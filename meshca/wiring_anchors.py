@@ -23,6 +23,7 @@ from audit.note import VerifierKey
 from audit.refusals import RefusalRecorder
 from audit.syslog import SyslogTarget
 from audit.witness.key import load_witness_key
+from audit.witness.memory import WitnessMemory
 from audit.witness.store import WITNESS_SINKS
 from audit.witness.witness import Witness
 from meshca.clock import Clock
@@ -111,6 +112,7 @@ def _witness(
         key=load_witness_key(path, name),
         logs={each.origin: [VerifierKey.parse(key) for key in each.keys] for each in config.logs},
         engine=log.engine,
+        memory=WitnessMemory(settings.data_dir / "audit" / "witnessed.json"),
         writer=writer,
         refusals=RefusalRecorder(
             writer, clock, metrics, entries_per_second=1 / SECONDS_A_REFUSAL, burst=REFUSALS_AT_ONCE

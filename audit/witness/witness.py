@@ -5,7 +5,7 @@
     3. it is held against what we cosigned last for this log: a checkpoint of that size is that
        checkpoint; of another size it must grow from there, by the proof
     4. what we cosigned last is replaced by comparison, with an entry of our log, in a transaction
-    5. only then it is cosigned, with the time
+    5. only then, and once this machine remembers it too, it is cosigned, with the time
 
 Two checkpoints of one size, both signed by the log, are a split view: proof that it lies to
 somebody. A proof that does not hold may be that, or a mistake of whoever sent it. Both are refused,
@@ -28,11 +28,12 @@ from audit.entry import Entry
 from audit.merkle import verify_consistency
 from audit.note import NoteRefused, SigningKey, VerifierKey, verify_note
 from audit.refusals import RefusalRecorder
+from audit.witness.memory import WitnessMemory
 from audit.witness.request import SIZE_TYPE, AddCheckpoint, read_request
 from audit.witness.store import Advance, Seen, read_seen
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.errors import Conflict, MeshcaError
+from meshca.errors import Conflict, EvidenceBroken, MeshcaError
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 
@@ -66,6 +67,7 @@ class Witness:
     key: SigningKey
     logs: Mapping[str, Sequence[VerifierKey]]
     engine: sa.Engine
+    memory: WitnessMemory
     writer: GroupWriter
     refusals: RefusalRecorder
     clock: Clock
@@ -108,6 +110,9 @@ class Witness:
         try:
             async with self._turn:
                 return await self._compare(asked)
+        except EvidenceBroken as error:
+            log.error("witness_forgets", origin=asked.checkpoint.origin, error=str(error))
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "forgotten", "out of order\n")
         except MeshcaError as error:
             log.warning("not_witnessed", origin=asked.checkpoint.origin, error=str(error))
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "retry\n")
@@ -116,7 +121,7 @@ class Witness:
 
     async def _compare(self, asked: AddCheckpoint) -> Answer:
         new = asked.checkpoint
-        seen = await asyncio.to_thread(read_seen, self.engine, new.origin)
+        seen = await asyncio.to_thread(self._seen, new.origin)
         if seen.note and new.size == seen.size and new.root != seen.root:
             return self._contradiction(asked, seen, "split_view")
         if asked.old != seen.size:
@@ -139,8 +144,15 @@ class Witness:
         except Conflict:
             current = await asyncio.to_thread(read_seen, self.engine, new.origin)
             return _stale(current.size)
+        await asyncio.to_thread(self.memory.remember, new.origin, after)
         self._advanced_at[new.origin] = now
         return answer
+
+    def _seen(self, origin: str) -> Seen:
+        """Return what was cosigned last; raises EvidenceBroken if the database has forgotten it."""
+        seen = read_seen(self.engine, origin)
+        self.memory.check(origin, seen)
+        return seen
 
     def _cosigned(self, asked: AddCheckpoint) -> Answer:
         time = int(self.clock.now().timestamp())

@@ -18,11 +18,11 @@ async def raw_server(answer: Answer) -> AsyncIterator[str]:
         tasks.add(task)
         try:
             await answer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+            writer.close()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()  # asyncio's streams cannot be cancelled without a complaint
         finally:
             tasks.discard(task)
-            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -32,6 +32,7 @@ async def raw_server(answer: Answer) -> AsyncIterator[str]:
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # for connections to hear that they are lost
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:

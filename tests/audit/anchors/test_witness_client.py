@@ -20,6 +20,7 @@ from audit.log import Log
 from audit.log_keys import read_log_keys
 from audit.note import COSIGNATURE, SigningKey, VerifierKey, verify_note
 from audit.refusals import RefusalRecorder
+from audit.witness.memory import WitnessMemory
 from audit.witness.request import read_request
 from audit.witness.witness import Witness
 from meshca.errors import EvidenceBroken, Unavailable
@@ -53,6 +54,7 @@ async def served(directory: Path, clock: FakeClock, *keys: VerifierKey) -> Async
                 key=WITNESS_KEY,
                 logs={ORIGIN: keys},
                 engine=engine,
+                memory=WitnessMemory(directory / "witnessed.json"),
                 writer=writer,
                 refusals=RefusalRecorder(writer, clock, metrics),
                 clock=clock,

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.note import COSIGNATURE, SigningKey
 from audit.refusals import RefusalRecorder
+from audit.witness.memory import WitnessMemory
 from audit.witness.request import write_request
 from audit.witness.store import Seen, read_seen
 from audit.witness.witness import Answer, Witness
@@ -64,18 +67,26 @@ class Watched:
 
 @asynccontextmanager
 async def watched(
-    engine: sa.Engine, *logs: SmallLog, clock: "FakeClock | None" = None
+    engine: sa.Engine,
+    *logs: SmallLog,
+    clock: "FakeClock | None" = None,
+    machine: "Path | None" = None,
 ) -> AsyncIterator[Watched]:
-    """Yield a witness of `logs`, by default of the one that `SmallLog()` is."""
+    """Yield a witness of `logs`, by default of the one that `SmallLog()` is.
+
+    `machine` is the directory in which it remembers; by default it is a machine of its own.
+    """
     clock, metrics = clock or FakeClock(), Metrics()
-    async with writer_of(engine, clock=clock, metrics=metrics) as writer:
-        witness = Witness(
-            key=WITNESS_KEY,
-            logs={log.origin: [log.key.verifier] for log in logs or (SmallLog(),)},
-            engine=engine,
-            writer=writer,
-            refusals=RefusalRecorder(writer, clock, metrics, entries_per_second=0.2, burst=20),
-            clock=clock,
-            metrics=metrics,
-        )
-        yield Watched(engine, witness, clock, metrics)
+    with TemporaryDirectory() as own:
+        async with writer_of(engine, clock=clock, metrics=metrics) as writer:
+            witness = Witness(
+                key=WITNESS_KEY,
+                logs={log.origin: [log.key.verifier] for log in logs or (SmallLog(),)},
+                engine=engine,
+                memory=WitnessMemory((machine or Path(own)) / "witnessed.json"),
+                writer=writer,
+                refusals=RefusalRecorder(writer, clock, metrics, entries_per_second=0.2, burst=20),
+                clock=clock,
+                metrics=metrics,
+            )
+            yield Watched(engine, witness, clock, metrics)
