@@ -15,6 +15,7 @@ from audit.key_files import KeyFiles
 from audit.log import Log
 from audit.log_keys import LOG_KEY_SINKS, LogKeys
 from audit.retention.hold_operations import LegalHolds
+from audit.retention.loop import LOOP as RETENTION_LOOP
 from audit.retention.loop import Retention
 from audit.retention.rules import rules_of
 from audit.retention.sinks import RETENTION_SINKS
@@ -65,7 +66,7 @@ class AuditParts:
             "clock": self.clock_watch.run,
             "checkpoints": self.signer.run,
             "audit index": self.indexer.run,
-            "retention": self.retention.run,
+            RETENTION_LOOP: self.retention.run,
             **self.outside.loops(),
             **loops_of(self.sinks),
         }
@@ -112,7 +113,12 @@ def build_audit(
         clock_watch=ClockWatch(engine=engine, writer=writer, clock=clock, replica=settings.replica),
         indexer=Indexer(log=log, writer=writer, locks=locks, metrics=metrics),
         retention=Retention(
-            engine=engine, writer=writer, locks=locks, clock=clock, rules=rules_of(settings)
+            engine=engine,
+            writer=writer,
+            locks=locks,
+            clock=clock,
+            metrics=metrics,
+            rules=rules_of(settings),
         ),
         holds=LegalHolds(engine=engine, writer=writer, clock=clock),
         outside=build_outside(

@@ -24,11 +24,13 @@ from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import EvidenceBroken, Overloaded, StoreUnavailable
 from meshca.logs import get_logger
+from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks
 
 LOOK_SECONDS: Final = 3600.0
 PAUSE_SECONDS: Final = 0.05
 DRIFT_SECONDS: Final = 60.0
+LOOP: Final = "retention"
 LOCK_NAME: Final = "audit-retention"
 
 log = get_logger("audit")
@@ -42,6 +44,7 @@ class Retention:
     writer: GroupWriter
     locks: NameLocks
     clock: Clock
+    metrics: Metrics
     rules: Rules
     _start: int = 0
     _basis: tuple[str, ...] = ()
@@ -53,6 +56,7 @@ class Retention:
             try:
                 await self.look()
             except (EvidenceBroken, Overloaded, StoreUnavailable) as error:
+                self.metrics.loop_failures.labels(LOOP).inc()
                 log.warning("retention_put_off", error=str(error))
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -1,20 +1,29 @@
 """What expires goes, and only that; its leaf stays, and an entry says so."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import orjson
 import pytest
 import sqlalchemy as sa
 
-from audit.log import Log
+from audit.entry import Entry
+from audit.index.building import SMALL
+from audit.index.indexer import Indexer
+from audit.log import EntrySink, Log
+from audit.query import Query, count, find
 from audit.retention.columns import check_columns
 from audit.retention.coverage import parse_redaction
 from audit.retention.expiry import preview
 from audit.retention.loop import LOOK_SECONDS
+from audit.retention.redaction import Candidate, Redact, RedactionSink
 from audit.retention.rules import Rules
 from audit.verify import verify
-from meshca.errors import EvidenceBroken
+from meshca.errors import EvidenceBroken, StoreUnavailable
+from meshca.metrics import Metrics
+from meshca.name_locks import FileLocks, open_name_locks
 from tests.audit.retention.world import (
     NOW,
     OLD,
@@ -163,6 +172,71 @@ def test_entries_of_a_clock_that_went_back_go_too(engine: sa.Engine) -> None:
     asyncio.run(redact(engine, clock))
     assert blank(engine) == [0, 1, 2, 3, 4]
     verify(engine)
+
+
+class FailingSink(EntrySink):
+    """An entry that cannot be appended: the disk is full, or the process ends here."""
+
+    def append(self, connection: sa.Connection, entries: Sequence[Entry]) -> range:
+        """Refuse."""
+        raise StoreUnavailable("full")
+
+
+def test_what_ends_in_the_middle_of_a_batch_has_redacted_whole_batches(engine: sa.Engine) -> None:
+    append(engine, *(entry(n) for n in range(6)))
+    found = tuple(Candidate(r.leaf_index, r.time, r.kind) for r in rows(engine))
+
+    def batch(*candidates: Candidate) -> Redact:
+        return Redact(NOW, candidates, RULES.cutoffs(NOW), RULES.as_text())
+
+    def fails() -> None:
+        with engine.begin() as connection:
+            RedactionSink().write(connection, [batch(*found[:2])])
+            RedactionSink(FailingSink()).write(connection, [batch(*found[2:4])])
+
+    with pytest.raises(StoreUnavailable):
+        fails()
+    assert blank(engine) == [], "no body goes without its redaction"
+    with engine.begin() as connection:
+        RedactionSink().write(connection, [batch(*found[:2])])
+    assert asyncio.run(redact(engine, FakeClock())) == 4, "another process goes on"
+    assert blank(engine) == [0, 1, 2, 3, 4, 5]
+    verify(engine)
+
+
+def test_the_index_forgets_what_was_redacted(engine: sa.Engine) -> None:
+    append(engine, *(entry(n, pod=f"pod-{n % 2}", time=OLD) for n in range(SMALL)))
+
+    async def index() -> None:
+        async with writer(engine, FakeClock()) as running:
+            locks = open_name_locks(engine)
+            await Indexer(log=Log(engine), writer=running, locks=locks, metrics=Metrics()).look()
+            locks.close()
+
+    asyncio.run(index())
+    assert count(engine, Query(pod="pod-1")).count == SMALL // 2
+    asyncio.run(redact(engine, FakeClock()))
+    assert find(engine, Query(pod="pod-1")).entries == ()
+    asyncio.run(index())
+    assert count(engine, Query(pod="pod-1")).count == 0
+    assert find(engine, Query(kind="redaction")).entries
+
+
+def test_a_failure_is_counted_and_the_loop_goes_on(engine: sa.Engine, tmp_path: Path) -> None:
+    metrics, failures = Metrics(), ("meshca_loop_failures_total", {"loop": "retention"})
+
+    async def story() -> None:
+        async with writer(engine, FakeClock()) as running:
+            loop = retention(engine, running, FakeClock(), metrics=metrics)
+            loop.locks = FileLocks(tmp_path / "gone" / "meshca.db")
+            task = asyncio.create_task(loop.run())
+            async with asyncio.timeout(30):
+                while not metrics.registry.get_sample_value(*failures):
+                    await asyncio.sleep(0.01)
+            assert not task.done()
+            task.cancel()
+
+    asyncio.run(story())
 
 
 BLANK = "UPDATE audit_entries SET body = NULL WHERE leaf_index = 1"

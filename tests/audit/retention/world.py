@@ -15,6 +15,7 @@ from audit.retention.loop import LOOK_SECONDS, Retention
 from audit.retention.rules import Rules
 from audit.tree import audit_entries
 from meshca.database import GroupWriter, migrate, open_engine
+from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from tests.fakes import FakeClock
 from tests.stores import Postgresql, sqlite_engine, writer_of
@@ -96,11 +97,20 @@ def writer(engine: sa.Engine, clock: FakeClock) -> GroupWriter:
 
 
 def retention(
-    engine: sa.Engine, writer: GroupWriter, clock: FakeClock, rules: Rules = RULES
+    engine: sa.Engine,
+    writer: GroupWriter,
+    clock: FakeClock,
+    rules: Rules = RULES,
+    metrics: Metrics | None = None,
 ) -> Retention:
     """Return the loop's body."""
     return Retention(
-        engine=engine, writer=writer, locks=open_name_locks(engine), clock=clock, rules=rules
+        engine=engine,
+        writer=writer,
+        locks=open_name_locks(engine),
+        clock=clock,
+        metrics=metrics or Metrics(),
+        rules=rules,
     )
 
 
