@@ -117,15 +117,25 @@ def _copy(pieces: Iterator[bytes], stream: BinaryIO) -> int:
     """Write `pieces`; return how many lines they were. Progress is shown on a terminal."""
     lines = shown = 0
     for piece in pieces:
-        stream.write(piece)
+        _write(stream, piece)
         lines += piece.count(b"\n")
         if sys.stderr.isatty() and lines - shown >= _PROGRESS_ENTRIES:
             shown = lines
             typer.echo(f"\r{lines} lines", nl=False, err=True)
-    stream.flush()
     if shown:
         typer.echo("\r", nl=False, err=True)
     return lines
+
+
+def _write(stream: BinaryIO, piece: bytes) -> None:
+    """Write all of `piece`; raises CommandFailed when the disk is full, or nobody reads."""
+    left = memoryview(piece)
+    try:
+        while left:
+            left = left[stream.write(left) :]
+        stream.flush()
+    except OSError as error:
+        raise CommandFailed(f"cannot write: {error.strerror}") from error
 
 
 @contextmanager
@@ -140,9 +150,9 @@ def _opened(file: Path, keep: int | None) -> Iterator[BinaryIO]:
     try:
         if keep is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            stream: BinaryIO = os.fdopen(os.open(file, flags, 0o600), "wb")
+            stream: Any = os.fdopen(os.open(file, flags, 0o600), "wb", buffering=0)
         else:
-            stream = file.open("r+b")
+            stream = file.open("r+b", buffering=0)
             stream.truncate(keep)
             stream.seek(keep)
     except FileExistsError as error:

@@ -102,6 +102,24 @@ def test_a_file_that_is_there_is_not_overwritten(server: RunningServer, tmp_path
     assert Path(file).read_bytes() == b"mine\n"
 
 
+def test_a_disk_that_is_full_is_said_and_gone_on_with_later(
+    server: RunningServer, key: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "export"
+    program = "import resource, signal, sys; from meshca.cli import main; "
+    program += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    program += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); main()"
+    command = [sys.executable, "-c", program, "audit", "export", "-o", str(file)]
+    environment = {**os.environ, "MESHCA_CONFIG": str(server.config)}
+    full = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert "cannot write: File too large" in full.stderr
+    assert f"go on: meshca audit export --resume {file}" in full.stderr
+    assert file.stat().st_size == 2000
+    assert run(server, "export", "--resume", str(file)).status == 0
+    assert meshca("audit", "verify-export", str(file), "--key", key).status == 0
+
+
 def test_a_refused_export_leaves_no_file(server: RunningServer, tmp_path: Path) -> None:
     file = tmp_path / "export"
     result = run(server, "export", "-o", str(file), "--kind", "isuance")
