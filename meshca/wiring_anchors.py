@@ -80,9 +80,9 @@ def build_outside(
     Raises Unavailable for a file that cannot be read, and for two anchors that are one place.
     """
     origin = settings.audit.name(settings.trust_domain)
+    built = build_anchors(settings, origin=origin, log=log, clock=clock)
     anchors = [
-        (_anchor(config, origin=origin, log=log, clock=clock), config.every)
-        for config in settings.audit.anchors
+        (anchor, config.every) for anchor, config in zip(built, settings.audit.anchors, strict=True)
     ]
     names = [anchor.name for anchor, _ in anchors]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -98,6 +98,16 @@ def build_outside(
     )
     witness = _witness(settings, log=log, writer=writer, clock=clock, metrics=metrics)
     return OutsideParts(keeper=keeper, witness=witness)
+
+
+def build_anchors(settings: Settings, *, origin: str, log: Log, clock: Clock) -> list[Anchor]:
+    """Return the anchors that are configured, for the log `origin`.
+
+    Raises Unavailable for a file that cannot be read.
+    """
+    return [
+        _anchor(config, origin=origin, log=log, clock=clock) for config in settings.audit.anchors
+    ]
 
 
 def _witness(

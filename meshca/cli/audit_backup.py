@@ -135,7 +135,8 @@ def restore(
     """Restore FILE into the database of --config, whose log is empty, while no server runs.
 
     Everything is verified before any of it is in force: the checkpoint's signature by one of the
-    keys given, every entry, the tree. See docs/runbooks/audit-restore.md.
+    keys given, every entry, the tree; and that no anchor has more. See
+    docs/runbooks/audit-restore.md.
 
     Example: meshca audit restore audit.gz --key "$(cat audit.pub)" --reason "INC-9: disk died"
     """
@@ -197,6 +198,7 @@ def _restore(
     try:
         with alone(engine, [f"replica.{settings.replica}"]):
             migrate(engine)
+            notes += _anchored(settings, origin, engine)
             mine = last.read(origin)
             terms = Terms(
                 keys=keys,
@@ -211,6 +213,27 @@ def _restore(
             return _put(engine, file, terms)
     finally:
         engine.dispose()
+
+
+def _anchored(settings: "Settings", origin: str, engine: "sa.Engine") -> list[str]:
+    """Return the newest checkpoint of each anchor that is configured and can be asked."""
+    import asyncio
+
+    from audit.log import Log
+    from meshca.clock import SystemClock
+    from meshca.errors import Unavailable
+    from meshca.wiring_anchors import build_anchors
+
+    found = []
+    for anchor in build_anchors(settings, origin=origin, log=Log(engine), clock=SystemClock()):
+        try:
+            newest = asyncio.run(anchor.newest())
+        except Unavailable as error:
+            note(f"not compared with {anchor.name}: {error}")
+            continue
+        if newest is not None:
+            found.append(str(newest.note))
+    return found
 
 
 def _put(engine: "sa.Engine", file: Path, terms: "Terms") -> "Restored":

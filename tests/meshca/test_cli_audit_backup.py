@@ -185,6 +185,18 @@ def test_a_checkpoint_that_an_anchor_has_is_compared(
     assert "cannot be read" in restore(there, file, "--checkpoint", str(tmp_path / "no")).err
 
 
+def test_anchors_of_the_configuration_are_asked(here: Path, there: Path, tmp_path: Path) -> None:
+    file, anchor = tmp_path / "audit.gz", tmp_path / "notes"
+    backup(here, file)
+    anchor.write_text(str(_note(Checkpoint(ORIGIN, 50, bytes(32)))) + "\n")
+    text = there.read_text()
+    there.write_text(text + f"audit: {{anchors: [{{file: {anchor}}}]}}\n")
+    assert "known to have had 50" in restore(there, file).err
+    there.write_text(text + f"audit: {{anchors: [{{file: {tmp_path}/away/notes}}]}}\n")
+    told = restore(there, file)
+    assert told.status == 0, told.err
+
+
 def test_the_key_has_to_be_brought_and_right(here: Path, there: Path, tmp_path: Path) -> None:
     file = tmp_path / "audit.gz"
     backup(here, file)
