@@ -134,6 +134,7 @@ async def serve(service: Service) -> int:
     await service.gaps.flush()
     stop = stop_entry(service.settings, service.policies, service.clock.now())
     await service.writer.submit(stop)
+    await service.audit.close()
     log.info("stopped")
     return 0
 

@@ -71,6 +71,10 @@ class AuditParts:
             **loops_of(self.sinks),
         }
 
+    async def close(self) -> None:
+        """Sign for the last entries, which say that we stop; it fails as the loop does: quietly."""
+        await self.signer.step()
+
 
 def build_audit(
     settings: Settings,

@@ -1,5 +1,7 @@
 """Checkpoints, proofs and keys on the command line, against a running server, and without one."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,3 +161,16 @@ def test_the_key_is_rotated_with_overlap(server: RunningServer, tmp_path: Path) 
         assert len(result.data["keys"]) == 2
     entries = run(server, "query", "--kind", "log_key", "-o", "json").data["entries"]
     assert {entry["reason"] for entry in entries} == {"introduced", "rotated"}
+
+
+def test_the_last_entry_of_a_process_is_signed_for(tmp_path: Path) -> None:
+    with RunningServer(tmp_path) as server:
+        assert server.stop() == 0
+        database = server.config.parent / "meshca.db"
+        note = (server.config.parent / "audit" / "last-checkpoint").read_text()
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            newest = "SELECT leaf_index, kind FROM audit_entries ORDER BY leaf_index DESC LIMIT 1"
+            index, kind = connection.execute(newest).fetchone()
+
+    assert kind == "server_stop"
+    assert note.split("\n")[1] == str(index + 1)
