@@ -35,6 +35,10 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield f"clusters[{index}].keys.file", keys.file
         if keys is not None and keys.ca_file is not None:
             yield f"clusters[{index}].keys.ca_file", keys.ca_file
+    jwks = settings.admin.oidc.jwks if settings.admin.oidc is not None else None
+    for name in ("file", "ca_file"):
+        if (path := getattr(jwks, name, None)) is not None:
+            yield f"admin.oidc.jwks.{name}", path
     yield from _kubeconfigs(settings)
 
 
