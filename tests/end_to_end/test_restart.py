@@ -48,6 +48,8 @@ def test_a_restart_loses_no_handshake(
         assert traffic.failures == []
         assert server.query("proxies", "--behind")["proxies"] == []
         assert server.query("audit", "verify")["intact"] is True
+        gaps = {gap["reason"] for gap in server.query("audit", "query", "--kind", "gap")["entries"]}
+        assert ("stop_not_recorded" in gaps) is (number is signal.SIGKILL)
 
 
 def test_policies_and_records_survive_a_restart(server: RunningServer, app: EchoApp) -> None:
