@@ -29,8 +29,7 @@ from audit.range_proof import Row
 from audit.retention.coverage import REDACTION, Coverage, Range
 from meshca.errors import EvidenceBroken, RequestRefused
 
-_KEY: Final = f'"kind":"{LOG_KEY_KIND}"'.encode()
-_REDACTION: Final = f'"kind":"{REDACTION}"'.encode()
+_HEARD: Final = (f'{LOG_KEY_KIND}"'.encode(), f'{REDACTION}"'.encode())
 _MALFORMED: Final = (KeyError, TypeError, ValueError, IndexError)
 _HEADER: Final = {"audit_export", "filter", "from", "left", "log", "to"}
 _REDACTED: Final = {"index", "leaf_hash", "redacted"}
@@ -138,8 +137,9 @@ class _Reading:
             if not text.startswith(BODY):
                 self._take_other(number, text)
                 continue
-            is_plain = b',"index":%d,' % self._next in text and chosen is None
-            if not is_plain or _KEY in text or _REDACTION in text:
+            before = b',"index":%d,"kind":"' % self._next  # behind it no text has quotes
+            at = text.rfind(before)
+            if at < 0 or chosen is not None or text.startswith(_HEARD, at + len(before)):
                 self._look_into(number, text, chosen)
             leaves.append(sha256(b"\x00" + text).digest())
             self._next += 1

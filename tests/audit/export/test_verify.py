@@ -6,13 +6,16 @@ from pathlib import Path
 
 import orjson
 import pytest
+import sqlalchemy as sa
 
 from audit.export.chosen import Chosen
 from audit.export.lines import ExportBroken
 from audit.export.verify import Trust, verify_export
+from audit.merkle import leaf_hash
 from audit.note import NoteRefused
 from audit.retention.coverage import columns_digest
-from meshca.errors import RequestRefused, Unavailable
+from audit.tree import audit_entries
+from meshca.errors import EvidenceBroken, RequestRefused, Unavailable
 from tests.audit.export.entries import ATTACKS, an_entry
 from tests.audit.export.world import ORIGIN, LogWorld, a_key, a_witness, introduces, log_world
 
@@ -321,10 +324,15 @@ def test_a_database_whose_entries_were_rewritten_makes_no_export_that_verifies(
 ) -> None:
     world.fill(4)
     world.sign()
+    (stored,) = world.log.get([2])
+    evil = (stored.body or b"").replace(b"orders", b"hidden")
+    rewritten = sa.update(audit_entries).where(audit_entries.c.leaf_index == 2)
     with world.engine.connect().execution_options(meshca_writes=True) as c, c.begin():
-        c.exec_driver_sql(
-            "UPDATE audit_entries SET body = replace(body, 'orders', 'evil') WHERE leaf_index = 2"
-        )
+        c.execute(rewritten.values(body=evil.decode()))
+    with pytest.raises(EvidenceBroken, match="the hash of entry 2 does not match its body"):
+        world.export()
+    with world.engine.connect().execution_options(meshca_writes=True) as c, c.begin():
+        c.execute(rewritten.values(leaf_hash=leaf_hash(evil)))
     with pytest.raises(ExportBroken, match="at least one was changed"):
         world.verify(world.export())
 
