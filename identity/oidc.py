@@ -12,8 +12,8 @@ Every check is made here, on the payload that was verified; nothing is left to a
 library. What is missing is refused. `nbf` alone may be missing: most issuers send none (OpenID
 Connect Core 2 asks for iss, sub, aud, exp and iat), and `iat` is in its place.
 
-An email address names a person only where `email_verified` does not say otherwise: somebody else
-may have claimed the address.
+An email address names a person only where `email_verified` says so: somebody else may have claimed
+the address, and there are issuers that let them and say nothing.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ def _source(jwks: Jwks) -> KeySource:
 
 
 def _username(payload: Mapping[str, Any], claim: str) -> str:
-    if claim == "email" and payload.get("email_verified", True) is not True:
+    if claim == "email" and payload.get("email_verified") is not True:
         raise ProofRefused("unverified_email", "the issuer has not verified the email address")
     return _name(payload, claim)
 

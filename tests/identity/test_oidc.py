@@ -114,9 +114,10 @@ def test_refuses(tmp_path: Path, reason: str, changes: dict[str, Any]) -> None:
     assert caught.value.reason == reason
 
 
-def test_an_address_that_is_not_verified_names_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [False, None, "true", 1])
+def test_an_address_that_is_not_verified_names_nobody(tmp_path: Path, said: object) -> None:
     clock = FakeClock()
-    text = token(claims(clock, email_verified=False))
+    text = token(claims(clock, email_verified=said))
     with pytest.raises(ProofRefused) as caught:
         verify(tmp_path, text, clock, username_claim="email")
     assert caught.value.reason == "unverified_email"
