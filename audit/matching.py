@@ -12,6 +12,7 @@ import orjson
 
 from audit.index.search import Span
 from audit.index.terms import has_term, key_of
+from audit.log import checked_body
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,7 +52,10 @@ class Wanted:
         return [key_of(name, value) for name, value in self.terms]
 
     def match(self, row: StoredRow) -> Mapping[str, Any] | None:
-        """Return the body of `row`, or what is left of it, if it is one of them; else None."""
+        """Return the body of `row`, or what is left of it, if it is one of them; else None.
+
+        Raises EvidenceBroken for one that is not what was logged, as far as it was looked at.
+        """
         if not self.span.holds(row.time):
             return None
         body = row.body
@@ -61,7 +65,9 @@ class Wanted:
             return None
         if self._text and self._text not in body.casefold():
             return None
-        document: Mapping[str, Any] = orjson.loads(body)
+        document: Mapping[str, Any] = orjson.loads(
+            checked_body(row.leaf_index, body, row.leaf_hash)
+        )
         if all(has_term(document, name, value) for name, value in self.terms):
             return document
         return None

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -44,7 +44,7 @@ class Row(Protocol):
     @property
     def kind(self) -> str: ...
     @property
-    def body(self) -> bytes | None: ...
+    def body(self) -> bytes | str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ def build_small(rows: Sequence[Row]) -> Built:
     found: dict[str, dict[str, list[int]]] = {field: defaultdict(list) for field in FIELDS}
     fields = tuple(found.items())
     for offset, row in enumerate(rows):
-        # What a redacted entry still says is its kind.
-        document = {"kind": row.kind} if row.body is None else orjson.loads(row.body)
+        document = _document(row)
         for field, values in fields:
             value = document.get(field)
             if value and type(value) is str:
@@ -73,6 +72,15 @@ def build_small(rows: Sequence[Row]) -> Built:
         for serial in shared_serials(document):
             found["serial"][serial].append(offset)
     return Built(_blocks(found), _times(rows), _values(found))
+
+
+def _document(row: Row) -> Mapping[str, Any]:
+    """Return the body; of a redacted entry, and of a garbled one, the kind is left."""
+    try:
+        document = None if row.body is None else orjson.loads(row.body)
+    except orjson.JSONDecodeError:
+        document = None
+    return document if isinstance(document, dict) else {"kind": row.kind}
 
 
 def _blocks(found: Mapping[str, Mapping[str, list[int]]]) -> tuple[bytes, ...]:

@@ -21,7 +21,7 @@ from audit.index.tables import (
 from audit.log import Log
 from audit.query import Query, count, find
 from audit.tree import audit_entries
-from meshca.errors import Conflict, StoreUnavailable
+from meshca.errors import Conflict, EvidenceBroken, StoreUnavailable
 from meshca.metrics import Metrics
 from meshca.name_locks import FileLocks
 from tests.audit.index.world import append, entries, index, ranges, segments
@@ -129,6 +129,20 @@ def test_what_is_redacted_is_not_found_at_once_and_then_not_even_indexed(
     assert count(both_engines, Query(kind=kind)).count == of_kind
     left = next(f for f in find(both_engines, Query(oldest_first=True)) if f.index == 2)
     assert left.body == {"index": 2, "kind": kind, "redacted": True, "time": left.body["time"]}
+
+
+@pytest.mark.parametrize("garbage", ["{", "[]", "\x00"])
+def test_an_entry_that_was_garbled_hides_no_other(tmp_path: Path, garbage: str) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, entries(0, SIZE))
+        with engine.begin() as connection:
+            c = audit_entries.c
+            connection.execute(audit_entries.update().where(c.leaf_index == 5).values(body=garbage))
+        index(engine)
+        assert len(ranges(engine)) == 2
+        assert indexes(engine, serial="3") == [2]
+        with pytest.raises(EvidenceBroken, match="entry 5"):
+            find(engine, Query(oldest_first=True))
 
 
 def test_a_large_segment_is_built_again_at_its_size(long_log: sa.Engine) -> None:
