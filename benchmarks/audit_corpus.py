@@ -3,6 +3,10 @@
 10,000 identities in 200 namespaces of four clusters, on 800 nodes, a pod for each eight entries.
 Seven entries in ten are issuance, the rest decisions, refusals and reads. Bodies are canonical, of
 the size that the service writes; leaf hashes are real, the tree above them is not made.
+
+`repeat` makes a log longer by copies of what it has, with the index of it: what a search looks at
+is then as much as if all of it had been written, and what is rare is there as often as there are
+copies. That takes minutes for ten million entries, and not the better part of an hour.
 """
 
 import random
@@ -171,3 +175,33 @@ def _copy(connection: sa.Connection, page: list[Row]) -> None:
     ):
         for row in page:
             copy.write_row(row)
+
+
+def repeat(engine: sa.Engine, entries: int, copies: int) -> None:
+    """Have the first `entries`, which whole segments hold, `copies` times in all."""
+    for copy in range(1, copies):
+        with (
+            engine.connect().execution_options(meshca_writes=True) as connection,
+            connection.begin(),
+        ):
+            for statement in _REPEAT:
+                given = {"shift": copy * entries, "time": copy * entries * STEP_US}
+                number = {"entries": entries, "number": copy * 1_000_000}
+                connection.execute(sa.text(statement), {**given, **number})
+            size = (copy + 1) * entries
+            head = audit_head.update().values(size=size, frontier=_frontier(size))
+            connection.execute(head)
+
+
+_REPEAT: Final = (
+    "INSERT INTO audit_entries (leaf_index, time, kind, leaf_hash, body)"
+    " SELECT leaf_index + :shift, time + :time, kind, leaf_hash, body FROM audit_entries"
+    " WHERE leaf_index < :entries ORDER BY leaf_index",
+    "INSERT INTO audit_postings (segment, block, lists)"
+    " SELECT segment + :number, block, lists FROM audit_postings"
+    " WHERE segment < 1000000 ORDER BY segment, block",
+    "INSERT INTO audit_segments (id, first, entries, stage, redactions, minimum_time,"
+    " maximum_time, times, named)"
+    " SELECT id + :number, first + :shift, entries, stage, redactions, minimum_time + :time,"
+    " maximum_time + :time, times, named FROM audit_segments WHERE id < 1000000",
+)
