@@ -36,7 +36,7 @@ from meshca.logs import clip, get_logger
 
 COSTLY_AT_ONCE: Final = 4
 """Costly reads of one subject under way; one more is answered 429."""
-DOOR: Final = "admin"
+DOOR, DRY = "admin", "dry_run"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WHAT_TO_DO: Final = (
     "show an OIDC token as `authorization: Bearer ...` or a client certificate (SVID) of this "
@@ -251,10 +251,13 @@ class _Answer:
             await response({"type": "http"}, _no_body, self.out)
 
     def _is_evidence(self, route: Guarded) -> bool:
-        """Return whether the answer shows evidence or policy; a decision for an application no."""
+        """Return whether the answer shows evidence or policy.
+
+        A rehearsal of a change does, too; a decision for an application does not.
+        """
         if route.rule.permission is Permission.CHECK:
             return self.visit.visitor is None or not self.visit.visitor.is_only_application
-        return route.rule.permission is Permission.READ
+        return route.rule.permission is Permission.READ or self.visit.parameters.get(DRY) is True
 
 
 async def _no_body() -> Message:

@@ -317,6 +317,25 @@ def test_a_change_has_the_id_of_its_request(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_rehearsal_is_a_read_and_the_change_is_not(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await svid(world, ORDERS, namespace="shop")
+        ann = visitor(world, roles(operator=["oidc:ann"]), headers=bearer(world, "ann"))
+        body = {"selector": {"namespace": "shop"}, "why": "test"}
+        rehearsed = await ann.post("/revocations", json={**body, "dry_run": True})
+        assert rehearsed.json()["count"] == 1
+        (read,) = recorded(world, "read")
+        assert read["details"]["parameters"] == {
+            "dry_run": True,
+            "selector": {"namespace": "shop"},
+            "why": "test",
+        }
+        assert (await ann.post("/revocations", json=body)).status_code == 200
+        assert (len(recorded(world, "read")), len(recorded(world, "revocation"))) == (1, 1)
+
+    play(tmp_path, story)
+
+
 async def endless(_scope: Any, _receive: Any, send: Any) -> None:
     """Answer without end, as a followed log does."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
