@@ -21,6 +21,7 @@ from admin import views
 from admin.state import AdminState
 from audit import query as audit
 from audit.query import MAXIMUM_LIMIT, Count, Groups, Page
+from ca.store import Filter
 from meshca.errors import NotFound, Unavailable
 
 POLL_SECONDS: Final = 0.5
@@ -93,7 +94,7 @@ def create_router(state: AdminState) -> APIRouter:
 
     @router.get("/audit/entries")
     def entries(query: Annotated[EntryQuery, Query()]) -> Any:
-        asked = replace(query.asked(), oldest_first=query.order == "oldest")
+        asked = replace(_of_leaf(state, query.asked()), oldest_first=query.order == "oldest")
         return _page_json(audit.find(state.engine, asked))
 
     @router.get("/audit/entries/{index}")
@@ -105,7 +106,7 @@ def create_router(state: AdminState) -> APIRouter:
 
     @router.get("/audit/count")
     def count(query: Annotated[CountQuery, Query()]) -> Any:
-        asked = query.asked()
+        asked = _of_leaf(state, query.asked())
         if query.group_by is None:
             return _count_json(audit.count(state.engine, asked), None, query.limit)
         groups = audit.group(state.engine, asked, query.group_by)
@@ -113,10 +114,24 @@ def create_router(state: AdminState) -> APIRouter:
 
     @router.get("/audit/follow")
     async def follow(query: Annotated[FollowQuery, Query()]) -> StreamingResponse:
-        following = await Following.begin(state, query.asked())
+        asked = await asyncio.to_thread(_of_leaf, state, query.asked())
+        following = await Following.begin(state, asked)
         return StreamingResponse(following.lines(), media_type="application/jsonl")
 
     return router
+
+
+def _of_leaf(state: AdminState, asked: audit.Query) -> audit.Query:
+    """Return `asked` with the serial of the certificate that the inventory has by a fingerprint.
+
+    The entry of an issuance was there before the signature, and cannot have the fingerprint.
+    """
+    if asked.fingerprint is None:
+        return asked
+    found = state.inventory.list(Filter(fingerprint=asked.fingerprint), limit=1)
+    if not found or asked.serial not in (None, found[0].intent.serial):
+        return asked
+    return replace(asked, fingerprint=None, serial=found[0].intent.serial)
 
 
 def _page_json(page: Page) -> views.Json:

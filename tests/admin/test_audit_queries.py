@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from admin.audit_queries import CountQuery, EntryQuery, Following, FollowQuery
 from audit.query import Query
-from tests.admin.world import ORDERS, World, error, running
+from ca.store import Signed
+from tests.admin.world import ORDERS, World, error, intent, running
 from tests.audit.test_log import TIME, entry
 from tests.stores import documents
 
@@ -49,6 +51,26 @@ def test_entries_are_filtered_ordered_and_paged(tmp_path: Path) -> None:
         assert indexes(await world.get("/audit/entries", text="ORDERS-1")) == [KNOWN]
         since = TIME.isoformat()
         assert len(indexes(await world.get("/audit/entries", since=since, kind="issuance"))) == 2
+
+    run(tmp_path, story)
+
+
+def test_a_fingerprint_finds_the_issuance_whose_entry_was_before_the_signature(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World) -> None:
+        fingerprint = sha256(b"the certificate").hexdigest()
+        await world.writer.submit(intent("ab12", world.clock), Signed("ab12", b"the certificate"))
+        revoked = entry(4, kind="revocation", serial="ab12", fingerprint=fingerprint)
+        root = entry(5, kind="root_change", serial="ee", fingerprint="ee" * 32)
+        await world.writer.submit(revoked, root)
+        found = await world.get("/audit/entries", fingerprint=fingerprint)
+        assert [each["kind"] for each in found["entries"]] == ["revocation", "issuance"]
+        assert (await world.get("/audit/count", fingerprint=fingerprint))["count"] == 2
+        other = await world.get("/audit/entries", fingerprint=fingerprint, serial="cd34")
+        assert other["entries"] == []
+        above = await world.get("/audit/entries", fingerprint="ee" * 32)
+        assert [each["kind"] for each in above["entries"]] == ["root_change"]
 
     run(tmp_path, story)
 
