@@ -41,7 +41,7 @@ GROUP = 64
 def run(context: Context) -> Iterator[Row]:
     """Look at what is due in a large log, redact some; back a smaller one up and restore it."""
     with tempfile.TemporaryDirectory(prefix="meshca-bench-") as directory:
-        yield from _retention(Path(directory), context.scale(10_000_000, 50_000))
+        yield from _retention(Path(directory), context.scale(1_000_000, 50_000))
     with tempfile.TemporaryDirectory(prefix="meshca-bench-") as directory:
         yield from _backup(Path(directory), context.scale(200_000, 4_096))
 
