@@ -47,13 +47,14 @@ class Peer:
 class TlsPeer:
     """The other end of a TLS connection: its address, and the chain that it showed, if any.
 
-    `caller` is the workload that the chain proves, once somebody has asked; `greeted` are those
-    who have logged in over this connection.
+    `caller` is the workload that the chain proves, once somebody has asked, and `verified_at` when
+    (monotonic); `greeted` are those who have logged in over this connection.
     """
 
     address: str
     chain: tuple[x509.Certificate, ...] = ()
     caller: Caller | None = None
+    verified_at: float = 0.0
     greeted: set[str] = field(default_factory=set)
 
 

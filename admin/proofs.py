@@ -6,9 +6,9 @@
                    held to the rules of SVIDs; neither it may be revoked nor its workload banned
 
 A token that is shown counts, good or bad: a bad one is not made good by a certificate beside it.
-A certificate is verified once a connection; its end, revocations and bans are looked at on every
-request. It need not be on record here (another deployment under our roots may have issued it), but
-what is on record under its serial must be this very certificate.
+A certificate is verified anew each minute of its connection; its end, revocations and bans are
+looked at on every request. It must be on record here: whoever has stolen an authority can sign for
+anybody, but cannot write our inventory.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from identity.peer import verify_peer
 from meshca.clock import Clock
 from meshca.errors import NotFound, ProofRefused
 
+VERIFIED_SECONDS: Final = 60.0
 _SCHEME: Final = b"bearer "
 
 
@@ -130,8 +131,9 @@ class Proofs:
         )
 
     async def _caller(self, peer: TlsPeer) -> Caller:
-        if peer.caller is None:
-            peer.caller = await self._verified(peer.chain)
+        now = self.clock.monotonic()
+        if peer.caller is None or now - peer.verified_at >= VERIFIED_SECONDS:
+            peer.caller, peer.verified_at = await self._verified(peer.chain), now
         return peer.caller
 
     async def _verified(self, chain: tuple[x509.Certificate, ...]) -> Caller:
@@ -144,8 +146,8 @@ class Proofs:
         serial = f"{chain[0].serial_number:x}"
         try:
             record = await asyncio.to_thread(self.inventory.get, serial)
-        except NotFound:
-            return replace(caller, certificate_serial=serial)
+        except NotFound as error:
+            raise ProofRefused("not_issued_here", f"serial {serial} is not ours") from error
         intent = record.intent
         if intent.spiffe_id != str(caller.spiffe_id) or intent.key_sha256 != _key_of(chain[0]):
             raise ProofRefused("not_issued_here", f"serial {serial} was issued to somebody else")

@@ -214,8 +214,9 @@ def test_an_svid_that_has_ended_is_refused_on_an_open_connection(tmp_path: Path)
     async def story(world: World) -> None:
         chain = await svid(world, READER, namespace="audit")
         client = visitor(world, AUDITORS, chain=chain)
+        world.clock.advance(timedelta(minutes=59, seconds=50))
         assert (await client.get("/svids")).status_code == 200
-        world.clock.advance(timedelta(hours=1, seconds=1))
+        world.clock.advance(timedelta(seconds=11))  # sooner than it is verified anew
         assert await refusal_reason(world, client) == "expired"
 
     play(tmp_path, story)
@@ -232,14 +233,37 @@ def test_a_certificate_that_is_not_the_recorded_one_is_refused(tmp_path: Path) -
     play(tmp_path, story)
 
 
-def test_an_svid_that_is_not_on_record_counts_while_it_verifies(tmp_path: Path) -> None:
+def test_a_certificate_that_is_not_on_record_is_refused_whoever_signed_it(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         chain = await svid(world, READER, namespace="audit")
         with world.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM certificates")
-        assert (await visitor(world, AUDITORS, chain=chain).get("/svids")).status_code == 200
-        leaf_alone = visitor(world, AUDITORS, chain=chain[:1])
-        assert await refusal_reason(world, leaf_alone) == "untrusted"
+        client = visitor(world, AUDITORS, chain=chain)
+        assert await refusal_reason(world, client) == "not_issued_here"
+
+    play(tmp_path, story)
+
+
+def test_a_leaf_without_what_leads_to_a_root_is_refused(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        chain = await svid(world, READER, namespace="audit")
+        client = visitor(world, AUDITORS, chain=chain[:1])
+        assert await refusal_reason(world, client) == "untrusted"
+
+    play(tmp_path, story)
+
+
+def test_an_open_connection_is_verified_anew_each_minute(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        chain = await svid(world, READER, namespace="audit")
+        client = visitor(world, AUDITORS, chain=chain)
+        assert (await client.get("/status")).status_code == 200
+        with world.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM certificates")
+        world.clock.advance(timedelta(seconds=59))
+        assert (await client.get("/status")).status_code == 200
+        world.clock.advance(timedelta(seconds=1))
+        assert (await client.get("/status")).status_code == 401
 
     play(tmp_path, story)
 
