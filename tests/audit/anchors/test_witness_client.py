@@ -90,9 +90,9 @@ def keys_of(signed: SignedLog) -> list[VerifierKey]:
     return [VerifierKey.parse(row.verifier) for row in read_log_keys(signed.engine, ORIGIN)]
 
 
-def test_a_cosignature_is_kept_with_its_checkpoint(engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_cosignature_is_kept_with_its_checkpoint(both_engines: sa.Engine, tmp_path: Path) -> None:
     async def story() -> None:
-        async with anchored(engine, tmp_path) as world:
+        async with anchored(both_engines, tmp_path) as world:
             await world.grow()
             keys = keys_of(world.signed)
             async with served(tmp_path / "w", world.signed.clock, *keys) as url:
@@ -101,7 +101,7 @@ def test_a_cosignature_is_kept_with_its_checkpoint(engine: sa.Engine, tmp_path: 
                 for _ in range(3):
                     await world.grow(20)
                     await world.pass_time(EVERY)
-                kept = newest_checkpoint(engine, ORIGIN)
+                kept = newest_checkpoint(both_engines, ORIGIN)
                 assert kept is not None
                 verified = verify_note(kept.parsed()[1], [LINE_KEY])
                 assert verified[0].time_seconds == int(world.signed.clock.now().timestamp())
