@@ -17,7 +17,7 @@ def check_columns(connection: sa.Connection, redactions: Iterable[Redaction]) ->
     """Raise EvidenceBroken, naming a redaction, if what it left is not what it says it left."""
     for redaction in redactions:
         if columns_digest(_columns(connection, redaction)) != redaction.columns_sha256:
-            first = redaction.ranges[0][0] if redaction.ranges else redaction.index
+            first, _ = next(iter(redaction.ranges), (redaction.index, redaction.index))
             message = f"times or kinds of entries from {first} on, redacted by {redaction.index},"
             raise EvidenceBroken(first, f"{message} are not as they were left")
 

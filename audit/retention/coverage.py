@@ -8,9 +8,11 @@ entry beside its leaf hash, its time and its kind, no leaf protects any more: `c
 does, from the redaction entry.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from heapq import merge
 from typing import Any, Final
 
 import orjson
@@ -37,15 +39,36 @@ def ranges_of(indexes: Iterable[int]) -> list[Range]:
     return ranges
 
 
-def union(ranges: Iterable[Range]) -> list[Range]:
-    """Return the ranges that cover what `ranges` cover, in order, and do not touch."""
-    joined: list[Range] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+def union(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield ranges that cover what `ranges`, in order, cover, and that do not touch."""
+    joined: Range | None = None
+    for first, last in ranges:
+        if joined is not None and first <= joined[1] + 1:
+            joined = joined[0], max(joined[1], last)
+            continue
+        if joined is not None:
+            yield joined
+        joined = first, last
+    if joined is not None:
+        yield joined
+
+
+@dataclass(slots=True)
+class Ranges:
+    """Ranges in order: sixteen bytes each, of which a log may have millions."""
+
+    _ends: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def __iter__(self) -> Iterator[Range]:
+        ends = iter(self._ends)
+        return zip(ends, ends, strict=True)
+
+    def append(self, first: int, last: int) -> None:
+        """Add a range behind the others, or make the last one longer if it touches that."""
+        if self._ends and self._ends[-1] == first - 1:
+            self._ends[-1] = last
         else:
-            joined.append((first, last))
-    return joined
+            self._ends.extend((first, last))
 
 
 def columns_digest(columns: Iterable[Column]) -> str:
@@ -61,40 +84,28 @@ class Redaction:
     """What one `redaction` entry, at `index`, says."""
 
     index: int
-    ranges: tuple[Range, ...]
-    kinds: Mapping[str, int]
+    ranges: Ranges
     columns_sha256: str
-
-    @property
-    def count(self) -> int:
-        """Return how many entries it names."""
-        return sum(last - first + 1 for first, last in self.ranges)
 
 
 def parse_redaction(index: int, document: Mapping[str, Any]) -> Redaction:
     """Return what the body at `index` says; raises EvidenceBroken if that cannot be so."""
     try:
         details = document["details"]
-        redaction = Redaction(
-            index,
-            tuple((int(first), int(last)) for first, last in details["ranges"]),
-            {str(kind): int(count) for kind, count in details["kinds"].items()},
-            str(details["columns_sha256"]),
-        )
+        pairs = [(int(first), int(last)) for first, last in details["ranges"]]
+        counted = sum(int(count) for count in details["kinds"].values())
+        digest = str(details["columns_sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceBroken(index, f"entry {index} is no redaction: {error!r}") from error
-    _check(redaction)
-    return redaction
-
-
-def _check(redaction: Redaction) -> None:
-    index, before = redaction.index, -1
-    for first, last in redaction.ranges:
+    ranges, before, count = Ranges(), -1, 0
+    for first, last in pairs:
         if not before < first <= last < index:
             raise EvidenceBroken(index, f"entry {index} redacts what is not before it")
-        before = last
-    if redaction.count != sum(redaction.kinds.values()):
+        ranges.append(first, last)
+        before, count = last, count + last - first + 1
+    if count != counted:
         raise EvidenceBroken(index, f"entry {index} counts other entries than it redacts")
+    return Redaction(index, ranges, digest)
 
 
 @dataclass(slots=True)
@@ -104,7 +115,7 @@ class Coverage:
     Memory grows with the ranges of redacted entries, not with their number.
     """
 
-    blank: list[Range] = field(default_factory=list)
+    blank: Ranges = field(default_factory=Ranges)
     redactions: list[Redaction] = field(default_factory=list)
 
     def heed(self, index: int, kind: str, body: bytes | None) -> None:
@@ -115,16 +126,13 @@ class Coverage:
         if body is None:
             if kind == REDACTION:
                 raise EvidenceBroken(index, f"entry {index} is a redaction, and was blanked")
-            if self.blank and self.blank[-1][1] == index - 1:
-                self.blank[-1] = (self.blank[-1][0], index)
-            else:
-                self.blank.append((index, index))
+            self.blank.append(index, index)
         elif kind == REDACTION:
             self.redactions.append(parse_redaction(index, orjson.loads(body)))
 
     def uncovered(self) -> list[Range]:
         """Return the ranges of entries without a body that no redaction names."""
-        covered = union(r for redaction in self.redactions for r in redaction.ranges)
+        covered = union(merge(*(redaction.ranges for redaction in self.redactions)))
         return list(subtract(self.blank, covered))
 
     def check(self) -> None:
@@ -135,18 +143,17 @@ class Coverage:
             raise EvidenceBroken(index, message)
 
 
-def subtract(ranges: Sequence[Range], covered: Sequence[Range]) -> Iterable[Range]:
+def subtract(ranges: Iterable[Range], covered: Iterable[Range]) -> Iterator[Range]:
     """Yield what of `ranges` is not in `covered`; both are in order and do not overlap."""
-    position = 0
+    rest = iter(covered)
+    cover = next(rest, None)
     for first, last in ranges:
-        while position < len(covered) and covered[position][1] < first:
-            position += 1
-        at = position
-        while first <= last and at < len(covered) and covered[at][0] <= last:
-            start, stop = covered[at]
-            if first < start:
-                yield first, start - 1
-            first = max(first, stop + 1)
-            at += 1
-        if first <= last:
-            yield first, last
+        while first <= last:
+            while cover is not None and cover[1] < first:
+                cover = next(rest, None)
+            if cover is None or last < cover[0]:
+                yield first, last
+                break
+            if first < cover[0]:
+                yield first, cover[0] - 1
+            first = cover[1] + 1
