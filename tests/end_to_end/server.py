@@ -1,5 +1,7 @@
-"""A real server in a process of its own, made and asked only through the `meshca` program."""
+"""A real server in a process of its own, made and asked only through the command line."""
 
+import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -7,14 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import yaml
 
 from tests.audit_table import check_database
+from tests.meshca.cli import meshca
 from tests.real_parts import free_port, wait_until
 
 TRUST_DOMAIN = "example.org"
@@ -108,7 +109,12 @@ class RunningServer:
         with self.log.open("ab") as log:
             command = [str(MESHCA), "serve", "--config", str(self.config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(self.is_ready, within_seconds=30, what="the server is ready")
+        try:
+            wait_until(self.is_ready, within_seconds=60, what="the server is ready")
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit status."""
@@ -118,7 +124,7 @@ class RunningServer:
         self._process = None
         return status
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Let the process do nothing, and answer nobody, while the `with` block runs."""
         assert self._process is not None
@@ -133,9 +139,11 @@ class RunningServer:
         assert self._process is not None
         assert self._process.poll() is None, self.log_text()[-4000:]
         try:
-            url = f"http://127.0.0.1:{self.metrics_port}/readyz"
-            return httpx.get(url, timeout=5, trust_env=False).status_code == 200
-        except httpx.TransportError:
+            asking = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=5)
+            with contextlib.closing(asking):
+                asking.request("GET", "/readyz")
+                return asking.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
             return False
 
     def log_text(self) -> str:
@@ -145,7 +153,7 @@ class RunningServer:
     def run(
         self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the `meshca` program with this server's configuration."""
+        """Run the `meshca` program with this server's configuration, in a process of its own."""
         given = {**os.environ, "MESHCA_CONFIG": str(self.config), **(environment or {})}
         command = [str(MESHCA), *arguments]
         return subprocess.run(
@@ -159,10 +167,12 @@ class RunningServer:
         )
 
     def meshca(self, *arguments: str) -> str:
-        """Run the `meshca` program, which must succeed, and return what it printed."""
-        done = self.run(*arguments)
-        assert done.returncode == 0, f"meshca {' '.join(arguments)}: {done.stderr}"
-        return done.stdout
+        """Run a command, which must succeed, in this process, and return what it printed."""
+        self.directory.mkdir(exist_ok=True)
+        environment = {"MESHCA_CONFIG": str(self.config)}
+        done = meshca(*arguments, environment=environment, directory=self.directory)
+        assert done.status == 0, f"meshca {' '.join(arguments)}: {done.err}"
+        return done.out
 
     def query(self, *arguments: str) -> Any:
         """Return the data that a `meshca` command prints."""

@@ -4,8 +4,10 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,12 +29,23 @@ class Result:
         return json.loads(self.out)
 
 
-def meshca(*arguments: str, environment: Mapping[str, str] | None = None) -> Result:
-    """Run `meshca ARGUMENTS`."""
+_ALONE = threading.Lock()
+"""Standard output, environment and directory are the process's: one command at a time."""
+
+
+def meshca(
+    *arguments: str, environment: Mapping[str, str] | None = None, directory: Path | None = None
+) -> Result:
+    """Run `meshca ARGUMENTS`, in `directory`."""
+    with _ALONE, contextlib.chdir(directory or Path.cwd()):
+        return _run(arguments, environment or {})
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> Result:
     out, err = io.StringIO(), io.StringIO()
     status: object = None
     before = dict(os.environ)
-    os.environ.update(environment or {})
+    os.environ.update(environment)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main(arguments)
