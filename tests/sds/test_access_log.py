@@ -17,9 +17,8 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from authz.engine import compile_workload
 from authz.records.decisions import Decisions
 from authz.workload import Workload
-from meshca.errors import Overloaded, ProofRefused
+from meshca.errors import ProofRefused
 from sds.access_log import needs_more
-from sds.access_log_rates import MAXIMUM_STREAMS_PER_HOLDER
 from tests.sds.conftest import Mesh, make_policies
 from tests.sds.deciding import ORDERS_TOKEN, WEB, Deciding, deciding, proof
 
@@ -297,48 +296,6 @@ def test_it_is_known_which_workloads_need_more_than_a_log_has(text: str, more: b
     assert needs_more(policies) is more
 
 
-def test_a_flood_is_cut_counted_and_does_not_silence_others(mesh: Mesh) -> None:
-    async def story() -> None:
-        options: dict[str, Any] = {"entries_per_second": 2.0}
-        async with deciding(mesh, make_policies(READ), **options) as doors:
-            await tell(doors, *[http_entry()] * 50)
-            assert len(doors.seen) == 10, "two a second, five seconds' worth at once"
-            assert entries(doors, "flood") == 40
-            await tell(doors, http_entry(), token="shop/web/web-1")
-            assert len(doors.seen) == 11
-            await doors.recorder.flush()
-            lost = Decisions(mesh.writer.engine).lost(mesh.clock.now() - LATER)
-            assert lost == {"flood": 40}
-
-    asyncio.run(story())
-
-
-def test_several_streams_of_one_proxy_share_its_bound(mesh: Mesh) -> None:
-    async def story() -> None:
-        options: dict[str, Any] = {"entries_per_second": 2.0}
-        async with deciding(mesh, make_policies(READ), **options) as doors:
-            await asyncio.gather(*(tell(doors, *[http_entry()] * 10) for _ in range(5)))
-            assert len(doors.seen) == 10, "two a second, five seconds' worth at once"
-            await tell(doors, *[http_entry()] * 10)
-            assert len(doors.seen) == 10, "nor does a stream after the others bring a new burst"
-            mesh.clock.advance(timedelta(seconds=1))
-            await tell(doors, *[http_entry()] * 10)
-            assert len(doors.seen) == 12
-
-    asyncio.run(story())
-
-
-def test_all_proxies_together_have_a_bound_too(mesh: Mesh) -> None:
-    async def story() -> None:
-        options: dict[str, Any] = {"all_entries_per_second": 2.0}
-        async with deciding(mesh, make_policies(READ), **options) as doors:
-            for pod in range(4):
-                await tell(doors, *[http_entry()] * 5, token=f"shop/web/web-{pod}")
-            assert len(doors.seen) == 10
-
-    asyncio.run(story())
-
-
 def test_a_stream_without_proof_is_refused_and_recorded(mesh: Mesh) -> None:
     async def story() -> None:
         async with deciding(mesh, make_policies(READ)) as doors:
@@ -383,27 +340,5 @@ def test_a_draining_server_ends_the_streams(mesh: Mesh) -> None:
             doors.logs.end_all()
             await asyncio.wait_for(stream, 5)
             assert doors.logs.streams == 0
-
-    asyncio.run(story())
-
-
-def test_one_holder_may_not_open_streams_without_end(mesh: Mesh) -> None:
-    async def story() -> None:
-        async with deciding(mesh, make_policies(READ)) as doors:
-
-            async def never() -> StreamAccessLogsMessage | None:
-                await asyncio.Event().wait()
-                raise AssertionError
-
-            streams = [
-                asyncio.ensure_future(doors.logs.stream(never, proof()))
-                for _ in range(MAXIMUM_STREAMS_PER_HOLDER)
-            ]
-            while doors.logs.streams < MAXIMUM_STREAMS_PER_HOLDER:
-                await asyncio.sleep(0)
-            with pytest.raises(Overloaded):
-                await doors.logs.stream(never, proof())
-            doors.logs.end_all()
-            await asyncio.gather(*streams)
 
     asyncio.run(story())
