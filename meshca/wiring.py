@@ -34,7 +34,6 @@ from ca.publication.publisher import Publisher
 from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.effects import EFFECT_SINKS, Effects
 from ca.revocation.sinks import REVOCATION_SINKS
-from ca.revocation.state import RevocationState
 from ca.store import Inventory, Planned, PlannedSink, Signed, SignedSink
 from ca.upstream.build import build_key_at_rest, build_upstream
 from identity.caller import Caller, Evidence
@@ -57,7 +56,7 @@ from meshca.wiring_policy import (
     build_staging,
     build_token_keys,
 )
-from meshca.wiring_revocation import RevocationParts, build_revocation
+from meshca.wiring_revocation import RevocationParts, build_revocation, cut_off
 from rotation.build import AUTHORITY_SINKS, build_intermediates
 from rotation.intermediates import SETTLES_WITHIN, Intermediates
 from rotation.leaves import Leaves
@@ -337,22 +336,6 @@ def build(settings: Settings, *, clock: Clock, metrics: Metrics, engine: sa.Engi
         ),
         admin=admin,
     )
-
-
-def cut_off(revocation: RevocationState, ledger: Ledger, leaves: Leaves) -> None:
-    """End the streams of whoever is banned or came with a revoked certificate; replace the latter.
-
-    A workload whose certificate was revoked, and that is not banned, gets another one at once.
-    """
-    revoked = revocation.live()
-
-    def is_refused(caller: Caller) -> bool:
-        return caller.certificate_serial in revoked or revocation.ban_of(caller) is not None
-
-    ended = ledger.end_where(is_refused)
-    replaced = leaves.renew_revoked(revoked)
-    if ended or replaced:
-        log.warning("cut_off", streams=ended, replaced=replaced)
 
 
 def _profile(settings: Settings) -> Profile:

@@ -16,12 +16,18 @@ from ca.revocation.operations import RevocationOperations
 from ca.revocation.state import RevocationState
 from ca.revocation.store import REVOCATIONS_CHANGED, Revocations
 from ca.store import Inventory
+from identity.caller import Caller
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
+from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.settings import Settings
+from rotation.leaves import Leaves
 from rotation.revocation_views import RevocationViews
+from sds.ledger import Ledger
+
+log = get_logger("meshca")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +118,19 @@ def build_revocation(
             metrics=metrics,
         ),
     )
+
+
+def cut_off(revocation: RevocationState, ledger: Ledger, leaves: Leaves) -> None:
+    """End the streams of whoever is banned or came with a revoked certificate; replace the latter.
+
+    A workload whose certificate was revoked, and that is not banned, gets another one at once.
+    """
+    revoked = revocation.live()
+
+    def is_refused(caller: Caller) -> bool:
+        return caller.certificate_serial in revoked or revocation.ban_of(caller) is not None
+
+    ended = ledger.end_where(is_refused)
+    replaced = leaves.renew_revoked(revoked)
+    if ended or replaced:
+        log.warning("cut_off", streams=ended, replaced=replaced)
