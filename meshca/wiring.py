@@ -41,7 +41,6 @@ from identity.kubernetes import TokenAuthenticator, build_authenticator
 from meshca.change_feed import ChangeFeed
 from meshca.clock import Clock
 from meshca.database import GroupWriter
-from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
 from meshca.settings import Settings
@@ -75,8 +74,6 @@ from sds.snapshot import Shared, current_bundle_versions
 from sds.workloads import Workloads
 
 SERVER_PATH: Final = "/meshca/server"
-
-log = get_logger("meshca")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
