@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from audit.query import Query, find
 from authz.change import Change
 from authz.sources import SourceChange
-from meshca.policy_audit import SourceChanges
+from meshca.policy_audit import MAXIMUM_WAITING, SourceChanges
 from tests.fakes import FakeClock
 from tests.stores import open_sqlite, writer_of
 
@@ -39,4 +39,23 @@ def test_a_change_is_written_again_until_it_is_and_in_order(tmp_path: Path) -> N
     asyncio.run(story())
     found = find(engine, Query(kind="policy_change", oldest_first=True))
     assert [each.body["details"]["added"] for each in found] == [["shop/a"], ["shop/b"]]
+    engine.dispose()
+
+
+def test_changes_that_find_no_room_to_wait_are_told_as_lost(tmp_path: Path) -> None:
+    engine = open_engine(
+        f"sqlite:///{tmp_path / 'meshca.db'}"
+    )  # without a schema: nothing is taken
+
+    async def story() -> list[str]:
+        lost: list[str] = []
+        async with writer_of(engine) as writer:
+            changes = SourceChanges(writer, FakeClock(), lost.append)
+            for number in range(MAXIMUM_WAITING + 2):
+                changes.tell(told(f"shop/p{number}"))
+            assert changes._writing is not None
+            changes._writing.cancel()
+        return lost
+
+    assert asyncio.run(story()) == ["policy_change"] * 2
     engine.dispose()
