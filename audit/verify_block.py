@@ -22,7 +22,7 @@ from audit.log import microseconds
 from audit.merkle import Frontier, Node
 from audit.retention.coverage import REDACTION
 from audit.tree import audit_nodes
-from meshca.errors import EvidenceBroken
+from meshca.errors import EvidenceBroken, StoreUnavailable
 
 BLOCK_LEVEL: Final = 16
 BLOCK: Final = 1 << BLOCK_LEVEL
@@ -153,7 +153,10 @@ class _Reader:
         )
         cursor = self.connection.exec_driver_sql(query).cursor
         assert cursor is not None  # noqa: S101  # a SELECT has one
-        return cursor.fetchall()  # plain tuples: a Row each would cost as much as its hash
+        try:
+            return cursor.fetchall()  # plain tuples: a Row each would cost as much as its hash
+        except self.connection.dialect.loaded_dbapi.Error as error:  # past SQLAlchemy, its own
+            raise StoreUnavailable(f"the database does not answer: {error}") from error
 
     def _check(self, index: int, time: int, kind: str, leaf: bytes, data: bytes) -> None:
         """Raise EvidenceBroken unless `data` is the body of `leaf` and says what columns say."""
