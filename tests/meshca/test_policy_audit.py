@@ -10,7 +10,7 @@ from authz.change import Change
 from authz.sources import SourceChange
 from meshca.policy_audit import MAXIMUM_WAITING, SourceChanges
 from tests.fakes import FakeClock
-from tests.stores import open_sqlite, writer_of
+from tests.stores import open_sqlite, sqlite_engine, writer_of
 
 
 def told(name: str) -> SourceChange:
@@ -43,11 +43,7 @@ def test_a_change_is_written_again_until_it_is_and_in_order(tmp_path: Path) -> N
 
 
 def test_changes_that_find_no_room_to_wait_are_told_as_lost(tmp_path: Path) -> None:
-    engine = open_engine(
-        f"sqlite:///{tmp_path / 'meshca.db'}"
-    )  # without a schema: nothing is taken
-
-    async def story() -> list[str]:
+    async def story(engine: sa.Engine) -> list[str]:
         lost: list[str] = []
         async with writer_of(engine) as writer:
             changes = SourceChanges(writer, FakeClock(), lost.append)
@@ -57,5 +53,5 @@ def test_changes_that_find_no_room_to_wait_are_told_as_lost(tmp_path: Path) -> N
             changes._writing.cancel()
         return lost
 
-    assert asyncio.run(story()) == ["policy_change"] * 2
-    engine.dispose()
+    with sqlite_engine(tmp_path) as engine:
+        assert asyncio.run(story(engine)) == ["policy_change"] * 2
