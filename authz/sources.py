@@ -19,7 +19,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import sqlalchemy as sa
 
@@ -27,6 +26,7 @@ from authz.applied import AppliedSource, Draft, check_not_empty, replacing
 from authz.change import Change, difference
 from authz.directory import Texts, read_directory
 from authz.holding_back import LastGood, all_last_good, holding_back
+from authz.live_source import LiveSource
 from authz.load import load_policies
 from authz.load_memory import LoadMemory
 from authz.overlay import NO_OVERLAY, Overlay
@@ -46,35 +46,6 @@ log = get_logger("authz")
 
 POLL_SECONDS = 0.5
 _NOTHING = Reading((), (), None)
-
-
-class LiveSource(Protocol):
-    """A source that says by itself when it has changed; see `authz.kubernetes.watch`.
-
-    `last_good` is what of it was last in force, as far as that is remembered.
-    """
-
-    last_good: Texts | None
-
-    def start(self) -> None:
-        """Read it for the first time, or what is remembered of it; blocking. Raises MeshcaError."""
-        ...
-
-    def texts(self) -> Texts:
-        """Return what it holds now."""
-        ...
-
-    def accepted(self, texts: Texts) -> None:
-        """Take note that `texts` of it are in force."""
-        ...
-
-    def status(self) -> SourceStatus:
-        """Return how it stands."""
-        ...
-
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Follow it until cancelled, and call `changed` after each change."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
