@@ -42,6 +42,7 @@ def svid_json(record: Record) -> Json:
         "pod_uid": evidence.pod_uid,
         "node": evidence.node,
         "token_id": evidence.token_id,
+        "log_index": record.log_index,
     }
 
 
