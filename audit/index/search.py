@@ -68,7 +68,11 @@ class Candidates:
 
     def within(self, start: int, stop: int) -> "Candidates":
         """Return those from index `start` up to `stop`."""
-        mask = _ones(max(stop - self.first, 0)) & ~_ones(max(start - self.first, 0))
+        if start <= self.first and stop >= self.first + self.entries:
+            return self
+        # Not of more bits than there are entries: a mask as long as the log takes milliseconds.
+        below = _ones(min(max(start - self.first, 0), self.entries))
+        mask = _ones(min(max(stop - self.first, 0), self.entries)) & ~below
         sure, unsure = self.sure & mask, self.unsure & mask
         return Candidates(self.first, self.entries, sure, unsure, self.segment)
 
