@@ -27,6 +27,7 @@ from admin.peer import tls_peer
 from admin.permissions import GRANTS, Endpoint, Guarded, Permission
 from admin.proofs import Proofs
 from admin.read_parameters import parameters_of
+from admin.serve import MAXIMUM_HEAD_BYTES
 from admin.visitor import VISIT, Proof, Visit, Visitor, get_visit, get_visitor
 from audit.entry import Entry, Json, current_request
 from meshca.clock import Clock
@@ -184,6 +185,8 @@ class Entrance:
     async def _refusal(self, scope: Scope, visit: Visit) -> ASGIApp | None:
         """Attest the visitor; return what to answer instead of the app, if anything."""
         access, visitor = self.access, None
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
+            return error_response(431, "too_large", "the request's headers are too large")
         try:
             visitor = await access.proofs.attest(scope)
             if not visitor.roles:

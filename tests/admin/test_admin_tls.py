@@ -11,6 +11,7 @@ import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.responses import JSONResponse
 
+from admin.errors import LimitedBody
 from admin.peer import TlsProtocol, tls_peer
 from admin.serve import serve_admin_tls
 from admin.tls import ServerTls
@@ -108,3 +109,20 @@ def test_whoever_connects_and_does_not_ask_is_hung_up_on(tmp_path: Path, sent: b
             return answer
 
     assert asyncio.run(story()) == b""
+
+
+def test_a_body_that_dribbles_is_given_up() -> None:
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def story() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        limited = LimitedBody(shown, seconds=0.05)
+        await limited({"type": "http", "method": "POST", "headers": []}, never, send)
+        return sent
+
+    assert asyncio.run(story())[0]["status"] == 408

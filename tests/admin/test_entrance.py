@@ -164,6 +164,14 @@ def test_a_bad_token_is_not_made_good_by_a_certificate(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_headers_are_bounded_before_a_token_is_looked_at(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        large = {"authorization": "Bearer " + "x" * 32_768}
+        assert error(await visitor(world, AUDITORS, headers=large).get("/svids"))[0] == 431
+
+    play(tmp_path, story)
+
+
 def test_headers_make_nobody(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         claims = {
