@@ -7,6 +7,7 @@ since its policies would silently not be in force. So is more below than can be 
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,18 @@ _SUFFIXES = frozenset({".yaml", ".yml"})
 
 Texts = tuple[tuple[str, str], ...]
 """Pairs of a source's name and its text."""
+
+
+def read_directories(directories: Iterable[Path]) -> tuple[Texts, tuple[Problem, ...]]:
+    """Return the texts of all `directories`, and the problems of those that cannot be read."""
+    texts: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for directory in directories:
+        try:
+            texts += read_directory(directory)
+        except InvalidDocument as error:
+            problems += error.problems
+    return tuple(texts), tuple(problems)
 
 
 def read_directory(directory: Path) -> Texts:

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from authz.applied import AppliedSource, Draft, check_not_empty, replacing
 from authz.change import Change, difference
-from authz.directory import Texts, read_directory
+from authz.directory import Texts, read_directories
 from authz.holding_back import LastGood, all_last_good, holding_back
 from authz.live_source import LiveSource
 from authz.load import load_policies
@@ -352,14 +352,8 @@ class PolicyLoader:
         return tuple(source.texts() for source in self.live)
 
     def _read(self, live: tuple[Texts, ...]) -> Reading:
-        texts: list[tuple[str, str]] = []
-        problems: list[Problem] = []
-        for directory in self.options.directories:
-            try:
-                texts += read_directory(directory)
-            except InvalidDocument as error:
-                problems += error.problems
-        return Reading(tuple(texts), tuple(problems), self._applied.known, live)
+        texts, problems = read_directories(self.options.directories)
+        return Reading(texts, problems, self._applied.known, live)
 
     def _load(self, reading: Reading) -> PolicySet:
         if reading.problems:
