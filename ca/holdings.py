@@ -95,9 +95,7 @@ class Holdings:
                 live=tuple(row.serial for row in recent if row.not_after > now.timestamp()),
             )
 
-    def _recent(
-        self, connection: sa.Connection, spiffe_id: str, now: datetime
-    ) -> Iterator[Any]:
+    def _recent(self, connection: sa.Connection, spiffe_id: str, now: datetime) -> Iterator[Any]:
         """Yield the newest certificates, and all that can still be alive."""
         c, below = certificates.c, None
         oldest = int((now - self.longest - _BACKDATED).timestamp())

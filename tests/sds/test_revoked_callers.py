@@ -21,7 +21,7 @@ from ca.store import Inventory
 from identity.caller import Caller, Evidence
 from meshca.errors import IdentityForbidden, ProofRefused
 from meshca.spiffe_id import SpiffeId
-from meshca.wiring import cut_off
+from meshca.wiring_revocation import cut_off
 from sds.admission import Peer
 from tests.fakes import FakeClock
 from tests.sds.conftest import TRUST_DOMAIN, Mesh, build_mesh, running
