@@ -96,9 +96,9 @@ def renew(proxy: Proxy) -> None:
 
 
 def keep_going(traffic: Traffic) -> None:
-    """Wait until some hundred more requests were made."""
-    before = traffic.requests
-    wait_until(lambda: traffic.requests > before + 200, within_seconds=20, what="more traffic")
+    """Wait until some hundred more requests were made, and as many as a story needs."""
+    wanted = max(traffic.requests + 200, 500)
+    wait_until(lambda: traffic.requests > wanted, within_seconds=30, what="more traffic")
 
 
 def test_a_root_is_replaced_at_every_replica_without_a_failed_request(mesh: Mesh) -> None:
