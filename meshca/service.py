@@ -103,6 +103,7 @@ async def serve(service: Service) -> int:
 
     Raises MeshcaError when it does not start.
     """
+    await service.audit.retention.prepare()
     await service.audit.clock_watch.look()  # what follows has the times of our clock
     await asyncio.to_thread(service.policies.start)
     await service.writer.submit(

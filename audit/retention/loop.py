@@ -50,6 +50,13 @@ class Retention:
     _basis: tuple[str, ...] = ()
     _looked: tuple[datetime, float] | None = None
 
+    async def prepare(self) -> None:
+        """Make partitions before much is appended; what hinders it now is left to the loop."""
+        try:
+            await asyncio.to_thread(make_partitions, self.engine, self.clock.now())
+        except StoreUnavailable as error:
+            log.warning("partitions_put_off", error=str(error))
+
     async def run(self) -> None:
         """Look once an hour, until cancelled."""
         while True:

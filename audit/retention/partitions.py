@@ -103,8 +103,10 @@ def _make(connection: sa.Connection, month: datetime) -> None:
     name = name_of(month)
     start, stop = (_microseconds(moment) for moment in months(month, 1))
     bounds = f"time >= {start} AND time < {stop}"
+    connection.exec_driver_sql(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE")
+    if connection.exec_driver_sql(f"SELECT to_regclass('{name}')").scalar() is not None:
+        return  # another replica was faster
     for statement in (
-        f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE",
         f"CREATE TABLE {name} (LIKE {DEFAULT} INCLUDING ALL)",
         f"WITH moved AS (DELETE FROM {DEFAULT} WHERE {bounds} RETURNING *)"  # noqa: S608  # our own names and numbers
         f" INSERT INTO {name} SELECT * FROM moved",

@@ -1,6 +1,7 @@
 """The months of the log in PostgreSQL."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from audit.log import Log
 from audit.retention.partitions import DEFAULT, make_partitions, months, name_of, partitions
 from audit.verify import verify
+from meshca.database import open_engine
 from meshca.errors import StoreUnavailable
 from tests.audit.retention.world import NOW, append, empty_database, entry
 from tests.stores import Postgresql
@@ -75,3 +77,16 @@ def test_who_reads_for_long_puts_it_off_and_is_not_waited_for(database: sa.Engin
         with pytest.raises(StoreUnavailable, match=r"2026_11 cannot be made now: .*lock timeout"):
             make_partitions(database, NOW)
     assert make_partitions(database, NOW)
+
+
+def test_replicas_that_start_together_make_them_once(
+    database: sa.Engine, server: Postgresql
+) -> None:
+    other = open_engine(server.url)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda engine: make_partitions(engine, NOW), (database, other)))
+    finally:
+        other.dispose()
+    assert {name for names in made for name in names} == set(partitions(database))
+    assert len(partitions(database)) == 3
