@@ -197,6 +197,8 @@ def test_it_is_not_ready_while_the_database_is_down(tmp_path: Path) -> None:
         document["database"] = database.url
         server.config.write_text(yaml.safe_dump(document))
         server.start()
+        started = '"event": "ready"'  # its start is on record: before that, no database is no start
+        wait_until(lambda: server.log_text().count(started) == 2, within_seconds=20, what=started)
         database.stop()
         wait_until(lambda: not server.is_ready(), within_seconds=20, what="readiness notices")
         database.start()
