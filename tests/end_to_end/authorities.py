@@ -73,8 +73,10 @@ def follow(server: RunningServer, *, within_seconds: float) -> list[dict[str, An
     while True:
         seen.append(server.query("ca", "show"))
         if not seen[-1]["under_way"]:
+            seen[-1] = server.query("ca", "show")  # that answer may be of before and after the end
             return seen
         assert time.monotonic() < deadline, seen[-1]["phases"]
+        time.sleep(0.1)
 
 
 def assert_phases_came_in_order(seen: list[list[dict[str, Any]]]) -> None:
