@@ -7,6 +7,7 @@ from meshca.cli import (
     audit_backup,
     audit_checkpoints,
     audit_export,
+    audit_growth,
     audit_queries,
     audit_questions,
     audit_report,
@@ -21,6 +22,7 @@ audit_anchors.register(app)
 audit_backup.register(app)
 audit_checkpoints.register(app)
 audit_queries.register(app)
+audit_growth.register(app)
 audit_questions.register(app)
 audit_report.register(app)
 audit_retention.register(app)

@@ -105,6 +105,42 @@ def test_a_proof_that_was_changed_proves_nothing(server: RunningServer, tmp_path
         assert "proves nothing" in result.err
 
 
+def test_growth_is_proven_offline_from_a_kept_checkpoint(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    kept = written(tmp_path / "kept", run(server, "checkpoint").out)
+    size, key = int(Path(kept).read_text().split("\n")[1]), public_key(server)
+
+    def has_grown() -> bool:
+        return int(run(server, "checkpoint").out.split("\n")[1]) > size
+
+    wait_until(has_grown, within_seconds=30, what="a checkpoint over what was read since")
+    growth = written(tmp_path / "growth", run(server, "prove-growth", kept).out)
+    by_size = run(server, "prove-growth", str(size)).out
+    result = meshca("audit", "verify-growth", growth, "--old", kept, "--key", key, "-o", "json")
+
+    assert result.status == 0, result.err
+    assert (result.data["old"], result.data["new"] > size) == (size, True)
+    assert by_size.startswith(f"old {size}\n")
+    lines = Path(growth).read_text().split("\n")
+    for number, changed in enumerate(
+        (
+            "\n".join([f"old {size - 1}", *lines[1:]]),
+            "\n".join([lines[0], *lines[2:]]),
+            "\n".join(lines[:-2]),
+            "",
+        )
+    ):
+        wrong = written(tmp_path / str(number), changed)
+        refused = meshca("audit", "verify-growth", wrong, "--old", kept, "--key", key)
+        assert refused.status == 1, changed
+    newest = written(tmp_path / "newest", run(server, "checkpoint").out)
+    other = meshca("audit", "verify-growth", growth, "--old", newest, "--key", key)
+    assert "does not prove" in other.err
+    assert meshca("audit", "verify-growth", growth, "--old", kept).status == 2
+    assert run(server, "prove-growth", growth).status == 2
+
+
 def test_whoever_verifies_names_a_key(tmp_path: Path, server: RunningServer) -> None:
     proof = written(tmp_path / "proof", run(server, "prove", "0").out)
     empty, wrong = written(tmp_path / "empty", "\n"), "example.org+00000000+AAAA"

@@ -102,6 +102,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca audit at": ("1s", "--destination", "shop/orders"),
     "meshca audit verify-report": ("REPORT", "--key", "LOG_KEY"),
     "meshca audit checkpoint": (),
+    "meshca audit verify-growth": ("GROWTH", "--old", "KEPT", "--key", "LOG_KEY"),
     "meshca audit verify-proof": ("PROOF", "--key", "LOG_KEY"),
     "meshca audit keys": (),
     "meshca audit rotate-key": (),
@@ -156,6 +157,8 @@ def test_the_json_has_the_documented_keys(
         values["ISSUED"] = server.query("svid", "list")["svids"][0]["serial"]
     if "REPORT" in COMMANDS[command]:
         values["REPORT"], values["LOG_KEY"] = _report(server, tmp_path)
+    if "GROWTH" in COMMANDS[command]:
+        values["KEPT"], values["GROWTH"], values["LOG_KEY"] = _growth(server, tmp_path)
     if "PASSPHRASE" in COMMANDS[command]:
         values["PASSPHRASE"] = pipe(PASSPHRASE)
     given = [str(values.get(argument, argument)) for argument in COMMANDS[command]]
@@ -181,6 +184,15 @@ def _proof(server: RunningServer, directory: Path) -> tuple[Path, str]:
     environment = {"MESHCA_CONFIG": str(server.config)}
     path.write_text(meshca("audit", "prove", "0", environment=environment).out)
     return path, server.query("audit", "keys")["keys"][0]["key"]
+
+
+def _growth(server: RunningServer, directory: Path) -> tuple[Path, Path, str]:
+    """Return a kept checkpoint, the proof that the log grew from it, and the key that verifies."""
+    environment = {"MESHCA_CONFIG": str(server.config)}
+    kept, growth = directory / "kept", directory / "growth"
+    kept.write_text(meshca("audit", "checkpoint", environment=environment).out)
+    growth.write_text(meshca("audit", "prove-growth", str(kept), environment=environment).out)
+    return kept, growth, server.query("audit", "keys")["keys"][0]["key"]
 
 
 def _report(server: RunningServer, directory: Path) -> tuple[Path, str]:
