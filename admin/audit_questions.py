@@ -69,7 +69,7 @@ def create_router(state: AdminState) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
     turn = asyncio.Semaphore(1)
-    holdings = Holdings(state.engine, state.longest_svid)
+    holdings = Holdings(state.engine)
 
     @router.get("/audit/identity")
     async def identity(asked: Annotated[Identity, Query()]) -> Any:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -39,7 +39,6 @@ class AdminState:
     `rules` say how long entries keep their bodies.
     `outside` are the anchors of the audit log, and the witness that we are. `stopping` is set when
     the server drains.
-    `longest_svid` is how long a leaf lives at most.
     `access` says who gets in, `applications` answers those that ask for decisions.
     """
 
@@ -48,7 +47,6 @@ class AdminState:
     started_at: datetime
     access: Access
     applications: Applications
-    longest_svid: timedelta
     clock: Clock
     engine: sa.Engine
     writer: GroupWriter

@@ -164,10 +164,12 @@ def get(engine: sa.Engine, index: int) -> Found | None:
     return Found(index, dict(document), bytes(rows[0].leaf_hash))
 
 
-def find_all(engine: sa.Engine, query: Query) -> Iterator[Found]:
+def find_all(
+    engine: sa.Engine, query: Query, *, maximum_read: int = MAXIMUM_READ
+) -> Iterator[Found]:
     """Yield every entry that `query` asks for, page after page, whatever its limit."""
     while True:
-        page = find(engine, query)
+        page = find(engine, query, maximum_read=maximum_read)
         yield from page
         if page.next is None:
             return
@@ -182,13 +184,16 @@ def count(engine: sa.Engine, query: Query, *, maximum_read: int = MAXIMUM_READ) 
     return _counted(tally)
 
 
-def group(engine: sa.Engine, query: Query, field: str) -> Groups:
+def group(
+    engine: sa.Engine, query: Query, field: str, *, maximum_read: int = MAXIMUM_READ
+) -> Groups:
     """Return how many entries that `query` asks for have each value of `field`, whatever its limit.
 
     At most MAXIMUM_LIMIT values. Raises RequestRefused for an unknown field, StoreUnavailable.
     """
     with snapshot(engine) as taken:
-        tally = Tally(taken, query.wanted(), one_of("group_by", field, FIELDS))
+        by = one_of("group_by", field, FIELDS)
+        tally = Tally(taken, query.wanted(), by, maximum_read=maximum_read)
         tally.run()
     common = sorted(((v, n) for v, n in tally.counts.items() if n), key=lambda c: (-c[1], c[0]))
     return Groups(field, tuple(common[:MAXIMUM_LIMIT]), len(common), _counted(tally))

@@ -1,7 +1,7 @@
 """Which certificates were valid at a time, and what an identity has had: counted, not listed.
 
-A leaf lives at most as long as `longest` (`lifetimes.svid_maximum`), so that what was valid at a
-time is looked for among what ended soon after it.
+A leaf lives within the life of its authority, so what was valid at a time is looked for among what
+authorities of that time have issued. Lifetimes of the configuration do not count: they change.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,18 +49,16 @@ class Holdings:
     """Counts over the inventory; each raises StoreUnavailable."""
 
     engine: sa.Engine
-    longest: timedelta
 
     def valid_at(
         self, time: datetime, authority_ids: Sequence[str], *, limit: int = MAXIMUM_IDENTITIES
     ) -> Valid:
         """Return what of these authorities was valid, and not revoked, at `time`."""
-        at, until = int(time.timestamp()), int((time + self.longest).timestamp())
+        at = int(time.timestamp())
         c, r = certificates.c, revocations.c
         is_valid = sa.and_(
             c.authority_id.in_(authority_ids),
             c.not_after > at,
-            c.not_after <= until,
             c.not_before <= at,
         )
         is_revoked = sa.and_(
@@ -77,8 +75,12 @@ class Holdings:
         each = sorted(((name, int(n)) for name, n in counted), key=lambda one: (-one[1], one[0]))
         return Valid(sum(n for _, n in each), refused, len(each), tuple(each[:limit]))
 
-    def had(self, spiffe_id: str, now: datetime) -> Had:
-        """Return what `spiffe_id` has had so far."""
+    def had(self, spiffe_id: str, now: datetime, oldest: datetime) -> Had:
+        """Return what `spiffe_id` has had so far.
+
+        `oldest` is the beginning of the oldest authority that has not ended: what began before
+        cannot be alive.
+        """
         c, r = certificates.c, revocations.c
         mine = c.spiffe_id == spiffe_id
         count = sa.select(sa.func.count()).select_from(certificates).where(mine)
@@ -86,7 +88,7 @@ class Holdings:
         is_revoked = sa.and_(r.spiffe_id == spiffe_id, r.released_at.is_(None))
         revoked = sa.select(sa.func.count()).select_from(revocations).where(is_revoked)
         with reading(self.engine) as connection:
-            recent = list(self._recent(connection, spiffe_id, now))
+            recent = list(self._recent(connection, spiffe_id, oldest))
             return Had(
                 certificates=connection.execute(count).scalar_one(),
                 revoked=connection.execute(revoked).scalar_one(),
@@ -95,16 +97,15 @@ class Holdings:
                 live=tuple(row.serial for row in recent if row.not_after > now.timestamp()),
             )
 
-    def _recent(self, connection: sa.Connection, spiffe_id: str, now: datetime) -> Iterator[Any]:
+    def _recent(self, connection: sa.Connection, spiffe_id: str, oldest: datetime) -> Iterator[Any]:
         """Yield the newest certificates, and all that can still be alive."""
-        c, below = certificates.c, None
-        oldest = int((now - self.longest - _BACKDATED).timestamp())
+        c, below, since = certificates.c, None, int((oldest - _BACKDATED).timestamp())
         query = sa.select(c.id, c.serial, c.not_before, c.not_after).where(c.spiffe_id == spiffe_id)
         while True:
             page = query if below is None else query.where(c.id < below)
             rows = connection.execute(page.order_by(c.id.desc()).limit(_AT_ONCE)).all()
             yield from rows
-            if len(rows) < _AT_ONCE or rows[-1].not_before < oldest:
+            if len(rows) < _AT_ONCE or rows[-1].not_before < since:
                 return
             below = rows[-1].id
 

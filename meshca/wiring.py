@@ -363,7 +363,6 @@ def admin_state(service: Service, ready: Callable[[], Awaitable[list[str]]]) -> 
         started_at=service.clock.now(),
         access=service.admin.access,
         applications=service.admin.applications,
-        longest_svid=service.settings.lifetimes.svid_maximum,
         clock=service.clock,
         engine=service.engine,
         writer=service.writer,

@@ -6,10 +6,10 @@ laid over it (staged sets, approvals, bypasses) is told as the steps that were o
 
 from datetime import datetime, timedelta
 
-from admin.questions.entries import of_kinds
+from admin.questions.entries import first_of, of_kinds
 from admin.state import AdminState
 from admin.views import Json, time_text
-from audit.query import Query, find
+from audit.query import Query
 from authz.analysis.access import who_can
 from authz.analysis.report import access_json
 from authz.history import InForce, in_force_at, load_again
@@ -84,6 +84,5 @@ def _who_can(kept: InForce | None, destination: Workload | None, time: datetime)
 
 def _log_size(state: AdminState, time: datetime) -> int:
     """Return how many entries the log had at `time`, by the clock of whoever wrote them."""
-    for one in find(state.engine, Query(until=time + _INSTANT, limit=1)):
-        return one.index + 1
-    return 0
+    newest = first_of(state, Query(until=time + _INSTANT))
+    return 0 if newest is None else newest.index + 1

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from admin.questions.entries import entries_about, entry_at
 from admin.revocation_timeline import read_timeline
 from admin.revocation_views import decision_json, revocation_json
 from admin.state import AdminState
 from admin.views import Json, certificate_pem, svid_json, time_text
-from audit.query import Query
+from audit.query import Query, find
 from ca.revocation.store import Revocations
 from ca.store import Filter, Record
 from meshca.errors import NotFound, RequestRefused
@@ -59,7 +59,7 @@ def certificate_json(state: AdminState, shown: Shown) -> Json:
     found = None if shown.certificate is None else _found_json(shown.certificate)
     signer = None if shown.certificate is None else _signer(state, shown.certificate)
     logged = None if record is None else _logged(state, record)
-    verdict, words = _verdict(record, shown, signer)
+    verdict, words = _of_our_own(state, shown, signer) or _verdict(record, shown, signer)
     if logged is False:
         verdict, words = "unlogged", _UNLOGGED
     answer: Json = {
@@ -97,7 +97,9 @@ def _logged(state: AdminState, record: Record) -> bool | None:
     """
     if record.certificate is None:
         return None
-    stored = [] if record.log_index is None else state.log.get([record.log_index])
+    if record.log_index is None:  # issued before certificates named their entries
+        return None
+    stored = state.log.get([record.log_index])
     if not stored:
         return False
     document = stored[0].document()
@@ -153,6 +155,32 @@ def _verdict(record: Record | None, shown: Shown, signer: Row | None) -> tuple[s
         "somebody else has that key. Taint and revoke the authority now: "
         f"meshca ca taint {signer.standing.authority_id}",
     )
+
+
+def _of_our_own(state: AdminState, shown: Shown, signer: Row | None) -> tuple[str, str] | None:
+    """Return the verdict on a certificate of an authority of ours, or of one of its OCSP signers.
+
+    The latter is on record in the log, with its key, before it is signed.
+    """
+    if shown.certificate is None:
+        return None
+    der = shown.certificate.public_bytes(Encoding.DER)
+    for row in Standings(state.engine).of():
+        if row.chain[0].public_bytes(Encoding.DER) == der:
+            name = row.standing.authority_id
+            return "authority", f"the certificate of our authority {name}; see meshca ca show"
+    if signer is None:
+        return None
+    key = shown.certificate.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    said = {"what": "ocsp_signer", "authority": signer.standing.authority_id}
+    said["key_sha256"] = hashlib.sha256(key).hexdigest()
+    for found in find(state.engine, Query(kind="authority_change", serial=shown.serial)):
+        if said.items() <= found.body["details"].items():
+            name = signer.standing.authority_id
+            return "ocsp_signer", f"an OCSP signer that our authority {name} has certified"
+    return None
 
 
 def _on_record(state: AdminState, record: Record) -> Json:

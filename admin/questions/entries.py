@@ -2,18 +2,29 @@
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 
 from admin.state import AdminState
 from admin.views import Json, entry_json
 from audit.checkpoints import newest_checkpoint
+from audit.counting import MAXIMUM_READ
 from audit.merkle import verify_inclusion
-from audit.query import Query, find
+from audit.query import Found, Query, find, find_all
 
 
 def entries_about(state: AdminState, query: Query) -> Json:
     """Return one page of entries, and the cursor of the next; raises StoreUnavailable."""
     page = find(state.engine, query)
     return {"events": [entry_json(one) for one in page], "next": page.next}
+
+
+def first_of(state: AdminState, query: Query, *, maximum_read: int = MAXIMUM_READ) -> Found | None:
+    """Return the first entry that `query` asks for, however far a search must go.
+
+    It reads at most `maximum_read` entries at once.
+    """
+    one = replace(query, limit=1)
+    return next(find_all(state.engine, one, maximum_read=maximum_read), None)
 
 
 def entry_at(state: AdminState, index: int | None) -> Json | None:
@@ -58,10 +69,19 @@ def of_kinds(
 
 
 def of_kinds_between(
-    state: AdminState, kinds: tuple[str, ...], query: Query, limit: int
+    state: AdminState,
+    kinds: tuple[str, ...],
+    query: Query,
+    limit: int,
+    *,
+    maximum_read: int = MAXIMUM_READ,
 ) -> list[Json]:
-    """Return the newest `limit` entries of `kinds` that `query` asks for, the oldest first."""
+    """Return the newest `limit` entries of `kinds` that `query` asks for, the oldest first.
+
+    However far a search must go; it reads at most `maximum_read` entries at once.
+    """
     wanted = (replace(query, kind=kind, limit=limit) for kind in kinds)
-    found = [one for each in wanted for one in find(state.engine, each)]
+    pages = (find_all(state.engine, each, maximum_read=maximum_read) for each in wanted)
+    found = [one for each in pages for one in islice(each, limit)]
     newest = sorted(found, key=lambda one: -one.index)[:limit]
     return [entry_json(one) for one in reversed(newest)]

@@ -2,15 +2,16 @@
 
 from datetime import datetime
 
-from admin.questions.entries import entries_about
+from admin.questions.entries import entries_about, first_of
 from admin.revocation_views import ban_json
 from admin.state import AdminState
 from admin.views import Json, svid_json, time_text
-from audit.query import Query, find, group
+from audit.query import Query, group
 from ca.holdings import Holdings
 from ca.revocation.listing import Listing
 from ca.revocation.store import Ban
 from ca.store import Filter
+from rotation.standings import Standings
 
 NEWEST: int = 20
 
@@ -20,17 +21,21 @@ def identity_json(
 ) -> Json:
     """Return what is known of `spiffe_id`; raises RequestRefused, StoreUnavailable."""
     now = state.clock.now()
-    had = holdings.had(spiffe_id, now)
+    alive = [one.standing for one in Standings(state.engine).of() if now < one.standing.not_after]
+    oldest = min((one.not_before for one in alive), default=now)
+    had = holdings.had(spiffe_id, now, oldest)
     kinds = group(state.engine, Query(spiffe_id=spiffe_id), "kind")
+    first = first_of(state, Query(spiffe_id=spiffe_id, oldest_first=True))
+    last = None if first is None else first_of(state, Query(spiffe_id=spiffe_id))
     newest = state.inventory.list(Filter(spiffe_id=spiffe_id), limit=NEWEST)
     serials = {*had.live, *(one.intent.serial for one in newest)}
     revoked = Listing(state.engine).among(serials)
     query = Query(spiffe_id=spiffe_id, limit=limit, cursor=cursor)
     return {
         "spiffe_id": spiffe_id,
-        "known": had.certificates > 0 or kinds.total.count > 0,
-        "first_entry": _time_of(state, Query(spiffe_id=spiffe_id, oldest_first=True, limit=1)),
-        "last_entry": _time_of(state, Query(spiffe_id=spiffe_id, limit=1)),
+        "known": had.certificates > 0 or last is not None,
+        "first_entry": first and first.body["time"],
+        "last_entry": last and last.body["time"],
         "certificates": {
             "total": had.certificates,
             "revoked": had.revoked,
@@ -41,7 +46,11 @@ def identity_json(
                 {**svid_json(one), "revoked": one.intent.serial in revoked} for one in newest
             ],
         },
-        "entries": {"total": kinds.total.count, "by_kind": dict(kinds.counts)},
+        "entries": {
+            "total": kinds.total.count,
+            "exact": kinds.total.is_exact,
+            "by_kind": dict(kinds.counts),
+        },
         "bans": [ban_json(ban, now) for ban in _bans(state, spiffe_id, now)],
         **entries_about(state, query),
     }
@@ -53,9 +62,3 @@ def _bans(state: AdminState, spiffe_id: str, now: datetime) -> list[Ban]:
         for ban in state.revocations.revocations.bans(now)
         if ban.selector.given().get("spiffe_id") == spiffe_id
     ]
-
-
-def _time_of(state: AdminState, query: Query) -> str | None:
-    for one in find(state.engine, query):
-        return str(one.body["time"])
-    return None

@@ -74,8 +74,10 @@ def _completeness(proof: Json) -> str:
         if proof["gaps"]
         else "Nothing was dropped: no entry of the kind gap.",
     ]
-    if proof["consistency"] is None:
-        said.append("No checkpoint lies before the period: it begins with the log itself.")
+    if proof["checkpoint_before"] is None:
+        said.append("No checkpoint lies before the period: none was kept, or the log began in it.")
+    elif proof["consistency"] is None:
+        said.append("No checkpoint holds all of the period yet: make the report again in a second.")
     else:
         said.append("The log at its end begins with the log before it, as the proof shows.")
     notes = "".join(

@@ -61,11 +61,15 @@ def _print_identity(answer: dict[str, Any]) -> None:
             ("identity", answer["spiffe_id"]),
             ("recorded", f"from {answer['first_entry']} to {answer['last_entry']}"),
             ("certificates", f"{had['total']}: {had['live']} live, {had['revoked']} revoked"),
-            ("entries", f"{entries['total']}: {kinds}" if kinds else "none"),
+            ("entries", f"{_count(entries)}: {kinds}" if kinds else "none"),
             ("banned", "; ".join(ban["why"] for ban in answer["bans"]) or "no"),
         ]
     )
     print_events(answer)
+
+
+def _count(entries: dict[str, Any]) -> str:
+    return str(entries["total"]) if entries["exact"] else f"{entries['total']} or more"
 
 
 def print_events(answer: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """Printing data: a table for people, JSON or YAML for programs.
 
-Text in a table may come from anyone who can reach a door (a pod's name, a NACK), so control
-characters never reach the terminal, and nothing is read as markup.
+What is printed may come from anyone who can reach a door (a pod's name, a NACK, a path), so control
+characters, those of the direction of text included, never reach the terminal as they are: in a
+table they are replaced, in JSON and YAML escaped. Nothing is read as markup.
 """
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,13 +23,26 @@ _WIDE = 100_000
 def emit(output: Output, data: Any, table: Callable[[], None]) -> None:
     """Print `data` as `output` asks; `table` prints the table."""
     if output is Output.json:
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        typer.echo(_escaped(json.dumps(data, indent=2, ensure_ascii=False)))
     elif output is Output.yaml:
         import yaml
 
-        typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip("\n"))
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        if any(map(_is_control, text)):
+            text = yaml.safe_dump(data, sort_keys=False, allow_unicode=False)
+        typer.echo(text.rstrip("\n"))
     else:
         table()
+
+
+def _escaped(text: str) -> str:
+    """Return JSON of the same meaning, without a character that a terminal acts upon."""
+    return "".join(json.dumps(c)[1:-1] if _is_control(c) else c for c in text)
+
+
+def _is_control(character: str) -> bool:
+    """Return whether a terminal may act upon it: C1, and what changes the direction of text."""
+    return character > "~" and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

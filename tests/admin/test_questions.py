@@ -17,15 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from admin.questions.entries import first_of, of_kinds_between
 from audit.checkpoint import open_checkpoint
 from audit.entry import Entry
 from audit.merkle import verify_consistency
 from audit.note import NoteRefused
+from audit.query import Query, find
 from audit.report_note import check_part, named_parts
 from authz.history import PolicyHistory
 from ca.issuance import Issuance
 from ca.issuer import Svid
-from ca.keys import PrivateKeySigner
+from ca.keys import PrivateKeySigner, public_key_der
+from ca.ocsp.signers import OcspSigners
 from ca.profile import Profile
 from ca.store import certificates
 from meshca.metrics import Metrics
@@ -131,6 +134,37 @@ def test_a_certificate_of_our_key_that_is_not_on_record_is_a_stolen_key(tmp_path
         twin = asked.another(x509.load_der_x509_certificate(svid.der).serial_number)
         twice = await asked.post("/audit/certificate", certificate=pem(twin))
         assert twice["verdict"] == "forged", "the serial alone proves nothing"
+
+    ask(tmp_path, story)
+
+
+def test_what_is_our_own_is_no_stolen_key(tmp_path: Path) -> None:
+    async def story(asked: Asked) -> None:
+        world = asked.world
+        authority = world.state.authorities.active(world.clock.now())
+        signers = OcspSigners(
+            authorities=world.state.authorities,
+            held=lambda: [authority],
+            clock=world.clock,
+            metrics=Metrics(),
+            writer=world.writer,
+            trust_domain=TRUST_DOMAIN,
+        )
+        key = public_key_der(ec.generate_private_key(ec.SECP256R1()).public_key())
+        signer = await signers.certify(authority, key, world.clock.now())
+        of_signer = await asked.post("/audit/certificate", certificate=pem(signer))
+        own = await asked.post("/audit/certificate", certificate=pem(authority.certificate))
+        assert (of_signer["verdict"], own["verdict"]) == ("ocsp_signer", "authority")
+        twin = asked.another(signer.serial_number)
+        answer = await asked.post("/audit/certificate", certificate=pem(twin))
+        assert answer["verdict"] == "forged", "the serial of a signer, and another key"
+
+        svid = await asked.issue()
+        with world.engine.begin() as connection:
+            connection.execute(sa.update(certificates).values(log_index=None))
+        old = x509.load_der_x509_certificate(svid.der)
+        answer = await asked.post("/audit/certificate", certificate=pem(old))
+        assert (answer["verdict"], answer["logged"]) == ("issued", None)
 
     ask(tmp_path, story)
 
@@ -267,6 +301,25 @@ def test_how_things_stood_at_a_time(tmp_path: Path) -> None:
         assert (await world.client.post("/audit/at", json=future)).status_code == 400
 
     ask(tmp_path, story, policy_directory=directory)
+
+
+def test_an_index_that_is_far_behind_changes_no_answer(tmp_path: Path) -> None:
+    """With nothing indexed and little read at once, each question still goes to the end."""
+
+    async def story(asked: Asked) -> None:
+        world = asked.world
+        query = Query(reason="INC-7", limit=1)
+        await world.writer.submit(
+            Entry(time=world.clock.now(), kind="ban", outcome="done", reason="INC-7"),
+            *(Entry(time=world.clock.now(), kind="ban", outcome="done") for _ in range(30)),
+        )
+        assert len(find(world.engine, query, maximum_read=3)) == 0, "one page does not get there"
+        found = first_of(world.state, query, maximum_read=3)
+        assert found is not None
+        told = of_kinds_between(world.state, ("ban",), query, 10, maximum_read=3)
+        assert [one["index"] for one in told] == [found.index]
+
+    ask(tmp_path, story)
 
 
 def test_a_revoked_certificate_is_not_counted_as_valid_from_then_on(tmp_path: Path) -> None:

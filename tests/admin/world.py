@@ -252,7 +252,6 @@ async def running(
                 recorder=DecisionRecorder(writer, clock, Metrics()),
                 clock=clock,
             ),
-            longest_svid=timedelta(hours=24),
             clock=clock,
             engine=engine,
             writer=writer,
