@@ -214,19 +214,32 @@ def verify_consistency(
     if old == 0:
         return not proof and compare_digest(old_root, EMPTY_ROOT)
     nodes = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
-    return bool(nodes) and _verify_growth(old, new, old_root, new_root, nodes)
+    roots = _grown(old, new, nodes)
+    return roots is not None and all(map(compare_digest, roots, (old_root, new_root)))
 
 
-def _verify_growth(
-    old: int, new: int, old_root: bytes, new_root: bytes, nodes: Sequence[bytes]
-) -> bool:
+def first_root(old: int, new: int, new_root: bytes, proof: Sequence[bytes]) -> bytes | None:
+    """Return the root of the first `old` leaves of the tree `new_root`, if `proof` shows it.
+
+    A consistency proof shows it by itself unless `old` is `new`, zero or a power of two.
+    """
+    if not 0 < old < new or old & (old - 1) == 0:
+        return None
+    roots = _grown(old, new, proof)
+    return roots[0] if roots is not None and compare_digest(roots[1], new_root) else None
+
+
+def _grown(old: int, new: int, nodes: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Return the roots of `old` and of `new` leaves that `nodes` come to, None if to none."""
+    if not nodes:
+        return None
     first, last = old - 1, new - 1
     while first & 1:
         first, last = first >> 1, last >> 1
     made_old = made_new = nodes[0]
     for node in nodes[1:]:
         if last == 0:
-            return False
+            return None
         if first & 1 or first == last:
             made_old, made_new = node_hash(node, made_old), node_hash(node, made_new)
             while not first & 1 and first:
@@ -234,7 +247,7 @@ def _verify_growth(
         else:
             made_new = node_hash(made_new, node)
         first, last = first >> 1, last >> 1
-    return last == 0 and compare_digest(made_old, old_root) and compare_digest(made_new, new_root)
+    return (made_old, made_new) if last == 0 else None
 
 
 def _split(count: int) -> int:

@@ -12,6 +12,7 @@ WITNESS_OUTCOMES = (
     "stale",
     "split_view",
     "inconsistent",
+    "bad_proof",
     "too_often",
     "unavailable",
     "forgotten",
@@ -61,8 +62,9 @@ def _build(r: CollectorRegistry) -> dict[str, Counter | Gauge]:
             "meshca_audit_witness_checkpoints",
             "Checkpoints of other logs that were brought to us as a witness: cosigned, stale (held "
             "against another state than ours), split_view (two of one size), inconsistent (its "
-            "proof is wrong), not_signed, unknown_log, malformed, too_often, unavailable, "
-            "forgotten (our database knows less than we have cosigned).",
+            "proof begins with another log than we cosigned), bad_proof (it proves nothing), "
+            "not_signed, unknown_log, malformed, too_often, unavailable, forgotten "
+            "(our database knows less than we have cosigned).",
             ["outcome"],
             registry=r,
         ),

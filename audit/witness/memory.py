@@ -1,10 +1,12 @@
 """What this machine remembers of each log that it cosigned, beside the database: one small file.
 
 A database that was put back would have us cosign a second history in good faith. So what was
-cosigned last is on this machine's disk, too, before a cosignature goes out, and a database that
-knows less is not believed. A file that cannot be read stops the witness, never the service.
+cosigned last is on this machine's disk, too, before each cosignature, one of the same checkpoint
+included, and a database that knows less is not believed. A file that cannot be read stops the
+witness, never the service.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,22 +29,29 @@ class WitnessMemory:
 
         Raises StoreUnavailable when the file cannot be read.
         """
-        held = self._read().get(origin)
-        if held is None:
+        self._check(self._read(), origin, seen)
+
+    def remember(self, origin: str, seen: Seen) -> None:
+        """Write down what is about to be cosigned, on the disk.
+
+        Raises StoreUnavailable, and EvidenceBroken for less than is remembered.
+        """
+        held = self._read()
+        self._check(held, origin, seen)
+        held[origin] = (seen.size, seen.root.hex())
+        make_private_directory(self.path.parent)
+        replace_file(self.path, orjson.dumps(held, option=orjson.OPT_SORT_KEYS))
+
+    def _check(self, held: Mapping[str, tuple[int, str]], origin: str, seen: Seen) -> None:
+        if origin not in held:
             return
-        size, root = held
+        size, root = held[origin]
         if seen.size < size or (seen.size == size and seen.root.hex() != root):
             raise EvidenceBroken(
                 seen.size,
                 f"{origin} was cosigned here with {size} entries, and the database knows of "
                 f"{seen.size}: it was put back or changed",
             )
-
-    def remember(self, origin: str, seen: Seen) -> None:
-        """Write down what is about to be cosigned, on the disk; raises StoreUnavailable."""
-        held = {**self._read(), origin: (seen.size, seen.root.hex())}
-        make_private_directory(self.path.parent)
-        replace_file(self.path, orjson.dumps(held, option=orjson.OPT_SORT_KEYS))
 
     def _read(self) -> dict[str, tuple[int, str]]:
         try:

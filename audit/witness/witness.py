@@ -7,13 +7,18 @@
     4. what we cosigned last is replaced by comparison, with an entry of our log, in a transaction
     5. only then, and once this machine remembers it too, it is cosigned, with the time
 
+The same checkpoint again passes by step 4 only: this machine remembers before each cosignature.
+
 Two checkpoints of one size, both signed by the log, are a split view: proof that it lies to
-somebody. A proof that does not hold may be that, or a mistake of whoever sent it. Both are refused,
-recorded with the checkpoint as it was sent, logged as errors, and counted for the alert
-`MeshcaWitnessedLogContradicts` (docs/runbooks/audit-anchors.md).
+somebody. So is one whose own proof leads to it from another beginning than we cosigned
+(`inconsistent`). Both are refused, recorded with the checkpoint as it was sent, logged as errors,
+and counted for the alert `MeshcaWitnessedLogContradicts` (docs/runbooks/audit-anchors.md). A proof
+that leads nowhere (`bad_proof`) is refused, recorded and counted, and no alarm: checkpoints are
+public, and anybody can send one with any proof.
 
 Anybody may ask. Nothing is read or written for who did not bring a signature of a known log, but a
-counted refusal; a log is cosigned at most once a second.
+counted refusal. A log is taken forward at most once a second, and the same checkpoint is cosigned
+again at most once a second: apart, so that whoever repeats a checkpoint holds up no other.
 """
 
 import asyncio
@@ -25,7 +30,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from audit.entry import Entry
-from audit.merkle import verify_consistency
+from audit.merkle import first_root, verify_consistency
 from audit.note import NoteRefused, SigningKey, VerifierKey, verify_note
 from audit.refusals import RefusalRecorder
 from audit.witness.memory import WitnessMemory
@@ -40,8 +45,17 @@ from meshca.metrics import Metrics
 SECONDS_BETWEEN: Final = 1.0
 MAXIMUM_WAITING: Final = 32
 _MAXIMUM_RECORDED: Final = 4_096
-_RECORDED: Final = ("unknown_log", "not_signed", "malformed", "stale", "split_view", "inconsistent")
+_RECORDED: Final = (
+    "unknown_log",
+    "not_signed",
+    "malformed",
+    "stale",
+    "split_view",
+    "inconsistent",
+    "bad_proof",
+)
 TEXT: Final = "text/plain; charset=utf-8"
+_DOES_NOT_HOLD: Final = "the proof does not hold\n"
 
 log = get_logger("audit")
 
@@ -73,6 +87,7 @@ class Witness:
     clock: Clock
     metrics: Metrics
     _advanced_at: dict[str, float] = field(default_factory=dict)
+    _cosigned_at: dict[str, float] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: int = 0
 
@@ -86,7 +101,7 @@ class Witness:
         if answer is None:
             answer = await self._in_turn(asked)
         if answer.outcome in _RECORDED:
-            self.refusals.record(self._entry(asked, answer, "refused"))
+            self.refusals.record(self._entry(asked, answer.outcome, "refused", answer.seen))
         return self._counted(answer)
 
     def _refused_unread(self, asked: AddCheckpoint) -> Answer | None:
@@ -122,31 +137,38 @@ class Witness:
     async def _compare(self, asked: AddCheckpoint) -> Answer:
         new = asked.checkpoint
         seen = await asyncio.to_thread(self._seen, new.origin)
-        if seen.note and new.size == seen.size and new.root != seen.root:
-            return self._contradiction(asked, seen, "split_view")
+        if new.size == seen.size and new.root != seen.root:
+            return self._contradiction(asked, seen, "split_view" if seen.note else "inconsistent")
         if asked.old != seen.size:
             return _stale(seen.size)
         if not verify_consistency(seen.size, new.size, seen.root, new.root, asked.proof):
-            return self._contradiction(asked, seen, "inconsistent")
+            return self._unproven(asked, seen)
         if new.size == seen.size and seen.note:
-            return self._cosigned(asked)  # the same again: another time, and nothing to write
+            return await self._again(asked, seen)
         return await self._advance(asked, seen)
+
+    async def _again(self, asked: AddCheckpoint, seen: Seen) -> Answer:
+        """Cosign what we cosigned last, at another time: there is nothing to record."""
+        if self._is_too_soon(self._cosigned_at, asked.checkpoint.origin):
+            return Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_often")
+        return await self._cosigned(asked, seen)
 
     async def _advance(self, asked: AddCheckpoint, seen: Seen) -> Answer:
         new, now = asked.checkpoint, self.clock.monotonic()
-        if now - self._advanced_at.get(new.origin, now - SECONDS_BETWEEN) < SECONDS_BETWEEN:
+        if self._is_too_soon(self._advanced_at, new.origin):
             return Answer(HTTPStatus.TOO_MANY_REQUESTS, "too_often")
         after = Seen(new.size, new.root, str(asked.note))
-        answer = self._cosigned(asked)
-        entry = self._entry(asked, answer, "done")
+        entry = self._entry(asked, "cosigned", "done")
         try:
             await self.writer.submit(Advance(new.origin, seen, after, self.clock.now()), entry)
         except Conflict:
-            current = await asyncio.to_thread(read_seen, self.engine, new.origin)
+            current = await asyncio.to_thread(self._seen, new.origin)
             return _stale(current.size)
-        await asyncio.to_thread(self.memory.remember, new.origin, after)
         self._advanced_at[new.origin] = now
-        return answer
+        return await self._cosigned(asked, after)
+
+    def _is_too_soon(self, last: Mapping[str, float], origin: str) -> bool:
+        return origin in last and self.clock.monotonic() - last[origin] < SECONDS_BETWEEN
 
     def _seen(self, origin: str) -> Seen:
         """Return what was cosigned last; raises EvidenceBroken if the database has forgotten it."""
@@ -154,10 +176,22 @@ class Witness:
         self.memory.check(origin, seen)
         return seen
 
-    def _cosigned(self, asked: AddCheckpoint) -> Answer:
+    async def _cosigned(self, asked: AddCheckpoint, seen: Seen) -> Answer:
+        """Return the cosignature of `seen`, which this machine remembers first."""
+        origin = asked.checkpoint.origin
+        await asyncio.to_thread(self.memory.remember, origin, seen)
+        self._cosigned_at[origin] = self.clock.monotonic()
         time = int(self.clock.now().timestamp())
         signature = self.key.sign(asked.note.text, time_seconds=time)
         return Answer(HTTPStatus.OK, "cosigned", str(signature))
+
+    def _unproven(self, asked: AddCheckpoint, seen: Seen) -> Answer:
+        """Return the answer to a proof that does not hold: of another log, or of nothing."""
+        new = asked.checkpoint
+        first = first_root(seen.size, new.size, new.root, asked.proof)
+        if first is not None and first != seen.root:
+            return self._contradiction(asked, seen, "inconsistent")
+        return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_proof", _DOES_NOT_HOLD)
 
     def _contradiction(self, asked: AddCheckpoint, seen: Seen, outcome: str) -> Answer:
         log.error(
@@ -169,22 +203,22 @@ class Witness:
         )
         if outcome == "split_view":
             return Answer(HTTPStatus.CONFLICT, outcome, f"{seen.size}\n", SIZE_TYPE, seen.note)
-        text = "the proof does not hold\n"
-        return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, outcome, text, TEXT, seen.note)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return Answer(status, outcome, _DOES_NOT_HOLD, TEXT, seen.note)
 
-    def _entry(self, asked: AddCheckpoint, answer: Answer, outcome: str) -> Entry:
+    def _entry(self, asked: AddCheckpoint, reason: str, outcome: str, seen: str = "") -> Entry:
         new = asked.checkpoint
         return Entry(
             time=self.clock.now(),
             kind="witness",
             outcome=outcome,
             actor=new.origin,
-            reason=answer.outcome,
+            reason=reason,
             details={
                 "size": new.size,
                 "old": asked.old,
                 "note": str(asked.note)[:_MAXIMUM_RECORDED],
-                "seen": answer.seen[:_MAXIMUM_RECORDED],
+                "seen": seen[:_MAXIMUM_RECORDED],
             },
         )
 

@@ -12,6 +12,7 @@ from audit.merkle import (
     Frontier,
     HashAt,
     consistency_proof,
+    first_root,
     frontier_at,
     inclusion_proof,
     leaf_hash,
@@ -55,6 +56,8 @@ def test_roots_frontiers_and_proofs_are_those_of_the_definition(old: int, more: 
     assert proof == ([] if old == 0 else naive_proof(old, leaves))
     roots = naive_root(leaves[:old]), naive_root(leaves)
     assert verify_consistency(old, new, *roots, proof)
+    in_proof = 0 < old < new and old.bit_count() > 1
+    assert first_root(old, new, roots[1], proof) == (roots[0] if in_proof else None)
 
 
 @given(st.integers(1, 130), st.data())
@@ -95,6 +98,8 @@ def test_no_other_growth_is_proven(old: int, more: int, data: st.DataObject) -> 
     assert not verify_consistency(old, new, roots[0], bytes(32), proof)
     assert not verify_consistency(new, old, *roots, proof)
     assert not verify_consistency(old, old, *roots, [])
+    for other in (wrong, proof[:-1], [*proof, bytes(32)], []):
+        assert first_root(old, new, roots[1], other) is None
 
 
 def test_the_tiles_to_keep_are_named() -> None:

@@ -59,6 +59,44 @@ def test_it_is_remembered_before_the_cosignature_goes_out(tmp_path: Path) -> Non
     asyncio.run(story())
 
 
+def test_nothing_is_cosigned_again_that_the_disk_did_not_take(tmp_path: Path) -> None:
+    async def story() -> None:
+        now, before = tmp_path / "now", tmp_path / "before"
+        now.mkdir()
+        clock, obstacle = FakeClock(), tmp_path / ".witnessed.json.part"
+        with sqlite_engine(now) as engine:
+            async with watched(engine, machine=tmp_path, clock=clock) as world:
+                await world.ask(0, 5)
+        shutil.copytree(now, before)
+        with sqlite_engine(now) as engine:
+            async with watched(engine, machine=tmp_path, clock=clock) as world:
+                obstacle.mkdir()  # what is remembered can be read, and the disk takes nothing
+                for old in (5, 9):  # the database goes forward, and then it is the same again
+                    answer = await world.ask(old, 9)
+                    assert (answer.status, answer.outcome, world.seen().size) == (
+                        503,
+                        "unavailable",
+                        9,
+                    )
+                obstacle.rmdir()
+                assert (await world.ask(9, 9)).status == 200
+        with sqlite_engine(before) as engine:
+            async with watched(engine, machine=tmp_path, clock=clock) as world:
+                assert (await world.ask(5, 9, OTHER_VIEW)).outcome == "forgotten"
+
+    asyncio.run(story())
+
+
+def test_what_is_remembered_never_becomes_less(tmp_path: Path) -> None:
+    memory = WitnessMemory(tmp_path / "witnessed.json")
+    memory.remember(ORIGIN, Seen(5, b"r" * 32))
+
+    for less in (Seen(4, b"r" * 32), Seen(5, b"x" * 32)):
+        with pytest.raises(EvidenceBroken, match="put back or changed"):
+            memory.remember(ORIGIN, less)
+    memory.remember(ORIGIN, Seen(5, b"r" * 32))
+
+
 def test_holds_each_log_to_size_and_root(tmp_path: Path) -> None:
     memory, seen = WitnessMemory(tmp_path / "m" / "witnessed.json"), Seen(5, b"r" * 32)
     memory.check(ORIGIN, Seen())

@@ -79,13 +79,46 @@ def test_a_log_that_does_not_grow_from_what_was_seen_is_refused(both_engines: sa
         async with watched(both_engines) as world:
             await world.ask(0, 5)
             rewritten = await world.ask(5, 9, OTHER_VIEW)
-            wrong = await world.ask(5, 9, proof=[b"h" * 32])
-            too_much = await world.ask(5, 5, proof=[b"h" * 32])
-            for answer in (rewritten, wrong, too_much):
-                assert (answer.status, answer.outcome) == (422, "inconsistent")
+            assert (rewritten.status, rewritten.outcome) == (422, "inconsistent")
             assert world.seen().size == 5
-            assert [e["reason"] for e in (await world.recorded())[1:]] == ["inconsistent"] * 3
+            told = (await world.recorded())[-1]
+            assert (told["reason"], told["details"]["seen"]) == (
+                "inconsistent",
+                str(LOG.at(5).note),
+            )
             check(await world.ask(5, 9), 9, world.clock.now().timestamp())
+
+    asyncio.run(story())
+
+
+def test_a_wrong_proof_is_refused_and_says_nothing_of_the_log(both_engines: sa.Engine) -> None:
+    async def story() -> None:
+        async with watched(both_engines) as world:
+            await world.ask(0, 5)
+            right = LOG.consistency_proof(5, 9)
+            junk = [b"h" * 32]
+            for size, proof in ((5, junk), (9, junk), (9, []), (9, right[:-1]), (9, right + junk)):
+                answer = await world.ask(5, size, proof=proof)  # public checkpoints, true ones
+                assert (answer.status, answer.outcome) == (422, "bad_proof")
+            assert world.counted("bad_proof") == 5
+            assert world.counted("inconsistent") == world.counted("split_view") == 0
+            assert {e["reason"] for e in (await world.recorded())[1:]} == {"bad_proof"}
+            check(await world.ask(5, 9), 9, world.clock.now().timestamp())
+
+    asyncio.run(story())
+
+
+def test_where_no_proof_can_show_another_beginning_it_is_refused_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        with sqlite_engine(tmp_path) as engine:
+            async with watched(engine) as world:
+                await world.ask(0, 4)  # a power of two: its root is in no proof
+                answer = await world.ask(4, 9, OTHER_VIEW)
+                assert (answer.status, answer.outcome) == (422, "bad_proof")
+                assert (await world.ask(4, 4, OTHER_VIEW)).outcome == "split_view"
+                assert world.seen().size == 4
 
     asyncio.run(story())
 
@@ -94,10 +127,10 @@ def test_nothing_is_proven_to_grow_from_nothing_but_what_has_no_proof(tmp_path: 
     async def story() -> None:
         with sqlite_engine(tmp_path) as engine:
             async with watched(engine) as world:
-                assert (await world.ask(0, 5, proof=[b"h" * 32])).status == 422
+                assert (await world.ask(0, 5, proof=[b"h" * 32])).outcome == "bad_proof"
                 empty = LOG.signs(0, b"x" * 32)
                 answer = await world.witness.add_checkpoint(write_request(0, [], empty.note))
-                assert answer.status == 422
+                assert (answer.status, answer.outcome) == (422, "inconsistent")
                 assert (await world.ask(0, 0)).status == 200
 
     asyncio.run(story())
@@ -162,6 +195,23 @@ def test_a_log_is_cosigned_at_most_once_a_second(tmp_path: Path) -> None:
                 answer = await world.ask(1, 2, seconds=0)
                 assert (answer.status, answer.outcome) == (429, "too_often")
                 assert (await world.ask(1, 2, seconds=1)).status == 200
+
+    asyncio.run(story())
+
+
+def test_a_checkpoint_that_is_repeated_is_cosigned_once_a_second_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        with sqlite_engine(tmp_path) as engine:
+            async with watched(engine) as world:
+                assert (await world.ask(0, 1)).status == 200
+                world.clock.advance(timedelta(seconds=1))
+                answers = [await world.ask(1, 1, seconds=0) for _ in range(20)]
+                assert [a.status for a in answers] == [200, *[429] * 19]
+                assert (await world.ask(1, 2, seconds=0)).status == 200  # the log itself
+                assert (await world.ask(2, 2, seconds=0)).status == 429
+                assert (await world.ask(2, 2, seconds=1)).status == 200
 
     asyncio.run(story())
 
