@@ -188,6 +188,28 @@ def test_a_body_that_says_something_else_is_named(
         verify(both_engines)
 
 
+@pytest.mark.parametrize("kind", ["issuance", "log_key"])
+def test_a_column_that_spells_more_of_the_body_is_named(both_engines: sa.Engine, kind: str) -> None:
+    """No query finds an entry of such a kind, and no verifier would heed its key."""
+    append(both_engines, [entry(0), entry(1, kind=kind, namespace="shop")])
+    execute(
+        both_engines,
+        "UPDATE audit_entries SET kind = :kind WHERE leaf_index = 1",
+        kind=f'{kind}","namespace":"shop',
+    )
+    with pytest.raises(EvidenceBroken, match="column kind of entry 1") as broken:
+        verify(both_engines)
+    assert broken.value.index == 1
+
+
+def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, [entry(0)])
+        execute(engine, "UPDATE audit_entries SET kind = CAST(kind AS BLOB)")
+        with pytest.raises(EvidenceBroken, match="column kind of entry 0"):
+            verify(engine)
+
+
 def test_a_body_that_is_no_json_is_named(both_engines: sa.Engine) -> None:
     append(both_engines, [entry(0)])
     for text in ("", "[]", "{}", "nothing", '"index":0,"kind":"issuance","time":"'):
