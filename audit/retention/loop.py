@@ -4,6 +4,8 @@ Rules. What is redacted is gone, so a clock that jumped must not decide: nothing
 first hour of a process, nor in an hour in which the clock went otherwise than time does.
 A batch is a transaction; between two others write. Whatever ends the process ends it between two
 batches or within one, which is then rolled back: the next walk begins where bodies are left.
+A batch with an entry that is not as it was written stays whole, each time, and is a failure of
+this loop; the rest of the log is redacted.
 """
 
 import asyncio
@@ -96,16 +98,25 @@ class Retention:
             self._start, self._basis = 0, basis
         walk = Expired(self.engine, self.rules, now, self._start)
         pages = walk.pages()
-        count = spared = 0
+        count = spared = refused = 0
         while (page := await asyncio.to_thread(_next, pages)) is not None:
             spared += sum(page.live.values())
             for batch in _batches(page.due):
-                count += await self._redact(batch)
-        if not spared:  # what a live certificate kept is not held: look there again
+                try:
+                    count += await self._redact(batch)
+                except EvidenceBroken as error:
+                    refused += 1
+                    self._refuse(batch, error)
+        if not spared + refused:  # what a live certificate kept is not held: look there again
             self._start = walk.next_start
         if count:
             log.info("redacted", entries=count)
         return count
+
+    def _refuse(self, batch: tuple[Candidate, ...], error: EvidenceBroken) -> None:
+        """Say that `batch` stays, since redacting it would hide what was done to an entry."""
+        self.metrics.loop_failures.labels(LOOP).inc()
+        log.error("redaction_refused", entry=error.index, kept=len(batch), error=str(error))
 
     async def _redact(self, batch: tuple[Candidate, ...]) -> int:
         if not await asyncio.to_thread(self.locks.hold, LOCK_NAME):

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import orjson
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from audit.entry import Entry
 from audit.index.building import SMALL
@@ -18,8 +20,9 @@ from audit.retention.columns import check_columns
 from audit.retention.coverage import parse_redaction
 from audit.retention.expiry import preview
 from audit.retention.loop import LOOK_SECONDS
-from audit.retention.redaction import Candidate, Redact, RedactionSink
+from audit.retention.redaction import BATCH, Candidate, Redact, RedactionSink
 from audit.retention.rules import Rules
+from audit.tree import audit_entries
 from audit.verify import verify
 from meshca.errors import EvidenceBroken, StoreUnavailable
 from meshca.metrics import Metrics
@@ -267,6 +270,43 @@ def test_what_is_left_of_a_redacted_entry_is_held_to_its_redaction(
     execute(engine, change)
     with pytest.raises(EvidenceBroken, match="not as they were left"):
         verify(engine)
+
+
+OLD_US = int(OLD.timestamp() * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "body = replace(body, 'because', 'never')",
+        "body = 'nothing'",
+        "kind = 'read'",
+        f"time = {OLD_US}",
+        f"kind = 'read', time = {OLD_US}, body = replace(body, 'because', 'never')",
+    ],
+)
+def test_an_entry_that_was_changed_is_not_redacted_and_stays_evidence(
+    engine: sa.Engine, change: str
+) -> None:
+    """Otherwise retention itself would do away with what shows that somebody changed it."""
+    changed = entry(1, kind="ban") if "kind" in change else entry(1)
+    changed = replace(changed, time=NOW) if "time" in change else changed
+    append(engine, entry(0), changed, *(entry(n) for n in range(2, 600)))
+    execute(engine, f"UPDATE audit_entries SET {change} WHERE leaf_index = 1")  # noqa: S608  # ours
+    metrics = Metrics()
+    with capture_logs() as logs:
+        asyncio.run(redact(engine, FakeClock(), metrics=metrics))
+    (refused,) = [line for line in logs if line["event"] == "redaction_refused"]
+    assert (refused["entry"], refused["kept"], refused["log_level"]) == (1, BATCH, "error")
+    failures = ("meshca_loop_failures_total", {"loop": "retention"})
+    assert metrics.registry.get_sample_value(*failures) == 1
+    with engine.connect() as connection:
+        query = sa.select(audit_entries.c.leaf_index).where(audit_entries.c.body.is_(None))
+        gone = sorted(connection.execute(query).scalars())
+    assert gone == list(range(BATCH, 600)), "its batch stays whole, the rest goes"
+    with pytest.raises(EvidenceBroken) as broken:
+        verify(engine)
+    assert broken.value.index == 1
 
 
 def test_the_bytes_of_a_body_are_gone_from_the_file(engine: sa.Engine) -> None:

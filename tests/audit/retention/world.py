@@ -114,10 +114,12 @@ def retention(
     )
 
 
-async def redact(engine: sa.Engine, clock: FakeClock, rules: Rules = RULES) -> int:
+async def redact(
+    engine: sa.Engine, clock: FakeClock, rules: Rules = RULES, metrics: Metrics | None = None
+) -> int:
     """Redact what is due, as a process does in its second hour."""
     async with writer(engine, clock) as running:
-        loop = retention(engine, running, clock, rules)
+        loop = retention(engine, running, clock, rules, metrics)
         try:
             await loop.look()
             clock.advance(timedelta(seconds=LOOK_SECONDS))
