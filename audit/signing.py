@@ -1,15 +1,20 @@
-"""Signing checkpoints: at most one a second, by one replica, and never two that contradict.
+"""Signing checkpoints: at most one a second, by one replica, none that contradicts what it knows.
 
-    1. hold the name `audit-signer`                 nobody else signs meanwhile
-    2. read the log's head; is there more than was signed for?
-    3. the log must begin with what was signed last: as this machine remembers it (a file in
+    every replica, each second:
+    1. the log must begin with what was signed last: as this machine remembers it (a file in
        `data_dir`), and as the database does
-    4. sign with every key that this replica holds; remember on this machine, on the disk
-    5. keep it in the database, where everybody finds it
+    2. remember on this machine, on the disk, what the database has that is newer
+    who holds the name `audit-signer`, when there is more than was signed for:
+    3. sign with every key that this replica holds; remember that too
+    4. keep it in the database, where everybody finds it
 
-A log that does not begin with what was signed was rolled back or rewritten. Then nothing is signed,
-an error is logged, and `meshca_audit_log_inconsistent` is 1 until somebody looks
+A log that does not begin with what was signed was rolled back or rewritten. Whoever sees that signs
+nothing and logs an error, and its `meshca_audit_log_inconsistent` is 1 until somebody looks
 (docs/runbooks/audit-log.md). Issuing and recording go on: this part is no door.
+
+What no running replica remembers, a rolled-back database has lost with it: a new replica that gets
+the name then signs what contradicts it. The anchors tell (audit/anchors/), and whoever does
+remember as soon as it runs again.
 """
 
 import asyncio
@@ -42,12 +47,12 @@ log = get_logger("audit")
 
 @dataclass(frozen=True, slots=True)
 class LastSigned:
-    """What this machine signed last, in the file `path`."""
+    """The newest checkpoint that this machine signed, or saw signed, in the file `path`."""
 
     path: Path
 
     def read(self, origin: str) -> Checkpoint | None:
-        """Return it; None if nothing was signed here for `origin`.
+        """Return it; None if nothing is remembered here of `origin`.
 
         Raises StoreUnavailable, and EvidenceBroken if the file is no checkpoint.
         """
@@ -74,7 +79,7 @@ class LastSigned:
 
 @dataclass(slots=True, kw_only=True)
 class CheckpointSigner:
-    """Signs what the log of `origin` commits to; `run` is its loop."""
+    """Signs what the log of `origin` commits to, or watches who does; `run` is its loop."""
 
     origin: str
     log: Log
@@ -88,17 +93,20 @@ class CheckpointSigner:
     _trouble: str = ""
 
     async def run(self) -> None:
-        """Sign, second by second, until cancelled."""
+        """Look, second by second, until cancelled."""
         while True:
             is_well = await self.step()
             await asyncio.sleep(SECONDS_BETWEEN if is_well else SECONDS_AFTER_FAILURE)
 
     async def step(self) -> bool:
-        """Sign if it is our turn and the log has grown; return whether all is well."""
+        """Examine the log; sign if it is our turn and it has grown; return whether all is well."""
         try:
             keys = await self.keys.prepare()
-            if await asyncio.to_thread(self.locks.hold, SIGNER):
-                await self._sign(keys)
+            is_our_turn = await asyncio.to_thread(self.locks.hold, SIGNER)
+            head = await asyncio.to_thread(self.examine)
+            self.metrics.audit_log_inconsistent.set(0)
+            if is_our_turn and head is not None:
+                await self._sign(head, keys)
         except EvidenceBroken as error:
             self.metrics.audit_log_inconsistent.set(1)
             self._fail("refused", str(error))
@@ -109,11 +117,7 @@ class CheckpointSigner:
         self._trouble = ""
         return True
 
-    async def _sign(self, keys: list[SigningKey]) -> None:
-        head = await asyncio.to_thread(self.examine)
-        self.metrics.audit_log_inconsistent.set(0)
-        if head is None:
-            return
+    async def _sign(self, head: Head, keys: list[SigningKey]) -> None:
         text = str(Checkpoint(self.origin, head.size, head.root))
         note = Note(text, tuple(key.sign(text) for key in keys))
         await asyncio.to_thread(self.last.write, note)
@@ -122,17 +126,20 @@ class CheckpointSigner:
         self.metrics.audit_checkpoints.labels("signed").inc()
 
     def examine(self) -> Head | None:
-        """Return the head to sign; None if it was signed.
+        """Return the head to sign, None if it was signed; remember the newest that was.
 
         Raises EvidenceBroken when the log does not begin with what was signed before.
         """
-        head = self.log.head()
+        mine = self.last.read(self.origin)
         kept = newest_checkpoint(self.log.engine, self.origin)
-        signed = {self.last.read(self.origin), None if kept is None else self._trusted(kept)}
-        known = [before for before in signed if before is not None]
+        head = self.log.head()  # read last: another replica may be signing
+        announced = None if kept is None else self._trusted(kept)
+        known = [before for before in {mine, announced} if before is not None]
         for before in known:
             check_growth(self.log, before, head)
         largest = max((before.size for before in known), default=0)
+        if kept is not None and (mine is None or mine.size < kept.size):
+            self.last.write(parse_note(kept.note))
         is_kept = kept is not None and kept.size == head.size
         return None if head.size == largest and (is_kept or not head.size) else head
 

@@ -28,6 +28,11 @@ def run(engine: sa.Engine, directory: Path, story: object, **options: object) ->
     asyncio.run(main())
 
 
+def forget_since(engine: sa.Engine, size: int) -> None:
+    """Take the checkpoints of more than `size` entries away."""
+    execute(engine, "DELETE FROM audit_checkpoints WHERE size > :size", size=size)
+
+
 def test_signs_what_the_log_holds(both_engines: sa.Engine, tmp_path: Path) -> None:
     async def story(log: SignedLog) -> None:
         await log.append(5)
@@ -158,6 +163,75 @@ def test_only_one_replica_signs(both_engines: sa.Engine, tmp_path: Path) -> None
         verifiers = [VerifierKey.parse(d["details"]["verifier"]) for d in introduced]
         assert known.verifier in verifiers
         assert verify_note(parse_note(newest.note), verifiers)[0].key != known.verifier
+
+    run(both_engines, tmp_path, story)
+
+
+@pytest.mark.parametrize("grown", [0, 9])
+def test_a_replica_that_only_watched_signs_no_contradiction(
+    both_engines: sa.Engine, tmp_path: Path, grown: int
+) -> None:
+    """A standby that lacks the last seconds becomes the database, and the signer is gone."""
+
+    async def story(log: SignedLog) -> None:
+        async with signed_log(log.engine, tmp_path / "other", replica="other") as other:
+            await log.signer.step()
+            assert await other.signer.step()
+            before = Log(log.engine).head().size
+            await log.append(5)
+            await log.signer.step()
+            assert await other.signer.step(), "it watches, and remembers"
+            assert other.counted("signed") == 0
+            await asyncio.to_thread(log.locks.close)
+            roll_back(log.engine, before)
+            forget_since(log.engine, before)
+            other.restart()
+            await other.append(grown)
+            assert not await other.signer.step()
+            assert other.is_inconsistent()
+            assert all(kept.size <= before for kept in other.kept())
+
+    run(both_engines, tmp_path, story)
+
+
+def test_who_watches_is_alarmed_when_another_signs_a_contradiction(
+    both_engines: sa.Engine, tmp_path: Path
+) -> None:
+    async def story(log: SignedLog) -> None:
+        async with signed_log(log.engine, tmp_path / "other", replica="other") as other:
+            await log.signer.step()
+            await other.signer.step()
+            before = Log(log.engine).head().size
+            await log.append(5)
+            await log.signer.step()
+            await other.signer.step()
+            roll_back(log.engine, before)
+            forget_since(log.engine, before)
+            log.signer.last.path.unlink()  # as a replica has it that is new
+            log.restart()
+            await log.append(9)
+            assert await log.signer.step()
+            assert not await other.signer.step()
+            assert other.is_inconsistent()
+            assert (other.counted("refused"), other.counted("signed")) == (1, 0)
+
+    run(both_engines, tmp_path, story)
+
+
+def test_what_was_seen_and_not_signed_here_is_remembered(
+    both_engines: sa.Engine, tmp_path: Path
+) -> None:
+    """Whoever takes the name of another, while nothing is appended."""
+
+    async def story(log: SignedLog) -> None:
+        await log.append(5)
+        await log.signer.step()
+        log.signer.last.path.unlink()
+        log.restart()
+        await log.signer.step()
+        assert log.counted("signed") == 1
+        (kept,) = log.kept()
+        assert log.signer.last.read(ORIGIN) == kept.parsed()[0]
 
     run(both_engines, tmp_path, story)
 
