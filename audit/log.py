@@ -7,9 +7,10 @@ cannot be changed, moved, removed or inserted without another root; who holds a 
 
 Rules. Entries are appended by `EntrySink`, inside the transaction of what they speak of. The head
 is read inside that transaction under a lock (SQLite: the writer's BEGIN IMMEDIATE; PostgreSQL: an
-advisory lock), so several processes can append to one log. No entry can poison the log: text that
-JSON or the database cannot hold is replaced, and what is too long is clipped. Appending makes no
-index: what finds entries is made behind it.
+advisory lock), so several processes can append to one log. A transaction that appends takes that
+lock before all others (`lock_log`), so that no two wait for each other. No entry can poison the
+log: text that JSON or the database cannot hold is replaced, and what is too long is clipped.
+Appending makes no index: what finds entries is made behind it.
 """
 
 import os
@@ -62,8 +63,19 @@ class Stored:
         return None if self.body is None else orjson.loads(self.body)
 
 
+def lock_log(connection: sa.Connection) -> None:
+    """Wait until nobody else appends, in this transaction; SQLite has one writer anyway.
+
+    Call it before any other lock is taken: two that take them in another order wait for each other.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
 class EntrySink:
     """Appends entries, in their order."""
+
+    first = staticmethod(lock_log)
 
     def write(self, connection: sa.Connection, records: Sequence[Entry]) -> None:
         """Append `records`; see `append`."""
@@ -74,8 +86,7 @@ class EntrySink:
 
         Raises EvidenceBroken if the head that is stored is none.
         """
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        lock_log(connection)
         before = read_frontier(connection)
         rows = _rows(before.size, entries)
         after, nodes = before.extended(row[3] for row in rows)

@@ -54,20 +54,20 @@ class Wanted:
     def match(self, row: StoredRow) -> Mapping[str, Any] | None:
         """Return the body of `row`, or what is left of it, if it is one of them; else None.
 
-        Raises EvidenceBroken for one that is not what was logged, as far as it was looked at.
+        Raises EvidenceBroken for one that is not what was logged, whether it is asked for or not:
+        what was changed must not hide by that.
         """
         if not self.span.holds(row.time):
             return None
         body = row.body
         if body is None:
             return self._redacted(row)
+        data = checked_body(row.leaf_index, body, row.leaf_hash)
         if any(needle not in body for needle in self._needles):
             return None
         if self._text and self._text not in body.casefold():
             return None
-        document: Mapping[str, Any] = orjson.loads(
-            checked_body(row.leaf_index, body, row.leaf_hash)
-        )
+        document: Mapping[str, Any] = orjson.loads(data)
         if all(has_term(document, name, value) for name, value in self.terms):
             return document
         return None

@@ -61,8 +61,16 @@ _T = TypeVar("_T")
 log = get_logger("database")
 
 
+def _no_lock(_connection: sa.Connection) -> None:
+    """Take no lock first."""
+
+
 class Sink(Protocol):
-    """Writes all records of one type that share a transaction."""
+    """Writes all records of one type that share a transaction.
+
+    One may have `first`, a function of the connection: it takes locks, and is called before any
+    sink of the transaction writes, so that transactions take these before all others.
+    """
 
     def write(self, connection: sa.Connection, records: Sequence[Any]) -> None:
         """Write `records` in their order; raise to roll the transaction back."""
@@ -374,10 +382,12 @@ class GroupWriter:
             with connection.begin():
                 if not any(submission.records for submission in group):
                     connection.exec_driver_sql("SELECT 1")  # somebody asks whether it answers
-                for kind, sink in self.sinks.items():
-                    records = [r for s in group for r in s.records if type(r) is kind]
-                    if records:
-                        sink.write(connection, records)
+                given = {type(record) for submission in group for record in submission.records}
+                sinks = [(kind, sink) for kind, sink in self.sinks.items() if kind in given]
+                for lock in {getattr(sink, "first", _no_lock) for _, sink in sinks}:
+                    lock(connection)
+                for kind, sink in sinks:
+                    sink.write(connection, [r for s in group for r in s.records if type(r) is kind])
         except MeshcaError as error:  # a sink says why, in its own words
             return error
         except Exception as error:  # noqa: BLE001  # the writer must outlive any record; each caller gets the error

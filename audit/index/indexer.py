@@ -1,10 +1,12 @@
 """Keeps the index: the replica that holds the name does; the others only look how far it is.
 
 Each step is small, goes through the process's writer, and leaves an index that queries can use. So
-nothing is lost by a kill: what was begun is removed, and begun again (audit/index/plan.py).
+nothing is lost by a kill: what was begun is removed, and begun again (audit/index/plan.py). A
+replica that lost the name meanwhile publishes nothing: numbers of segments are never used twice.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +48,7 @@ from meshca.name_locks import NameLocks
 
 NAME: Final = "audit-index"
 LOOK_SECONDS: Final = 1.0
+_ID_BITS: Final = 53
 
 log = get_logger("audit")
 
@@ -90,7 +93,7 @@ class Indexer:
             work = next_work(segments, size) if is_ours else None
             if work is None:
                 return
-            await self._do(work, 1 + max((s.id for s in segments), default=0))
+            await self._do(work, secrets.randbits(_ID_BITS))
 
     def _read(self) -> tuple[list[Segment], int]:
         with reading(self.log.engine) as connection:
@@ -107,16 +110,16 @@ class Indexer:
             await self._build_large(work, number)
 
     async def _build_small(self, work: Build, number: int) -> None:
-        await self.writer.submit(Opening(number, work.first, work.entries))
+        opening = Opening(number, work.first, work.entries)
+        await self.writer.submit(opening)
         built = await asyncio.to_thread(self._built, work.first)
-        await self.writer.submit(
-            Blocks(number, 0, built.blocks),
-            Publication(number, built.times, built.values, work.replaces),
-        )
+        publication = Publication(opening, built.times, built.values, work.replaces)
+        await self._publish(Blocks(number, 0, built.blocks), publication)
 
     async def _build_large(self, work: Build, number: int) -> None:
         """Make a large segment of entries, by way of small ones that are never written."""
-        await self.writer.submit(Opening(number, work.first, work.entries))
+        opening = Opening(number, work.first, work.entries)
+        await self.writer.submit(opening)
         starts = range(work.first, work.first + work.entries, SMALL)
         parts = [await asyncio.to_thread(self._built, start) for start in starts]
         await self._write_blocks(number, lambda block: [part.blocks[block] for part in parts])
@@ -124,10 +127,11 @@ class Indexer:
             merge_times([p.times for p in parts]),
             merge_values([p.values for p in parts]),
         )
-        await self.writer.submit(Publication(number, times, values, work.replaces))
+        await self._publish(Publication(opening, times, values, work.replaces))
 
     async def _merge(self, work: Merge, number: int) -> None:
-        await self.writer.submit(Opening(number, work.segments[0].first, LARGE))
+        opening = Opening(number, work.segments[0].first, LARGE)
+        await self.writer.submit(opening)
         ids = [segment.id for segment in work.segments]
         try:
             await self._write_blocks(number, partial(self._blocks, ids))
@@ -136,12 +140,18 @@ class Indexer:
             return
         times, values = await asyncio.to_thread(self._contents, ids)
         publication = Publication(
-            number,
+            opening,
             merge_times([times[one] for one in ids]),
             merge_values([values[one] for one in ids]),
             work.segments,
         )
-        await self.writer.submit(publication)
+        await self._publish(publication)
+
+    async def _publish(self, *records: Blocks | Publication) -> None:
+        """Submit what ends a segment; Conflict if another replica keeps the index by now."""
+        if not await asyncio.to_thread(self.locks.hold, NAME):
+            raise Conflict("another replica keeps the index now")
+        await self.writer.submit(*records)
 
     async def _write_blocks(self, number: int, blocks_of: Callable[[int], Sequence[bytes]]) -> None:
         """Write the blocks that the small segments' become, all of one number at a time."""

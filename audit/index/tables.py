@@ -3,7 +3,8 @@
 A segment is opened, filled in small transactions, and published: only then queries see it, and only
 then those that it replaces go. Between opening and publishing nothing may have been redacted in it
 (`mark_for_rebuild`), so that no published segment knows what the log does not hold any more; one
-that is marked later is built again.
+that is marked later is built again. Rows of segments are changed under the lock of the log, as
+redactions are: none falls between the mark and its commit, and nobody waits in a circle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import orjson
 import sqlalchemy as sa
 
 from audit.index.building import Values
+from audit.log import lock_log
 from meshca.database import Sink, bulk_insert, metadata
 from meshca.errors import Conflict
 
@@ -74,7 +76,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Begins a segment."""
+    """Begins a segment; `id` is of no other, not even of one that is gone."""
 
     id: int
     first: int
@@ -83,7 +85,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Writes blocks of an opened segment: those from number `start` on."""
+    """Writes blocks of an opened segment: those from number `start` on; Conflict if it is none."""
 
     segment: int
     start: int
@@ -92,13 +94,13 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Lets queries see a segment, and no longer those in `replaces`.
+    """Lets queries see the segment of `opening`, and no longer those in `replaces`.
 
-    Conflict if entries of it were redacted since it was opened, or if those that it replaces are
-    not as they were read.
+    Conflict if it is not as it was opened, if entries of it were redacted since, if others than
+    those that it replaces have some of them, or if these are not as they were read.
     """
 
-    segment: int
+    opening: Opening
     times: Sequence[int]
     values: Values
     replaces: Sequence[Segment] = ()
@@ -112,7 +114,10 @@ class Removal:
 
 
 class _OpeningSink:
+    first = staticmethod(lock_log)
+
     def write(self, connection: sa.Connection, records: Sequence[Opening]) -> None:
+        lock_log(connection)
         bulk_insert(
             connection,
             audit_segments,
@@ -123,15 +128,27 @@ class _OpeningSink:
 class _BlocksSink:
     def write(self, connection: sa.Connection, records: Sequence[Blocks]) -> None:
         for record in records:
+            _check_opened(connection, record.segment)
             numbered = enumerate(record.blocks, start=record.start)
             rows = [(record.segment, number, block) for number, block in numbered]
             bulk_insert(connection, audit_postings, rows)
 
 
+def _check_opened(connection: sa.Connection, segment: int) -> None:
+    c = audit_segments.c
+    opened = sa.select(c.id).where(c.id == segment, c.stage == Stage.opened)
+    if connection.execute(opened).one_or_none() is None:
+        raise Conflict(f"segment {segment} of the index was removed while it was written")
+
+
 class _PublicationSink:
+    first = staticmethod(lock_log)
+
     def write(self, connection: sa.Connection, records: Sequence[Publication]) -> None:
+        lock_log(connection)
         for record in records:
             _retire(connection, record.replaces)
+            _check_alone(connection, record.opening)
             _publish(connection, record)
 
 
@@ -148,11 +165,23 @@ def _retire(connection: sa.Connection, segments: Sequence[Segment]) -> None:
             raise Conflict(f"segment {segment.id} of the index is not what it was")
 
 
-def _publish(connection: sa.Connection, record: Publication) -> None:
+def _check_alone(connection: sa.Connection, opening: Opening) -> None:
     c = audit_segments.c
+    among = sa.select(c.id).where(
+        c.stage == Stage.published,
+        c.first < opening.first + opening.entries,
+        c.first + c.entries > opening.first,
+    )
+    if other := connection.execute(among.limit(1)).scalar():
+        raise Conflict(f"segment {other} of the index has entries of segment {opening.id} already")
+
+
+def _publish(connection: sa.Connection, record: Publication) -> None:
+    c, opening = audit_segments.c, record.opening
     published = connection.execute(
         audit_segments.update()
-        .where(c.id == record.segment, c.stage == Stage.opened, c.redactions == 0)
+        .where(c.id == opening.id, c.first == opening.first, c.entries == opening.entries)
+        .where(c.stage == Stage.opened, c.redactions == 0)
         .values(
             stage=int(Stage.published),
             minimum_time=min(record.times),
@@ -162,11 +191,15 @@ def _publish(connection: sa.Connection, record: Publication) -> None:
         )
     )
     if published.rowcount != 1:
-        raise Conflict(f"entries of segment {record.segment} were redacted meanwhile")
+        message = f"entries of segment {opening.id} were redacted meanwhile, or it was removed"
+        raise Conflict(message)
 
 
 class _RemovalSink:
+    first = staticmethod(lock_log)
+
     def write(self, connection: sa.Connection, records: Sequence[Removal]) -> None:
+        lock_log(connection)
         ids = [number for record in records for number in record.segments]
         connection.execute(audit_postings.delete().where(audit_postings.c.segment.in_(ids)))
         connection.execute(audit_segments.delete().where(audit_segments.c.id.in_(ids)))
@@ -185,8 +218,8 @@ INDEX_SINKS: Final[Mapping[type, Sink]] = MappingProxyType(
 def mark_for_rebuild(connection: sa.Connection, first: int, count: int) -> None:
     """Have the segments of `count` entries from `first` on built again, from what the log holds.
 
-    Call it in the transaction that redacts bodies. The replica that keeps the index does the rest;
-    until then queries check what they find against the log, and counts say that they are not exact.
+    Call it in the transaction that redacts bodies, under the lock of the log. The replica that
+    keeps the index does the rest; until then queries check what they find against the log.
     """
     c = audit_segments.c
     connection.execute(

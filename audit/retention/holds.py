@@ -16,7 +16,7 @@ import orjson
 import sqlalchemy as sa
 
 from audit.entry import KINDS
-from audit.log import microseconds
+from audit.log import lock_log, microseconds
 from meshca.database import metadata, reading
 from meshca.errors import Conflict, RequestRefused
 
@@ -167,8 +167,11 @@ class HoldChange:
 class HoldSink:
     """Writes steps of holds."""
 
+    first = staticmethod(lock_log)
+
     def write(self, connection: sa.Connection, records: Sequence[HoldChange]) -> None:
         """Insert or update one row each; raises Conflict if somebody else was faster."""
+        lock_log(connection)
         lock_holds(connection)
         c = audit_holds.c
         for record in records:
@@ -186,7 +189,10 @@ class HoldSink:
 
 
 def lock_holds(connection: sa.Connection) -> None:
-    """Wait until nobody else changes holds, or redacts by them, in this transaction."""
+    """Wait until nobody else changes holds, or redacts by them, in this transaction.
+
+    The lock of the log comes before this one (`audit.log.lock_log`).
+    """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 

@@ -11,14 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from audit.entry import Entry
-from audit.log import EntrySink
+from audit.index.tables import Opening, Publication, Removal
+from audit.log import EntrySink, lock_log
+from audit.retention.holds import HoldChange
+from audit.retention.redaction import Redact
 from ca.store import Filter, Intent, Inventory
 from identity.caller import Evidence
 from meshca.database import MAXIMUM_GROUP, GroupWriter, Sink, migrate, open_engine
 from meshca.errors import Overloaded, StoreUnavailable
 from meshca.metrics import Metrics
+from meshca.wiring_audit import AUDIT_SINKS
 from tests.fakes import FakeClock
-from tests.stores import IntentSink, sqlite_engine, writer_of
+from tests.stores import SINKS, IntentSink, sqlite_engine, writer_of
 
 NOW = FakeClock().now()
 
@@ -279,3 +283,34 @@ def test_a_password_is_never_in_the_message() -> None:
         open_engine("postgresql+psycopg://user:hunter2@127.0.0.1:1/meshca")
     assert "hunter2" not in str(caught.value)
     assert "127.0.0.1:1/meshca" in str(caught.value)
+
+
+def test_locks_that_sinks_take_first_are_taken_before_any_of_them_writes(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Telling(IntentSink):
+        def write(self, connection: sa.Connection, records: Sequence[Intent]) -> None:
+            told.append("intent")
+
+    class Locking:
+        def first(self, connection: sa.Connection) -> None:
+            told.append("lock")
+
+        def write(self, connection: sa.Connection, records: Sequence[Entry]) -> None:
+            told.append("entry")
+
+    async def story(engine: sa.Engine) -> None:
+        sinks: dict[type, Sink] = {Intent: Telling(), Entry: Locking()}
+        async with writer_of(engine, sinks=sinks) as writer:
+            await writer.submit(entry("1"), intent("1"))
+            await writer.submit(intent("2"))
+
+    with sqlite_engine(tmp_path) as engine:
+        asyncio.run(story(engine))
+    assert told == ["lock", "intent", "entry", "intent"]
+
+
+def test_whatever_appends_to_the_log_takes_its_lock_first() -> None:
+    appending = (Entry, Redact, HoldChange, Opening, Publication, Removal)
+    for sinks in (SINKS, {**AUDIT_SINKS, Entry: EntrySink()}):
+        assert {getattr(sinks[kind], "first", None) for kind in appending} == {lock_log}

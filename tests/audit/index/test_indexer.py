@@ -13,6 +13,7 @@ from audit.index.tables import (
     Blocks,
     Opening,
     Publication,
+    Removal,
     Stage,
     audit_postings,
     audit_segments,
@@ -170,13 +171,70 @@ def test_a_segment_in_which_was_redacted_while_it_was_made_is_not_published(
                 await writer.submit(Opening(1, 0, SMALL))
                 _redact(engine, 2, 1)
                 with pytest.raises(Conflict, match="redacted meanwhile"):
-                    await writer.submit(Publication(1, [0, 0], {}))
+                    await writer.submit(Publication(Opening(1, 0, SMALL), [0, 0], {}))
 
         asyncio.run(story())
         assert [segment.stage for segment in segments(engine)] == [Stage.opened]
         index(engine)
         assert ranges(engine) == [(0, SMALL)]
         assert count(engine, Query(serial="3")).count == 0
+
+
+def test_a_segment_is_published_as_it_was_opened_and_alone(tmp_path: Path) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, entries(0, 2 * SMALL))
+        ours, theirs = Opening(7, 0, SMALL), Opening(7, SMALL, SMALL)
+
+        async def story() -> None:
+            async with writer_of(engine) as writer:
+                await writer.submit(ours)
+                await writer.submit(Removal([7]))  # another replica keeps the index by now
+                with pytest.raises(Conflict, match="was removed"):
+                    await writer.submit(Blocks(7, 0, [b"late"]))
+                await writer.submit(theirs)
+                with pytest.raises(Conflict, match="was removed"):
+                    await writer.submit(Publication(ours, [0, 0], {}))
+                await writer.submit(Publication(theirs, [0, 0], {}), Opening(8, SMALL, SMALL))
+                with pytest.raises(Conflict, match="has entries of segment 8 already"):
+                    await writer.submit(Publication(Opening(8, SMALL, SMALL), [0, 0], {}))
+
+        asyncio.run(story())
+        assert [s.id for s in segments(engine) if s.stage is Stage.published] == [7]
+
+
+@dataclass
+class LostSoon(FileLocks):
+    """Locks that another process has after the first look."""
+
+    looks: int = 0
+
+    def hold(self, name: str) -> bool:
+        """Take the name once."""
+        self.looks += 1
+        return self.looks == 1
+
+
+def test_who_lost_the_name_meanwhile_publishes_nothing(tmp_path: Path) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, entries(0, SMALL))
+        with pytest.raises(Conflict, match="another replica"):
+            index(engine, LostSoon(tmp_path / "meshca.db"))
+        begun = segments(engine)
+        assert [segment.stage for segment in begun] == [Stage.opened]
+        index(engine)
+        assert ranges(engine) == [(0, SMALL)]
+        assert segments(engine)[0].id != begun[0].id
+
+
+def test_an_entry_that_was_changed_does_not_hide_by_that(tmp_path: Path) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, entries(0, SMALL))
+        index(engine)
+        change = 'UPDATE audit_entries SET body = replace(body, \'"serial":"6"\', \'"serial":"7"\')'
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"{change} WHERE leaf_index = 5")
+        with pytest.raises(EvidenceBroken, match="entry 5"):
+            find(engine, Query(serial="6"))
 
 
 def test_a_segment_that_changed_meanwhile_is_not_replaced(tmp_path: Path) -> None:
@@ -190,15 +248,16 @@ def test_a_segment_that_changed_meanwhile_is_not_replaced(tmp_path: Path) -> Non
             async with writer_of(engine) as writer:
                 await writer.submit(Opening(2, 0, SMALL))
                 with pytest.raises(Conflict, match="is not what it was"):
-                    await writer.submit(Publication(2, [0, 0], {}, before))
+                    await writer.submit(Publication(Opening(2, 0, SMALL), [0, 0], {}, before))
 
         asyncio.run(story())
-        assert [s.id for s in segments(engine) if s.stage is Stage.published] == [1]
+        assert [s.id for s in segments(engine) if s.stage is Stage.published] == [before[0].id]
 
 
 def test_a_block_that_somebody_deleted_hides_nothing_and_is_made_again(long_log: sa.Engine) -> None:
+    third = segments(long_log)[2].id
     with long_log.begin() as connection:
-        connection.execute(audit_postings.delete().where(audit_postings.c.segment == 3))
+        connection.execute(audit_postings.delete().where(audit_postings.c.segment == third))
     wanted = 2 * SMALL + 7
     assert indexes(long_log, serial=f"{wanted + 1:x}") == [wanted]
     assert count(long_log, Query(serial=f"{wanted + 1:x}")).count == 1
