@@ -3,6 +3,8 @@
 Rules. What is due was found before without a lock; it is looked at again here, under the lock that
 placing a hold takes, so that no hold comes too late. A certificate that has not expired keeps its
 issuance. What nothing may redact is left out without a word: it comes again with the next look.
+What the columns say is believed of no entry: each must be as it was written, in all of them, or
+nothing of its batch goes. Otherwise redacting would do away with the traces of who changed it.
 On SQLite the bytes of the bodies are overwritten in the file, not only let go.
 """
 
@@ -21,6 +23,7 @@ from audit.log import EntrySink, lock_log
 from audit.retention.coverage import REDACTION, Range, columns_digest, ranges_of
 from audit.retention.holds import Hold, holds_in, lock_holds
 from audit.tree import audit_entries
+from audit.verify_block import check_entry
 
 BATCH: Final = 500
 """Entries a transaction: on SQLite nobody else writes meanwhile."""
@@ -56,18 +59,24 @@ class Sorted:
 
 
 def sort_out(candidates: Iterable[Candidate], holds: Sequence[Hold], now: datetime) -> Sorted:
-    """Return what becomes of `candidates`; those without a body are due."""
+    """Return what becomes of `candidates`; those without a body, or with none of ours, are due."""
     found = Sorted()
     for one in candidates:
-        if one.body is None:
-            found.due.append(one)
-        elif any(hold.scope.holds(one.time_us, one.kind, one.body) for hold in holds):
-            found.held.append(one)
-        elif one.kind == "issuance" and _is_live(one.body, now):
-            found.live.append(one)
-        else:
+        try:
+            _fate(one, found, holds, now).append(one)
+        except (ValueError, KeyError, TypeError, AttributeError):  # it is refused, and named, later
             found.due.append(one)
     return found
+
+
+def _fate(one: Candidate, found: Sorted, holds: Sequence[Hold], now: datetime) -> list[Candidate]:
+    if one.body is None:
+        return found.due
+    if any(hold.scope.holds(one.time_us, one.kind, one.body) for hold in holds):
+        return found.held
+    if one.kind == "issuance" and _is_live(one.body, now):
+        return found.live
+    return found.due
 
 
 def _is_live(body: str, now: datetime) -> bool:
@@ -84,7 +93,10 @@ class RedactionSink:
     first: ClassVar = staticmethod(lock_log)
 
     def write(self, connection: sa.Connection, records: Sequence[Redact]) -> None:
-        """Redact what of `records` may be redacted now, with one entry for each record."""
+        """Redact what of `records` may be redacted now, with one entry for each record.
+
+        Raises EvidenceBroken, naming the first, if one that is due is not as it was written.
+        """
         lock_log(connection)
         lock_holds(connection)
         if connection.dialect.name == "sqlite":
@@ -121,16 +133,18 @@ class RedactionSink:
 
 
 def _still_there(connection: sa.Connection, record: Redact) -> list[Candidate]:
-    """Return the candidates that have a body now, and are due by the rules."""
+    """Return the candidates that have a body now, and are due by the rules.
+
+    Raises EvidenceBroken for one whose body is not what was hashed, or says other than its columns.
+    """
     c = audit_entries.c
-    query = sa.select(c.leaf_index, c.time, c.kind, c.body).where(
-        *_among(record.candidates), c.body.is_not(None)
-    )
-    found = (
-        Candidate(row.leaf_index, row.time, row.kind, row.body)
-        for row in connection.execute(query.order_by(c.leaf_index))
-    )
-    return [one for one in found if one.time_us < record.cutoffs.get(one.kind, 0)]
+    query = sa.select(audit_entries).where(*_among(record.candidates), c.body.is_not(None))
+    found = []
+    for row in connection.execute(query.order_by(c.leaf_index)):
+        if row.time < record.cutoffs.get(row.kind, 0):
+            check_entry(row.leaf_index, row.time, row.kind, row.leaf_hash, row.body)
+            found.append(Candidate(row.leaf_index, row.time, row.kind, row.body))
+    return found
 
 
 def _among(candidates: Sequence[Candidate]) -> tuple[sa.ColumnElement[bool], ...]:
