@@ -202,4 +202,5 @@ def _duplicates(
         if other is not document:
             where = f"{other.source}:{other.line}"
             message = f"{document.namespace}/{document.name} is already defined in {where}"
-            yield Problem("metadata.name", message, document.source, document.line)
+            place = (document.source, document.line)
+            yield Problem("metadata.name", message, *place, others=(other.source,))

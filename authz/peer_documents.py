@@ -99,4 +99,4 @@ def settle_scopes(documents: Iterable[PeerAuthentication]) -> tuple[list[Problem
 def _problem(other: PeerAuthentication, oldest: PeerAuthentication, why: str) -> Problem:
     where = f"{oldest.namespace}/{oldest.name} ({oldest.source}:{oldest.line})"
     message = f"{other.namespace}/{other.name}: {where} {why}"
-    return Problem("spec.selector", message, other.source, other.line)
+    return Problem("spec.selector", message, other.source, other.line, others=(oldest.source,))

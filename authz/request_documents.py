@@ -5,7 +5,7 @@ Keys are never fetched here; a key set that is written into the document is chec
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -205,14 +205,21 @@ def forgeable_headers(
         if not any(rule.payload_header or rule.claim_headers for rule in document.rules):
             continue
         beside = [d for d in documents if d is not document and _meet(d, document, root_namespace)]
-        if len(document.rules) + sum(len(each.rules) for each in beside) > 1:
-            message = (
-                "headers made of a token are safe with one issuer only, and other jwtRules may "
-                "apply to the same workload; use request.auth.claims[...] instead of the header"
-            )
-            involved = (document, *beside)
-            problems += (Problem("spec.jwtRules", message, d.source, d.line) for d in involved)
+        beside = [each for each in beside if each.rules]
+        if len(document.rules) > 1 or beside:
+            alone = len(document.rules) > 1
+            problems.append(_forgeable(document, () if alone else beside))
+            problems += (_forgeable(each, [document]) for each in beside)
     return problems
+
+
+def _forgeable(document: RequestAuthentication, others: Iterable[RequestAuthentication]) -> Problem:
+    message = (
+        "headers made of a token are safe with one issuer only, and other jwtRules may "
+        "apply to the same workload; use request.auth.claims[...] instead of the header"
+    )
+    files = tuple(each.source for each in others)
+    return Problem("spec.jwtRules", message, document.source, document.line, others=files)
 
 
 def _meet(one: RequestAuthentication, other: RequestAuthentication, root_namespace: str) -> bool:

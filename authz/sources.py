@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from authz.applied import AppliedSource, Draft, check_not_empty, replacing
 from authz.change import Change, difference
 from authz.directory import Texts, read_directories
-from authz.holding_back import LastGood, all_last_good, holding_back
+from authz.holding_back import LastGood, MovedOn, all_last_good, move_on
 from authz.live_source import LiveSource
 from authz.load import load_policies
 from authz.load_memory import LoadMemory
@@ -133,15 +133,15 @@ class PolicyLoader:
         try:
             self._install(reading, self._load(reading))
         except InvalidDocument as error:
-            loaded = self._load_without(reading, error)
-            if loaded is None:
+            moved = self._move_on(reading, error.problems)
+            if moved is None:
                 kept = all_last_good(reading, self._known_good())
                 if kept is None:
                     raise
-                loaded = kept, self._load(kept)
-            self._install(*loaded)
+                moved = MovedOn(kept, self._load(kept), tuple(error.problems))
+            self._install(moved.reading, moved.policies)
             self._seen = reading
-            self._refuse(error)
+            self._refuse(moved.problems)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -214,14 +214,14 @@ class PolicyLoader:
             try:
                 policies = await asyncio.to_thread(self._load, reading)
             except InvalidDocument as error:
-                told = self.problems
-                loaded = await asyncio.to_thread(self._load_without, reading, error)
-                if loaded is None:
+                told, problems = self.problems, tuple(error.problems)
+                moved = await asyncio.to_thread(self._move_on, reading, problems)
+                if moved is None:
                     await self._install_applied(reading)
                 else:
-                    await self._move_to(*loaded)
+                    await self._move_to(moved.reading, moved.policies)
                 self._seen = reading
-                self._refuse(error, told)
+                self._refuse(problems if moved is None else moved.problems, told)
                 return False
             await self._move_to(reading, policies)
             return True
@@ -304,17 +304,10 @@ class PolicyLoader:
         if change is not None:
             await self._tell(change, before, reading)
 
-    def _load_without(
-        self, refused: Reading, error: InvalidDocument
-    ) -> tuple[Reading, PolicySet] | None:
-        """Return what of `refused` loads without the namespaces that `error` is about, if so."""
-        reading = holding_back(refused, error.problems, self._known_good())
-        if reading is None:
-            return None
-        try:
-            return reading, self._load(reading)
-        except InvalidDocument:  # as refused, with the rest
-            return None
+    def _move_on(self, refused: Reading, problems: Sequence[Problem]) -> MovedOn | None:
+        """Return what of `refused` loads without the namespaces that are to blame, if so."""
+        root = self.options.root_namespace
+        return move_on(refused, problems, self._known_good(), root, self._load)
 
     def _known_good(self) -> LastGood:
         return [source.last_good for source in self.live]
@@ -327,10 +320,10 @@ class PolicyLoader:
         with contextlib.suppress(InvalidDocument):  # as refused, with the rest
             self._install(reading, await asyncio.to_thread(self._load, reading))
 
-    def _refuse(self, error: InvalidDocument, told: Sequence[Problem] = ()) -> None:
-        self._refused, self.problems = True, tuple(error.problems)
+    def _refuse(self, problems: tuple[Problem, ...], told: Sequence[Problem] = ()) -> None:
+        self._refused, self.problems = True, problems
         self.metrics.policy_load_failures.inc()
-        for problem in set(error.problems) - set(told):
+        for problem in set(problems) - set(told):
             log.error("policy_refused", problem=str(problem))
 
     async def _tell(self, change: Change, before: Reading, after: Reading) -> None:

@@ -130,12 +130,16 @@ class IssuanceFault(MeshcaError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a document: where (`path` of keys; file and line where known) and what."""
+    """One mistake in a document: where (`path` of keys; file and line where known) and what.
+
+    `others` are the files that `file` does not agree with; none when it is wrong by itself.
+    """
 
     path: str
     message: str
     file: str = ""
     line: int = 0
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""

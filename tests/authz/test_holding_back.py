@@ -4,70 +4,29 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from authz.directory import Texts
 from authz.policy import PolicySet
-from authz.sources import PolicyLoader, PolicyOptions, SourceChange
+from authz.sources import PolicyLoader, PolicyOptions, PreparedChange, SourceChange
 from authz.state import PolicyState
-from authz.status import SourceStatus
 from meshca.errors import InvalidDocument
 from meshca.metrics import Metrics
 from tests.authz.builders import document, names, rule, to_yaml
+from tests.authz.objects import HEADER, Objects, denial, tokens
 from tests.fakes import FakeClock
-from tests.stores import sqlite_engine
+from tests.stores import sqlite_engine, writer_of
 
 BROKEN = document("bad", action="BLOCK", rules=[{}])
 
 
 @dataclass
-class Objects:
-    """A live source that holds what it is told to."""
-
-    held: dict[str, str] = field(default_factory=dict)
-    last_good: Texts | None = None
-
-    def put(self, *documents: dict[str, Any]) -> None:
-        """Create or replace objects."""
-        for each in documents:
-            self.held[self._name(each)] = to_yaml(each)
-
-    def remove(self, each: dict[str, Any]) -> None:
-        """Delete an object."""
-        del self.held[self._name(each)]
-
-    def start(self) -> None:
-        """It is there already."""
-
-    def texts(self) -> Texts:
-        """Return what it holds, sorted."""
-        return tuple(sorted(self.held.items()))
-
-    def accepted(self, texts: Texts) -> None:
-        """Remember what is in force."""
-        self.last_good = texts
-
-    def status(self) -> SourceStatus:
-        """Return that all is well."""
-        return SourceStatus("kubernetes", "kubernetes", len(self.held))
-
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Change by the test's word only."""
-
-    @staticmethod
-    def _name(each: dict[str, Any]) -> str:
-        metadata = each["metadata"]
-        return f"kubernetes/{metadata['namespace']}/{each['kind']}/{metadata['name']}"
-
-
-@dataclass
 class Cluster:
-    """A loader of one cluster and one directory, and what it told."""
+    """A loader of a cluster, another one and one directory, and what it told."""
 
     objects: Objects
+    other: Objects
     loader: PolicyLoader
     directory: Path
     changes: list[SourceChange] = field(default_factory=list)
@@ -77,6 +36,12 @@ class Cluster:
         """Return the names of the policies in force."""
         return sorted(names(self.loader.state.current.policies))
 
+    @property
+    def held(self) -> list[str]:
+        """Return the namespaces that are told to be held back."""
+        problems = self.loader.problems
+        return [each.file for each in problems if "stays as it was" in each.message]
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
@@ -84,16 +49,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     directory.mkdir()
     empty = PolicySet.empty(trust_domain="example.org", root_namespace="meshca")
     with sqlite_engine(tmp_path) as engine:
-        objects = Objects()
+        objects, other = Objects(), Objects("kubernetes-2")
         loader = PolicyLoader(
             state=PolicyState(empty),
             options=PolicyOptions("example.org", "meshca", "deny", (directory,)),
             engine=engine,
             clock=FakeClock(),
             metrics=Metrics(),
-            live=(objects,),
+            live=(objects, other),
         )
-        made = Cluster(objects, loader, directory)
+        made = Cluster(objects, other, loader, directory)
         loader.on_source_change = made.changes.append
         yield made
 
@@ -115,7 +80,8 @@ def test_a_bad_object_holds_up_its_own_namespace_only(cluster: Cluster) -> None:
         assert not await cluster.loader.reload()
         assert cluster.in_force == ["gold", "vault", "web"]
         assert [p.file for p in cluster.loader.problems] == [
-            "kubernetes/shop/AuthorizationPolicy/bad"
+            "kubernetes/shop/AuthorizationPolicy/bad",
+            "kubernetes/shop",
         ]
         assert [change.origin for change in cluster.changes] == ["kubernetes"]
 
@@ -178,21 +144,119 @@ def test_a_problem_of_something_else_too_holds_up_all(cluster: Cluster, text: st
     play(cluster, story)
 
 
-def test_a_token_header_that_another_namespace_spoils_holds_up_the_two(cluster: Cluster) -> None:
-    def tokens(namespace: str, issuer: str, **more: Any) -> dict[str, Any]:
-        found = document("tokens", namespace)
-        found["kind"] = "RequestAuthentication"
-        keys = {"jwksUri": f"{issuer}/keys"}
-        return {**found, "spec": {"jwtRules": [{"issuer": issuer, **keys, **more}]}}
-
-    async def story() -> None:
-        header = {"outputPayloadToHeader": "x-payload"}
-        cluster.objects.put(tokens("meshca", "https://a.test", **header))
-        assert await cluster.loader.reload()
-        cluster.objects.put(tokens("shop", "https://b.test"), document("gold", "bank"))
+async def check_that_only_shop_is_held(cluster: Cluster) -> None:
+    """Check that denials of the others come into force, and what came with the problem not."""
+    cluster.objects.put(document("came-with-it", rules=[{}]))
+    assert not await cluster.loader.reload()
+    cluster.objects.put(denial("meshca"), denial("bank"))
+    with capture_logs() as logs:
         assert not await cluster.loader.reload()
-        assert cluster.in_force == ["gold", "vault", "web"]
+    assert [entry["event"] for entry in logs] == ["policy_in_force"], "told once"
+    assert {"deny-of-meshca", "deny-of-bank", "vault", "web"} <= set(cluster.in_force)
+    assert "came-with-it" not in cluster.in_force
+    assert cluster.held == ["kubernetes/shop"]
+
+
+def test_a_tenant_that_spoils_a_token_header_of_root_is_held_alone(cluster: Cluster) -> None:
+    async def story() -> None:
+        cluster.objects.put(tokens("meshca", **HEADER))
+        assert await cluster.loader.reload()
+        cluster.objects.put(tokens("shop"))
+        await check_that_only_shop_is_held(cluster)
         requests = cluster.loader.state.current.request_authentications
         assert [each.namespace for each in requests] == ["meshca"]
+        cluster.objects.remove(tokens("shop"))
+        assert await cluster.loader.reload()
+        assert "came-with-it" in cluster.in_force
+        assert cluster.loader.problems == ()
+
+    play(cluster, story)
+
+
+def test_a_tenant_that_comes_together_with_root_is_held_alone(cluster: Cluster) -> None:
+    async def story() -> None:
+        cluster.objects.put(tokens("meshca", **HEADER), tokens("shop"))
+        await check_that_only_shop_is_held(cluster)
+
+    play(cluster, story)
+
+
+def test_a_tenant_that_spoils_a_token_header_of_a_file_is_held_alone(cluster: Cluster) -> None:
+    async def story() -> None:
+        (cluster.directory / "root.yaml").write_text(to_yaml(tokens("meshca", **HEADER)))
+        cluster.objects.put(tokens("shop"))
+        await check_that_only_shop_is_held(cluster)
+
+    play(cluster, story)
+
+
+def test_a_tenant_that_takes_a_name_of_the_applied_set_is_held_alone(cluster: Cluster) -> None:
+    async def story() -> None:
+        async with writer_of(cluster.loader.engine) as writer:
+
+            async def record(prepared: PreparedChange) -> None:
+                await writer.submit(prepared.applied)
+
+            limits = document("limits", rules=[{}])
+            await cluster.loader.apply(to_yaml(limits), author="a", reason="r", record=record)
+            cluster.objects.put(limits)
+            await check_that_only_shop_is_held(cluster)
+            current = cluster.loader.state.current.policies
+            (policy,) = (each for each in current if each.name == "limits")
+            assert policy.source == "applied set 1"
+            assert any("already defined" in str(each) for each in cluster.loader.problems)
+
+    play(cluster, story)
+
+
+def test_root_is_held_when_it_is_root_that_is_broken_or_new(cluster: Cluster) -> None:
+    async def story() -> None:
+        cluster.objects.put(tokens("shop"))
+        assert await cluster.loader.reload()
+        for wrong in (tokens("meshca", **HEADER), document("bad", "meshca", action="BLOCK")):
+            cluster.objects.put(wrong, denial("meshca"), denial("bank"))
+            assert not await cluster.loader.reload()
+            assert cluster.in_force == ["deny-of-bank", "vault", "web"]
+            assert cluster.held == ["kubernetes/meshca"]
+            cluster.objects.remove(wrong)
+
+    play(cluster, story)
+
+
+def test_of_two_tenants_the_one_that_has_changed_is_held(cluster: Cluster) -> None:
+    async def story() -> None:
+        cluster.other.put(document("web", rules=[{}]), document("silver", rules=[{}]))
+        cluster.objects.put(document("gold", rules=[{}]))
+        assert not await cluster.loader.reload()
+        assert cluster.held == ["kubernetes-2/shop"]
+        assert cluster.in_force == ["gold", "vault", "web"]
+
+    play(cluster, story)
+
+
+def test_of_two_tenants_that_have_both_changed_both_are_held(cluster: Cluster) -> None:
+    async def story() -> None:
+        for each in (cluster.objects, cluster.other):
+            each.put(document("new", rules=[{}]))
+        cluster.objects.put(denial("bank"))
+        assert not await cluster.loader.reload()
+        assert cluster.held == ["kubernetes-2/shop", "kubernetes/shop"]
+        assert cluster.in_force == ["deny-of-bank", "vault", "web"]
+
+    play(cluster, story)
+
+
+def test_more_is_held_until_the_rest_loads(cluster: Cluster) -> None:
+    """Held as it was, `shop` has its tokens again, which what is new of root cannot stand."""
+
+    async def story() -> None:
+        cluster.objects.put(tokens("shop"))
+        assert await cluster.loader.reload()
+        cluster.objects.remove(tokens("shop"))
+        cluster.objects.put(BROKEN, tokens("meshca", **HEADER), denial("meshca"), denial("bank"))
+        assert not await cluster.loader.reload()
+        assert cluster.held == ["kubernetes/meshca", "kubernetes/shop"]
+        assert cluster.in_force == ["deny-of-bank", "vault", "web"]
+        assert any("one issuer only" in str(each) for each in cluster.loader.problems)
 
     play(cluster, story)
