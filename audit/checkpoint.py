@@ -19,6 +19,7 @@ from typing import Final
 from audit.note import Note, NoteRefused, VerifierKey, parse_note, verify_note
 
 MAXIMUM_SIZE: Final = 2**63 - 1
+CUT_OFF: Final = "~ cut off\n"  # ends the line at which a note in a file was cut off
 _ROOT_BYTES: Final = 32
 
 
@@ -69,11 +70,14 @@ def open_checkpoint(
 ) -> tuple[Checkpoint, Note]:
     """Return the checkpoint in the note `data`, once at least one of `keys` is seen to have signed.
 
-    With `origin`, another log's checkpoint is refused. Raises NoteRefused.
+    That key's name must be the checkpoint's origin (C2SP tlog-checkpoint): a key of one log says
+    nothing of another. With `origin`, another log's checkpoint is refused. Raises NoteRefused.
     """
     note = parse_note(data)
-    verify_note(note, keys)
+    signed = verify_note(note, keys)
     checkpoint = parse_checkpoint(note.text)
+    if all(verified.key.name != checkpoint.origin for verified in signed):
+        raise NoteRefused("not_signed", "a known key signed this note, and it is another log's")
     if origin and checkpoint.origin != origin:
         raise NoteRefused("malformed", "the checkpoint is another log's")
     return checkpoint, note
@@ -84,16 +88,28 @@ def split_notes(data: str) -> list[str]:
 
     The text of our checkpoints has no empty line of its own, so a note begins after each empty
     line that follows a signature. What follows the last signature line is a note that was cut
-    off, and is the last element.
+    off, and is the last element. One that was closed (CUT_OFF) is left out, up to the last whole
+    signature before it; nothing else is.
     """
     notes: list[str] = []
     lines: list[str] = []
-    is_signed = False
+    is_signed = is_closed = False
     for line in io.StringIO(data, newline="\n"):
-        if line == "\n" and is_signed:
-            notes.append("".join(lines))
-            lines, is_signed = [], False
+        ends = line.endswith(CUT_OFF)
+        if ends or (line == "\n" and (is_signed or is_closed)):
+            notes += ["".join(lines)] if is_signed else []
+            lines, is_signed, is_closed = [], False, ends
             continue
         lines.append(line)
         is_signed = is_signed or line.startswith("\u2014 ")
+        is_closed = False
     return [*notes, "".join(lines)] if any(line != "\n" for line in lines) else notes
+
+
+def read_notes(data: bytes) -> list[str]:
+    """Return the notes of a file as `split_notes` does; raises UnicodeDecodeError.
+
+    What was cut off and closed may end in the middle of a character.
+    """
+    notes = split_notes(data.decode(errors="surrogateescape"))
+    return [note.encode(errors="surrogateescape").decode() for note in notes]

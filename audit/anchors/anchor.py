@@ -5,7 +5,8 @@ keeps it from whoever administers our database: another machine, another team, a
 
 Rules. Anchors never change or delete what they hold. What one holds is compared with our log each
 time before something is added (audit/anchors/keeper.py); a difference is EvidenceBroken, told and
-never mended. What cannot be reached raises Unavailable, and is tried again.
+never mended. So is one that has less than it had. What cannot be reached raises Unavailable, and is
+tried again.
 """
 
 from collections.abc import Sequence
@@ -39,6 +40,11 @@ class Anchor(Protocol):
     @property
     def name(self) -> str:
         """Return what it is called in the configuration's words, without credentials."""
+        ...
+
+    @property
+    def is_readable(self) -> bool:
+        """Return whether `newest` can say what it holds."""
         ...
 
     async def newest(self) -> Published | None:

@@ -7,6 +7,18 @@ from audit.note import NoteRefused, VerifierKey, verify_note
 from meshca.errors import EvidenceBroken
 
 
+def check_kept(held: Published | None, size: int, anchor: str) -> None:
+    """Raise EvidenceBroken if an anchor that had a checkpoint of `size` entries has less now."""
+    has = 0 if held is None else held.checkpoint.size
+    if has < size:
+        now = "nothing" if held is None else f"{has} entries at most"
+        raise EvidenceBroken(
+            size,
+            f"{anchor} held a checkpoint of {size} entries, and now holds {now}: it was emptied, "
+            "cut off or replaced",
+        )
+
+
 def check_held(log: Log, held: Published, anchor: str) -> None:
     """Raise EvidenceBroken unless our log begins with what `held` says, by a key of ours.
 

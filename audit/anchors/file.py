@@ -1,12 +1,14 @@
 """An anchor in a file: one note after another, an empty line between, nothing ever taken away.
 
 The file should be where whoever administers the database cannot write: another file system over the
-network, a volume that is append-only (chattr +a), a directory that is shipped elsewhere. It grows
-by some 300 bytes a checkpoint; rotating it is the operator's, and a file that was rotated away is
-begun again.
+network, a file that is append-only (chattr +a), a directory that is shipped elsewhere. It grows by
+some 300 bytes a checkpoint. To begin another, configure another path: a file that is gone, or that
+ends earlier than it did, contradicts us (audit/anchors/keeper.py).
 
 A checkpoint counts once it is on the disk (fsync). A note that was cut off by a full disk or a
-power failure was never anchored; it is taken out before the next is added.
+power failure was never anchored; it is taken out before the next is added. Where the file may only
+grow it is closed instead: its line ends in `~ cut off`, an empty line follows, and who reads the
+notes leaves it out (audit/checkpoint.py).
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from audit.anchors.anchor import Published
+from audit.checkpoint import CUT_OFF
 from audit.note import MAXIMUM_NOTE_BYTES, NoteRefused, Signature
 from meshca.errors import EvidenceBroken, Unavailable
 
@@ -36,6 +39,11 @@ class FileAnchor:
     def name(self) -> str:
         """Return the anchor's name."""
         return f"file:{self.path}"
+
+    @property
+    def is_readable(self) -> bool:
+        """Return True."""
+        return True
 
     async def newest(self) -> Published | None:
         """Return the last whole note; raises Unavailable, EvidenceBroken for another log's."""
@@ -86,24 +94,38 @@ class FileAnchor:
     def _append_to(self, descriptor: int, note: bytes) -> None:
         start, tail = _tail(descriptor)
         whole, cut_off = self._split(tail)
-        if cut_off:
-            os.ftruncate(descriptor, start + len(whole))
         data = (b"\n" if whole else b"") + note
+        if cut_off and not self._taken_out(descriptor, start + len(whole)):
+            data = CUT_OFF.encode() + b"\n" + note
         if os.write(descriptor, data) != len(data):
             raise OSError(0, "the note was not written whole")
         os.fsync(descriptor)
 
+    def _taken_out(self, descriptor: int, end: int) -> bool:
+        """Cut the file off at `end`; return False where a file may only grow."""
+        try:
+            os.ftruncate(descriptor, end)
+        except PermissionError:
+            return False
+        return True
+
     def _split(self, tail: bytes) -> tuple[bytes, bytes]:
-        """Return `tail` up to its last whole note, and the beginning of one that follows.
+        """Return `tail` up to its last whole note, and what was cut off behind it.
 
         Raises EvidenceBroken when what follows is no beginning of ours: a file of somebody else.
         """
         whole = _whole(tail)
         cut_off = tail[len(whole) :]
-        begun, ours = cut_off.removeprefix(b"\n"), f"{self.origin}\n".encode()
-        if len(begun) > MAXIMUM_NOTE_BYTES or begun[: len(ours)] != ours[: len(begun)]:
+        first, *others = cut_off.split(CUT_OFF.encode())
+        is_signature = bool(whole) and _is_begun(first, _DASH) and b"\n" not in first
+        if not all(map(self._is_begun, others if is_signature else [first, *others])):
             raise EvidenceBroken(0, f"{self.name} ends in what is no checkpoint of this log")
         return whole, cut_off
+
+    def _is_begun(self, cut_off: bytes) -> bool:
+        """Return whether this may be a checkpoint of our log that was cut off."""
+        begun = cut_off.removeprefix(b"\n")
+        return len(begun) <= MAXIMUM_NOTE_BYTES and _is_begun(begun, f"{self.origin}\n".encode())
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return Unavailable(f"{self.name}: {error.strerror or error}")
@@ -116,14 +138,20 @@ def _tail(descriptor: int) -> tuple[int, bytes]:
     return start, os.pread(descriptor, size - start, start)
 
 
+def _is_begun(data: bytes, whole: bytes) -> bool:
+    return data[: len(whole)] == whole[: len(data)]
+
+
 def _whole(tail: bytes) -> bytes:
-    """Return `tail` without a note that was cut off at its end."""
+    """Return `tail` up to the last line that is a whole signature."""
     end = len(tail)
     while end:
-        line = tail.rfind(b"\n", 0, end - 1) + 1
-        if tail[end - 1 : end] == b"\n" and tail.startswith(_DASH, line):
+        start = tail.rfind(b"\n", 0, end - 1) + 1
+        line = tail[start:end]
+        is_whole = line.endswith(b"\n") and not line.endswith(CUT_OFF.encode())
+        if is_whole and line.startswith(_DASH):
             return tail[:end]
-        end = line
+        end = start
     return b""
 
 

@@ -5,6 +5,8 @@ Rules
 - An anchor is compared with our log before anything is added to it (audit/anchors/comparison.py).
   A contradiction is an error, a metric that is 1, and an entry of kind `anchor`; nothing
   is added while it lasts. Whoever looks into it decides (docs/runbooks/audit-anchors.md).
+- So is an anchor that can be read and holds less than it did, or nothing at all: somebody took it
+  away. It is not begun again; another place has another name, and begins with nothing.
 - A failure is tried again after a second, then less often, at least once a minute. One that
   lasts five minutes is an entry, and so is its end. What was not anchored meanwhile needs no queue:
   the newest checkpoint covers all before it.
@@ -20,7 +22,7 @@ from datetime import timedelta
 from typing import Final
 
 from audit.anchors.anchor import Anchor, Published
-from audit.anchors.comparison import check_held
+from audit.anchors.comparison import check_held, check_kept
 from audit.anchors.store import AnchorState, Cosigned, read_anchor_states
 from audit.checkpoints import newest_checkpoint
 from audit.entry import Entry
@@ -147,10 +149,13 @@ class AnchorKeeper:
         held = await anchor.newest()
         if held is not None:
             await asyncio.to_thread(check_held, self.log, held, anchor.name)
+        if anchor.is_readable:
+            check_kept(held, member.state.size, anchor.name)
         if held is not None and held.checkpoint.size >= kept.size:
             return held.checkpoint.size
-        if held is None and member.state.size == kept.size and not member.state.failures:
-            return kept.size  # it cannot be asked, and has it
+        has_it = member.state.size == kept.size and not member.state.failures
+        if has_it and not anchor.is_readable:
+            return kept.size  # it cannot be asked
         signatures = await anchor.publish(ours)
         if signatures:
             await self.writer.submit(Cosigned(kept, tuple(signatures)))

@@ -80,25 +80,29 @@ class S3Anchor:
     clock: Clock
     context: ssl.SSLContext | None = None
     total_seconds: float = TOTAL_SECONDS
-    _newest: Published | None = field(default=None, init=False)
+    _known: int = field(default=-1, init=False)
 
     @property
     def name(self) -> str:
         """Return the anchor's name."""
         return f"s3:{self.bucket.url()}/{self.bucket.bucket}/{self.bucket.prefix}"
 
+    @property
+    def is_readable(self) -> bool:
+        """Return True."""
+        return True
+
     async def newest(self) -> Published | None:
         """Return the object with the largest size.
 
-        The first time it is searched for, in some forty requests; later one shows that none has
-        come after it. Raises Unavailable, and EvidenceBroken for what is not of our log.
+        The first time it is searched for, in some forty requests; later from the one that was the
+        newest, if that is still there: it is read each time. Raises Unavailable, and EvidenceBroken
+        for what is not of our log.
         """
         async with self._client() as client:
-            held = -1 if self._newest is None else self._newest.checkpoint.size
-            size = await self._largest(client, held)
-            if size > held:
-                self._newest = await self._get(client, size)
-        return self._newest
+            size = await self._largest(client, await self._still(client))
+            self._known = size
+            return await self._get(client, size) if size >= 0 else None
 
     async def publish(self, published: Published) -> Sequence[Signature]:
         """Put one object; raises Unavailable, EvidenceBroken if another is there already."""
@@ -116,8 +120,13 @@ class S3Anchor:
                     raise EvidenceBroken(size, f"{self.name} holds another checkpoint of {size}")
             elif status != _OK:
                 raise self._failed(status, answer)
-        self._newest = published
+        self._known = size
         return ()
+
+    async def _still(self, client: httpx.AsyncClient) -> int:
+        """Return the size of what was the newest, -1 if it is not there any more."""
+        is_there = self._known >= 0 and await self._after(client, self._known - 1) == self._known
+        return self._known if is_there else -1
 
     async def _largest(self, client: httpx.AsyncClient, known: int) -> int:
         """Return the largest size that there is an object of, `known` if none is larger."""

@@ -29,6 +29,11 @@ class SyslogAnchor:
         """Return the anchor's name."""
         return f"syslog:{self.target}"
 
+    @property
+    def is_readable(self) -> bool:
+        """Return False: a collector takes, and gives nothing back."""
+        return False
+
     async def newest(self) -> Published | None:
         """Return None: it cannot be read back."""
         return None

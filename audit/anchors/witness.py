@@ -64,6 +64,11 @@ class WitnessAnchor:
         """Return the anchor's name."""
         return f"witness:{self.key.name}"
 
+    @property
+    def is_readable(self) -> bool:
+        """Return False: a witness compares by itself."""
+        return False
+
     async def newest(self) -> Published | None:
         """Return None: a witness compares by itself, and tells what it has when asked to cosign."""
         return None

@@ -168,11 +168,11 @@ def restore(
 
 
 def _notes(path: Path) -> list[str]:
-    from audit.checkpoint import split_notes
+    from audit.checkpoint import read_notes
 
     try:
-        with path.open(encoding="utf-8") as file:
-            return split_notes(file.read(_LARGEST_NOTES))
+        with path.open("rb") as file:
+            return read_notes(file.read(_LARGEST_NOTES))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"{path} cannot be read: {error}") from error
 

@@ -61,13 +61,13 @@ def verify(
 
 
 def _anchors(files: list[Path]) -> list[str]:
-    from audit.checkpoint import split_notes
+    from audit.checkpoint import read_notes
     from audit.examination import thinned
 
     notes: list[str] = []
     for file in files:
         try:
-            found = split_notes(file.read_text(encoding="utf-8"))
+            found = read_notes(file.read_bytes())
         except (OSError, UnicodeDecodeError) as error:
             raise CommandFailed(f"cannot read {file}: {error}") from error
         if not found:

@@ -4,10 +4,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.checkpoint import (
+    CUT_OFF,
     MAXIMUM_SIZE,
     Checkpoint,
     open_checkpoint,
     parse_checkpoint,
+    read_notes,
     split_notes,
 )
 from audit.note import Note, NoteRefused, SigningKey
@@ -77,6 +79,16 @@ def test_refuses_another_logs_checkpoint() -> None:
         open_checkpoint(signed(C2SP), [KEY.verifier], origin="example.com/mine")
 
 
+def test_a_key_of_one_log_says_nothing_of_another() -> None:
+    partner = SigningKey("partner.test/log", Ed25519PrivateKey.from_private_bytes(b"p" * 32))
+    note = str(Note(C2SP, (partner.sign(C2SP),)))
+    with pytest.raises(NoteRefused, match="another log's") as refused:
+        open_checkpoint(note, [KEY.verifier, partner.verifier])
+    assert refused.value.reason == "not_signed"
+    both = str(Note(C2SP, (KEY.sign(C2SP), partner.sign(C2SP))))
+    assert open_checkpoint(both, [KEY.verifier, partner.verifier])[0].size == 20852163
+
+
 def test_a_signed_text_that_is_no_checkpoint_is_refused() -> None:
     with pytest.raises(NoteRefused, match="at least three lines"):
         open_checkpoint(signed("only\nsigned\n"), [KEY.verifier])
@@ -89,3 +101,26 @@ def test_splits_a_file_of_notes() -> None:
     assert split_notes("\n".join(notes) + "\n") == notes
     assert split_notes("\n".join(notes)[:-5])[:2] == notes[:2]
     assert split_notes("") == split_notes("\n\n") == []
+
+
+def test_of_a_file_only_what_was_cut_off_and_closed_is_left_out() -> None:
+    one, two = (signed(str(Checkpoint(KEY.name, size, bytes(32)))) for size in (1, 2))
+    begun = one[:-9]
+
+    assert split_notes(f"{begun}{CUT_OFF}\n{two}") == [two]
+    assert split_notes(f"{one}\n{begun}{CUT_OFF}\n{CUT_OFF}\n{two}") == [one, two]
+    assert split_notes(f"{one}{CUT_OFF}\n{two}") == [one, two]  # a whole note stays, whoever says
+    for damaged in (f"{begun}\n\n{two}", f"{begun}{CUT_OFF[1:]}\n{two}", f"{one}x\n\n{two}"):
+        assert split_notes(damaged) != [two]
+        with pytest.raises(NoteRefused):
+            open_checkpoint(split_notes(damaged)[0], [KEY.verifier])
+
+
+def test_a_character_that_was_cut_off_is_left_out_and_no_other() -> None:
+    note = signed(str(Checkpoint(KEY.name, 1, bytes(32))))
+    half = "\u2014".encode()[:2]
+
+    assert read_notes(half + f"{CUT_OFF}\n{note}".encode()) == [note]
+    for damaged in (half + note.encode(), note.encode() + half):
+        with pytest.raises(UnicodeDecodeError):
+            read_notes(damaged)

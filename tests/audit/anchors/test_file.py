@@ -3,13 +3,17 @@
 import asyncio
 import fcntl
 import resource
+import shutil
+import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from audit.anchors.file import FileAnchor
-from audit.checkpoint import split_notes
+from audit.checkpoint import CUT_OFF, read_notes, split_notes
+from audit.note import Signature
 from meshca.errors import EvidenceBroken, Unavailable
 from tests.audit.anchors.notes import ORIGIN, SmallLog
 
@@ -56,8 +60,61 @@ def test_a_note_that_was_cut_off_anywhere_is_taken_out(anchor: FileAnchor) -> No
         assert anchor.path.read_bytes() == (both if whole else bytes(LOG.at(2))), end
 
 
+@dataclass(frozen=True, slots=True)
+class OnlyGrows(FileAnchor):
+    """A file that is append-only (chattr +a), as the system answers there."""
+
+    def _taken_out(self, descriptor: int, end: int) -> bool:
+        return False
+
+
+def test_what_was_cut_off_in_a_file_that_only_grows_is_closed_and_left_out(tmp_path: Path) -> None:
+    anchor, other = OnlyGrows(tmp_path / "anchor", ORIGIN), SmallLog().at(2)
+    signed = (*other.note.signatures, Signature("second", b"2222", b"2" * 64))
+    both = bytes(LOG.at(1)) + b"\n" + str(replace(other.note, signatures=signed)).encode()
+    first, second = len(bytes(LOG.at(1))), len(both) - len(str(signed[1]).encode())
+
+    for end in range(1, len(both)):
+        anchor.path.write_bytes(both[:end])
+        whole = [str(LOG.at(1).note)] * (end >= first) + [str(other.note)] * (end >= second)
+        assert newest(anchor) == (len(whole) or None), end
+        for size in (3, 4):  # twice cut off at once, and then whole
+            with anchor.path.open("ab") as file:
+                file.write((CUT_OFF + "\n").encode() + bytes(LOG.at(size))[: end % 90])
+        publish(anchor, 5)
+        publish(anchor, 6)
+        assert newest(anchor) == 6, end
+        data = anchor.path.read_bytes()
+        assert data.startswith(both[:end])
+        notes = read_notes(data)
+        assert notes == [*whole, str(LOG.at(5).note), str(LOG.at(6).note)], end
+
+
+def test_a_file_that_is_append_only_goes_on_after_a_note_was_cut_off(anchor: FileAnchor) -> None:
+    publish(anchor, 1)
+    with anchor.path.open("ab") as file:
+        file.write(b"\n" + bytes(LOG.at(2))[:60])
+    able = shutil.which("chattr") and not _chattr("+a", anchor.path)
+    if not able:
+        pytest.skip("no append-only files here: chattr +a, as root, on ext4 or the like")
+    try:
+        publish(anchor, 3)
+        assert newest(anchor) == 3
+    finally:
+        _chattr("-a", anchor.path)
+
+
+def _chattr(change: str, path: Path) -> int:
+    return subprocess.run(["chattr", change, path], check=False, capture_output=True).returncode
+
+
 def test_a_file_of_somebody_else_is_left_as_it_is(anchor: FileAnchor) -> None:
-    for content in (b"root:x:0:0::/root:/bin/sh\n", bytes(LOG.at(1)) + b"\nand more\n", b"\n\n"):
+    for content in (
+        b"root:x:0:0::/root:/bin/sh\n",
+        bytes(LOG.at(1)) + b"\nand more\n",
+        b"\n\n",
+        CUT_OFF.encode() + b"x",
+    ):
         anchor.path.write_bytes(content)
         with pytest.raises(EvidenceBroken, match="no checkpoint of this log"):
             newest(anchor)
@@ -71,16 +128,6 @@ def test_the_file_of_another_log_is_told(anchor: FileAnchor) -> None:
 
     with pytest.raises(EvidenceBroken, match="checkpoints of another log"):
         newest(anchor)
-
-
-def test_a_file_that_was_rotated_away_is_begun_again(anchor: FileAnchor) -> None:
-    publish(anchor, 1)
-    anchor.path.rename(anchor.path.with_suffix(".1"))
-
-    publish(anchor, 2)
-
-    assert newest(anchor) == 2
-    assert len(split_notes(anchor.path.read_text())) == 1
 
 
 def test_a_long_file_is_read_at_its_end_only(anchor: FileAnchor) -> None:

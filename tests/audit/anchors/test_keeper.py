@@ -161,6 +161,63 @@ def test_what_contradicts_our_log_is_an_alarm_and_nothing_is_added(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("left", [0, 1], ids=["nothing", "less"])
+def test_an_anchor_that_was_emptied_is_an_alarm_and_is_not_begun_again(
+    left: int, engine: sa.Engine, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        shelf, file = Shelf(), FileAnchor(tmp_path / "anchor", ORIGIN)
+        async with anchored(engine, tmp_path, shelf, file) as world:
+            for _ in range(2):
+                await world.grow()
+                await world.pass_time(EVERY)
+            held, sizes = file.path.read_text(), shelf.sizes()
+            notes = split_notes(held)
+            file.path.write_text("".join(notes[:left]))
+            taken = [shelf.held.pop() for _ in notes[left:]]
+            confirmed = world.state().confirmed_at
+            world.restart()
+            await world.pass_time(EVERY * 5)
+            await world.grow()
+            await world.pass_time(EVERY * 5)
+
+            for name in (shelf.name, file.name):
+                assert world.state(name).is_contradicted
+                assert world.state(name).confirmed_at == confirmed
+                assert "it was emptied, cut off or replaced" in world.state(name).problem
+                assert world.measured("contradicted", name) == 1
+            assert [entry["reason"] for entry in world.told()] == ["contradicted"] * 2
+            assert shelf.sizes() == sizes[:left]
+            assert file.path.read_text() == "".join(notes[:left])
+
+            shelf.held.extend(reversed(taken))
+            file.path.write_text(held)
+            await world.pass_time(EVERY * 2)
+            assert world.measured("contradicted") == world.measured("contradicted", file.name) == 0
+            assert len(split_notes(file.path.read_text())) == len(shelf.held) > 2
+
+    asyncio.run(story())
+
+
+def test_what_cannot_be_read_is_not_asked_for_what_it_holds(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        shelf = Shelf(is_readable=False)
+        async with anchored(engine, tmp_path, shelf) as world:
+            await world.grow()
+            await world.pass_time(EVERY)
+            shelf.held.clear()  # a collector shows nothing
+            await world.pass_time(EVERY * 3)
+            assert shelf.held == []
+            assert not world.state().is_contradicted
+            await world.grow()
+            await world.pass_time(EVERY)
+            assert len(shelf.held) == 1
+
+    asyncio.run(story())
+
+
 def test_a_database_that_was_rolled_back_is_seen_by_its_anchor(tmp_path: Path) -> None:
     async def story() -> None:
         (tmp_path / "old").mkdir()

@@ -86,6 +86,31 @@ def test_what_another_has_put_meanwhile_is_seen(server: S3Server) -> None:
     asyncio.run(story())
 
 
+def test_what_was_taken_away_or_replaced_meanwhile_is_seen(server: S3Server) -> None:
+    anchor, other = anchor_at(server, "gone/"), SmallLog(view="other")
+
+    async def remove(size: int) -> None:
+        async with anchor._client() as client:
+            status, _ = await anchor._ask(client, "DELETE", anchor._key(size))
+        assert status in (200, 204)
+
+    async def story() -> None:
+        for size in (3, 7):
+            await anchor.publish(LOG.at(size))
+        assert await anchor.newest() == LOG.at(7)
+        await put(anchor, f"gone/{7:020d}", bytes(other.at(7)))
+        assert await anchor.newest() == other.at(7)  # which the log then denies
+        await remove(7)
+        assert await anchor.newest() == LOG.at(3)
+        await remove(3)
+        assert await anchor.newest() is None
+        await put(anchor, f"gone/{0:020d}", bytes(LOG.at(0)))
+        for _ in range(2):
+            assert await anchor.newest() == LOG.at(0)
+
+    asyncio.run(story())
+
+
 def test_objects_that_are_no_checkpoint_of_ours_are_told(server: S3Server) -> None:
     async def story() -> None:
         for prefix, key, body in (

@@ -31,6 +31,7 @@ class Shelf:
     problem: "Exception | None" = None
     asked: int = 0
     gate: "asyncio.Event | None" = None
+    is_readable: bool = True
 
     async def newest(self) -> Published | None:
         """Return what came last."""
