@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import sqlalchemy as sa
-
 from audit.index.building import (
     LARGE,
     SMALL,
@@ -26,6 +24,7 @@ from audit.index.building import (
     merge_values,
 )
 from audit.index.plan import Build, Merge, Remove, Work, next_work
+from audit.index.rows import read_rows
 from audit.index.tables import (
     Blocks,
     Opening,
@@ -39,7 +38,7 @@ from audit.index.tables import (
     read_values,
 )
 from audit.log import Log
-from audit.tree import audit_entries, read_frontier
+from audit.tree import read_frontier
 from meshca.database import GroupWriter, reading
 from meshca.errors import Conflict, Unavailable
 from meshca.logs import get_logger
@@ -162,16 +161,8 @@ class Indexer:
 
     def _built(self, first: int) -> Built:
         """Return the small segment of the entries from `first` on."""
-        c = audit_entries.c
-        # As bytes where the driver would refuse text that a disk has garbled.
-        is_sqlite = self.log.engine.dialect.name == "sqlite"
-        body = sa.cast(c.body, sa.LargeBinary).label("body") if is_sqlite else c.body
-        query = sa.select(c.time.label("time_us"), c.kind, body).order_by(c.leaf_index)
         with reading(self.log.engine) as connection:
-            within = c.leaf_index.between(first, first + SMALL - 1)
-            rows = connection.execute(query.where(within)).all()
-        if len(rows) != SMALL:
-            raise Conflict(f"the log has no entry somewhere from {first} on")
+            rows = read_rows(connection, first)
         return build_small(rows)
 
     def _blocks(self, segments: Sequence[int], block: int) -> list[bytes]:
