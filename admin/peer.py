@@ -15,12 +15,14 @@ from cryptography import x509
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from admin.connections import PatientProtocol, origin
 from admin.visitor import Visitor, get_visitor
 from identity.caller import Caller
 from meshca.logs import get_logger
 
-FIRST_REQUEST_SECONDS: Final = 10.0
-"""How long a connection may take from its handshake to its first whole request head."""
+MAXIMUM_CONNECTIONS: Final = 512
+MAXIMUM_CONNECTIONS_OF_ONE: Final = 64
+"""Connections over TLS from one IPv4 address, or one IPv6 network /64."""
 
 _CREDENTIALS = struct.Struct("3i")
 _PEER, _TLS = "peer", "tls"
@@ -67,27 +69,29 @@ class PeerProtocol(H11Protocol):
         self.app_state = {**self.app_state, _PEER: _credentials(transport)}
 
 
-class TlsProtocol(H11Protocol):
-    """HTTP/1.1 that keeps what TLS saw, and hangs up on whoever connects and asks nothing."""
+class TlsProtocol(PatientProtocol):
+    """HTTP/1.1 that keeps what TLS saw; one connection too many is hung up on before it can ask."""
 
-    patience: ClassVar[float] = FIRST_REQUEST_SECONDS
+    most: ClassVar[int] = MAXIMUM_CONNECTIONS
+    most_of_one: ClassVar[int] = MAXIMUM_CONNECTIONS_OF_ONE
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Remember who connected."""
+        """Remember who connected, or hang up."""
         super().connection_made(transport)
+        self.limit_concurrency = None  # uvicorn's bound answers 503 and keeps the connection
         host, port = (self.client or ("", 0))[:2]
+        self.origin = origin(host)
+        if self._is_one_too_many():
+            log.warning("connection_refused", origin=self.origin, open=len(self.connections))
+            transport.abort()
+            return
         peer = TlsPeer(f"{host}:{port}", _chain(transport))
         self.app_state = {**self.app_state, _TLS: peer}
-        self._silence = self.loop.call_later(self.patience, self._end_silence)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
-        self._silence.cancel()
-        super().connection_lost(exc)
-
-    def _end_silence(self) -> None:
-        if self.cycle is None:  # no request has come whole
-            self.transport.close()
+    def _is_one_too_many(self) -> bool:
+        """Return whether this one, which is among them already, is over a bound."""
+        of_one = sum(getattr(each, "origin", None) == self.origin for each in self.connections)
+        return len(self.connections) > self.most or of_one > self.most_of_one
 
 
 def _credentials(transport: asyncio.Transport) -> Peer | None:

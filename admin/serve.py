@@ -22,11 +22,11 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from admin.peer import PeerProtocol, TlsProtocol
+from admin.connections import HANDSHAKE_SECONDS, PatientProtocol
+from admin.peer import MAXIMUM_CONNECTIONS, PeerProtocol, TlsProtocol
 from meshca.errors import CannotListen
 
 MAXIMUM_PATH_BYTES = 107  # sun_path of unix(7), less its terminating zero
-MAXIMUM_CONNECTIONS = 512
 MAXIMUM_HEAD_BYTES = 32 * 1024
 GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 10
@@ -42,7 +42,7 @@ async def serve_tcp(
     """
     bound = bind_tcp(address, key=key)
     host, port = bound.getsockname()[:2]
-    async with _serving(app, bound, H11Protocol, tls):
+    async with _serving(app, bound, PatientProtocol, tls):
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -53,11 +53,12 @@ async def serve_admin_tls(
     tls: ssl.SSLContext,
     *,
     protocol: type[TlsProtocol] = TlsProtocol,
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> AsyncIterator[str]:
     """Serve the admin `app` over TLS for the duration; requests know what TLS saw."""
     bound = bind_tcp(address, key="listen.admin")
     host, port = bound.getsockname()[:2]
-    async with _serving(app, bound, protocol, tls):
+    async with _serving(app, bound, protocol, tls, handshake_seconds):
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -159,6 +160,7 @@ async def _serving(
     bound: socket.socket,
     protocol: type[H11Protocol],
     tls: ssl.SSLContext | None = None,
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
@@ -175,11 +177,12 @@ async def _serving(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     config.load()
-    config.ssl = tls
-    # Server.serve() would take the process's signals; its parts do not.
+    # Server.serve() would take the process's signals, and Server.startup() wait a minute for a
+    # handshake; their parts do not.
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[bound])
+    server.servers = [await _listen(server, bound, tls, handshake_seconds)]
+    server.started = True
     ticking = asyncio.create_task(server.main_loop())
     try:
         yield
@@ -187,3 +190,27 @@ async def _serving(
         server.should_exit = True
         await ticking
         await server.shutdown(sockets=[bound])
+
+
+async def _listen(
+    server: uvicorn.Server,
+    bound: socket.socket,
+    tls: ssl.SSLContext | None,
+    handshake_seconds: float,
+) -> asyncio.Server:
+    config = server.config
+    seconds = None if tls is None else handshake_seconds
+
+    def connected() -> asyncio.Protocol:
+        protocol: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]  # one of ours
+            config=config, server_state=server.server_state, app_state=server.lifespan.state
+        )
+        return protocol
+
+    return await asyncio.get_running_loop().create_server(
+        connected,
+        sock=bound,
+        ssl=tls,
+        backlog=config.backlog,
+        ssl_handshake_timeout=seconds,
+    )
