@@ -3,7 +3,8 @@
 A snapshot is one transaction: segments, blocks and entries are as they were at one moment, though
 segments are merged meanwhile. What the index does not know, it does not deny: entries of no
 segment, of one that lost a block, or of one that waits to be built again are candidates, and the
-candidate's body decides.
+candidate's body decides. What a published segment denies is believed: a forged one hides entries,
+which `audit.index.check` notices and no proof of the log does.
 """
 
 import contextlib

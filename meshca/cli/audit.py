@@ -14,6 +14,7 @@ from meshca.cli import (
     audit_retention,
     audit_verify,
     audit_verify_export,
+    audit_verify_index,
 )
 
 app = typer.Typer(no_args_is_help=True, help="The tamper-evident record of what happened.")
@@ -29,3 +30,4 @@ audit_retention.register(app)
 audit_export.register(app)
 audit_verify.register(app)
 audit_verify_export.register(app)
+audit_verify_index.register(app)
