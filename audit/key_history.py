@@ -3,8 +3,12 @@
 A key is introduced by an entry of kind `log_key`, and given up by another. Who begins with some
 trusted keys comes to trust another one once a checkpoint of a trusted key covers the entry that
 introduces it; a checkpoint covers all entries before its end, so keys older than the first trusted
-one come with it. A key that was given up counts for nothing that was signed afterwards: whoever
-finds the private key later can sign no longer log.
+one come with it. A key that was given up counts for nothing that was signed afterwards, in a log
+that says that it was. A key of another name than the log's counts for nothing.
+
+What this cannot do: see a retirement that it is not told of. Whoever finds a key that was given up
+can sign another log, which ends or forks before that entry. Only a key that came later, a witness,
+or a checkpoint that was kept elsewhere shows that there are two.
 """
 
 from collections.abc import Iterable
@@ -59,7 +63,11 @@ class KeyHistory:
         self, checkpoint: Checkpoint, note: Note, trusted: Iterable[VerifierKey]
     ) -> list[VerifierKey]:
         """Return which of `trusted` signed `checkpoint` while they counted; raises NoteRefused."""
-        counting = [k for k in trusted if checkpoint.size <= self.given_up.get(k, _NEVER)]
+        counting = [
+            key
+            for key in trusted
+            if key.name == self.origin and checkpoint.size <= self.given_up.get(key, _NEVER)
+        ]
         return [verified.key for verified in verify_note(note, counting)]
 
     def trusted(

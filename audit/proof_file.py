@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.checkpoint import Checkpoint, open_checkpoint
+from audit.key_history import KeyHistory
 from audit.merkle import HASH_BYTES, leaf_hash, verify_inclusion
 from audit.note import VerifierKey
 from meshca.errors import EvidenceBroken, RequestRefused
@@ -70,19 +71,40 @@ def parse_proof(data: bytes) -> EntryProof:
     return EntryProof(int(index), leaf, body, hashes, checkpoint)
 
 
-def verify_proof(proof: EntryProof, keys: Iterable[VerifierKey], *, origin: str = "") -> Checkpoint:
-    """Return the checkpoint under which the entry is, seen to be signed by one of `keys`.
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The checkpoint that an entry is under, and the keys, of those given, that signed it."""
 
-    Raises NoteRefused for the checkpoint, EvidenceBroken for an entry that is not under it.
+    checkpoint: Checkpoint
+    by: tuple[VerifierKey, ...]
+
+
+def verify_proof(proof: EntryProof, keys: Iterable[VerifierKey], *, origin: str = "") -> Proven:
+    """Return under which checkpoint the entry is, and which of `keys` are seen to have signed it.
+
+    That a key was retired before shows only if the entry itself says so. Raises NoteRefused for the
+    checkpoint, EvidenceBroken for an entry that is not under it.
     """
-    checkpoint, _ = open_checkpoint(proof.checkpoint, keys, origin=origin)
+    keys = tuple(keys)
+    checkpoint, note = open_checkpoint(proof.checkpoint, keys, origin=origin)
     if not verify_inclusion(
         proof.index, checkpoint.size, proof.leaf, proof.hashes, checkpoint.root
     ):
         raise EvidenceBroken(
             proof.index, f"the entry is not number {proof.index} of the log of the checkpoint"
         )
-    return checkpoint
+    history = _history(proof, checkpoint.origin)
+    return Proven(checkpoint, tuple(history.signers(checkpoint, note, keys)))
+
+
+def _history(proof: EntryProof, origin: str) -> KeyHistory:
+    """Return what the entry says of keys of the log."""
+    if proof.body is None:
+        return KeyHistory(origin)
+    try:
+        return KeyHistory.of(origin, [proof.body])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvidenceBroken(proof.index, "the entry is none, or names no key") from error
 
 
 def _after(name: str, line: str) -> str:

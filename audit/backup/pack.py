@@ -3,7 +3,8 @@
 Rules. Everything is read in one snapshot, so that redactions meanwhile do not show. It ends at the
 newest checkpoint; a redaction that no checkpoint covers yet would be missing, so it is waited for.
 What is read is verified on the way: of a log that does not lead to its checkpoint, nothing is
-called a backup. On SQLite the write-ahead log grows while it is read; nobody waits for it.
+called a backup. Holds and keys are those that the entries say, whatever the database says. On
+SQLite the write-ahead log grows while it is read; nobody waits for it.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 
 from audit.backup.companions import companion_rows
 from audit.backup.form import ENTRY, HEADER, REDACTED, ROW, Header, Packer, canonical
+from audit.backup.told import Told
 from audit.checkpoint import Checkpoint, parse_checkpoint
 from audit.checkpoints import audit_checkpoints
 from audit.merkle import Frontier
@@ -59,20 +61,25 @@ class Backup:
         _check_redactions(connection, size)
         header = Header(self.origin, size, note, self.made_at.isoformat())
         yield self._packer.pack(HEADER, canonical(header.as_json()))
-        yield from self._entries(connection, self.checkpoint)
-        for row in companion_rows(connection, size):
+        told = Told()
+        yield from self._entries(connection, self.checkpoint, told)
+        for row in companion_rows(connection, size, told):
             yield self._packer.pack(ROW, canonical(row))
         yield self._packer.end()
 
-    def _entries(self, connection: sa.Connection, checkpoint: Checkpoint) -> Iterator[bytes]:
+    def _entries(
+        self, connection: sa.Connection, checkpoint: Checkpoint, told: Told
+    ) -> Iterator[bytes]:
         frontier, coverage = Frontier(), Coverage()
         while frontier.size < checkpoint.size:
             start = frontier.size
             rows = _page(connection, start, min(start + _PAGE, checkpoint.size))
             for index, row in enumerate(rows, start):
-                _check_leaf(index, row)
-                if row.body is None or row.kind == REDACTION:
-                    coverage.heed(index, row.kind, _encoded(row.body))
+                body = _checked_leaf(index, row)
+                if body is None or row.kind == REDACTION:
+                    coverage.heed(index, row.kind, body)
+                if body is not None:
+                    told.heed(index, body)
                 yield self._pack(row)
             if not rows:
                 raise EvidenceBroken(start, f"entry {start} is missing, and all after it")
@@ -126,12 +133,13 @@ def _page(connection: sa.Connection, start: int, stop: int) -> list[sa.Row[Any]]
     return list(connection.execute(query.order_by(c.leaf_index)))
 
 
-def _check_leaf(index: int, row: sa.Row[Any]) -> None:
+def _checked_leaf(index: int, row: sa.Row[Any]) -> bytes | None:
     if row.leaf_index != index:
         raise EvidenceBroken(index, f"entry {index} is missing: {row.leaf_index} is next")
     body = _encoded(row.body)
     if body is not None and sha256(b"\x00" + body).digest() != bytes(row.leaf_hash):
         raise EvidenceBroken(index, f"the hash of entry {index} does not match its body")
+    return body
 
 
 def _encoded(body: str | None) -> bytes | None:

@@ -3,13 +3,18 @@
     1  the log is empty, and no server holds a name: the caller has made sure of the second
     2  the checkpoint in the backup is signed by a key that the operator brought
     3  every entry is inserted, its leaf hashed, and the tree made from the leaves
-    4  the tree's root is the checkpoint's; what has no body a redaction names; the end was there
-    5  no checkpoint that the operator or this machine knows is larger, unless that is accepted and
+    4  the tree's root is the checkpoint's; what has no body a redaction names; the end was there;
+       the key of 2 had not been given up before, by the word of the entries
+    5  the holds and the keys are those that the entries say; the other checkpoints in the backup
+       are signed by keys of the log, and the tree agrees with each
+    6  no checkpoint that the operator or this machine knows is larger, unless that is accepted and
        the log goes on under another name
-    6  an entry says who restored what; all of it is committed, or nothing
+    7  what was made of a log that was here before goes: search index, places of sinks and anchors
+    8  an entry says who restored what; all of it is committed, or nothing
 
 Nothing of a backup is trusted before 4: what it says of redacted entries is compared with what
-their redactions say, and its rows go into three tables only.
+their redactions say, and its rows go into three tables only. When a checkpoint was kept, which only
+decides how long it stays, is the backup's word.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +26,7 @@ from typing import IO, Any, Final
 
 import sqlalchemy as sa
 
-from audit.backup.companions import insert_companion
+from audit.backup.companions import check_checkpoints, insert_companion
 from audit.backup.form import (
     ENTRY,
     HEADER,
@@ -29,18 +34,21 @@ from audit.backup.form import (
     ROW,
     BackupRefused,
     Header,
+    canonical,
     parse_header,
     parsed,
     unpack,
 )
+from audit.backup.told import TABLES, Told
 from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.entry import Entry
 from audit.log import EntrySink, microseconds
 from audit.merkle import Frontier, root_at
-from audit.note import NoteRefused, VerifierKey
+from audit.note import Note, NoteRefused, VerifierKey
 from audit.retention.columns import check_columns
 from audit.retention.coverage import REDACTION, Coverage
 from audit.retention.partitions import make_month
+from audit.sinks.store import audit_sinks
 from audit.tree import StoredTree, audit_entries, read_frontier, write_growth
 from meshca.database import bulk_insert
 from meshca.errors import EvidenceBroken, StoreUnavailable
@@ -103,6 +111,8 @@ class _Restoration:
     terms: Terms
     _frontier: Frontier = field(default_factory=Frontier)
     _coverage: Coverage = field(default_factory=Coverage)
+    _told: Told = field(default_factory=Told)
+    _claimed: list[bytes] = field(default_factory=list)
     _months: set[str] = field(default_factory=set)
 
     def run(self, file: IO[bytes]) -> Restored:
@@ -110,7 +120,7 @@ class _Restoration:
         EntrySink().append(self.connection, [])  # nobody else appends from here on
         _check_empty(self.connection)
         lines = unpack(file)
-        header, checkpoint = self._opened(lines)
+        header, checkpoint, note = self._opened(lines)
         self._insert_all(lines, header.size)
         if self._frontier.size != header.size:
             raise BackupRefused("changed", "the backup has fewer entries than its checkpoint")
@@ -118,13 +128,17 @@ class _Restoration:
             raise BackupRefused("changed", "the entries do not lead to the backup's checkpoint")
         self._coverage.check()
         check_columns(self.connection, self._coverage.redactions)
+        self._check_signers(checkpoint, note)
+        self._insert_told()
+        check_checkpoints(self.connection, header.size, self._told, self.terms.keys)
         lost = self._compared(checkpoint)
         write_growth(self.connection, self._frontier, [])
+        _forget_before(self.connection)
         redacted = sum(last - first + 1 for first, last in self._coverage.blank)
         EntrySink().append(self.connection, [self._entry(header, checkpoint, lost)])
         return Restored(checkpoint, redacted, lost)
 
-    def _opened(self, lines: Iterator[tuple[bytes, bytes]]) -> tuple[Header, Checkpoint]:
+    def _opened(self, lines: Iterator[tuple[bytes, bytes]]) -> tuple[Header, Checkpoint, Note]:
         letter, content = next(lines, (b"", b""))
         if letter != HEADER:
             raise BackupRefused("malformed", "this is no backup of an audit log")
@@ -133,7 +147,7 @@ class _Restoration:
             message = f"the backup is of the log {header.origin!r}, not {self.terms.origin!r}"
             raise BackupRefused("other_log", message)
         try:
-            checkpoint, _ = open_checkpoint(
+            checkpoint, note = open_checkpoint(
                 header.checkpoint, self.terms.keys, origin=self.terms.origin
             )
         except NoteRefused as error:
@@ -141,7 +155,7 @@ class _Restoration:
             raise BackupRefused("not_signed", message) from error
         if checkpoint.size != header.size:
             raise BackupRefused("changed", "the backup's checkpoint is of another size")
-        return header, checkpoint
+        return header, checkpoint, note
 
     def _insert_all(self, lines: Iterator[tuple[bytes, bytes]], size: int) -> None:
         """Insert what the lines hold, to the last one."""
@@ -152,17 +166,46 @@ class _Restoration:
                     index = self._frontier.size + len(rows)
                     rows.append(_row(letter, content, index))
                 elif letter == ROW:
-                    insert_companion(self.connection, parsed(content))
+                    self._take_row(parsed(content))
                 else:
                     raise BackupRefused("malformed", "a line of the backup is of no known kind")
             if self._frontier.size + len(rows) > size:
                 raise BackupRefused("changed", "the backup has more entries than its checkpoint")
             self._insert(rows)
+            if len(self._claimed) > self._told.heard:
+                raise BackupRefused("changed", "the backup has holds or keys of no entry")
+
+    def _take_row(self, document: dict[str, Any]) -> None:
+        """Insert a row; one that entries speak of is kept until all of them were heard."""
+        if document.get("table") not in TABLES:
+            insert_companion(self.connection, document)
+            return
+        self._claimed.append(canonical(document))
+
+    def _insert_told(self) -> None:
+        """Insert the holds and keys that the entries say; raises BackupRefused for other ones."""
+        told = list(self._told.rows())
+        if sorted(map(canonical, told)) != sorted(self._claimed):
+            message = "the holds or keys in the backup are not those that its entries say"
+            raise BackupRefused("changed", message)
+        for document in told:
+            insert_companion(self.connection, document)
+
+    def _check_signers(self, checkpoint: Checkpoint, note: Note) -> None:
+        """Raise BackupRefused if whoever signed was no longer a key of the log by then."""
+        try:
+            self._told.history(checkpoint.origin).signers(checkpoint, note, self.terms.keys)
+        except NoteRefused as error:
+            message = "the key that signed the backup's checkpoint had been given up before"
+            raise BackupRefused("not_signed", message) from error
 
     def _insert(self, rows: list[_Row]) -> None:
-        for index, _, kind, _, body in rows:
+        for index, _, kind, _, text in rows:
+            body = None if text is None else text.encode()
             if body is None or kind == REDACTION:
-                self._coverage.heed(index, kind, None if body is None else body.encode())
+                self._coverage.heed(index, kind, body)
+            if body is not None:
+                self._told.heed(index, body)
         for time in {row[1] for row in rows}:
             make_month(self.connection, time, self._months)
         self._frontier, nodes = self._frontier.extended(row[3] for row in rows)
@@ -217,6 +260,16 @@ def _check_empty(connection: sa.Connection) -> None:
         if not is_empty or connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first():  # noqa: S608  # our own names
             message = f"the database has a log already ({table}): restore into an empty one"
             raise BackupRefused("not_empty", message)
+
+
+def _forget_before(connection: sa.Connection) -> None:
+    """Drop what was made of a log that is gone, so that nothing takes it for the restored one's.
+
+    Sinks begin again with the first entry: what they had delivered was perhaps of another log.
+    """
+    for table in ("audit_postings", "audit_segments", "audit_anchors"):
+        connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608  # our own names
+    connection.execute(sa.update(audit_sinks).values(next=0))
 
 
 def _row(letter: bytes, content: bytes, index: int) -> _Row:

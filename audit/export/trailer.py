@@ -4,7 +4,8 @@
     2. each `keys` entry is in the log of the checkpoint, each `steps` checkpoint begins it
     3. a checkpoint that a trusted key signed makes the keys trusted that entries below its size
        introduce; again, until nothing is added                             (audit/key_history.py)
-    4. a trusted key, which was not given up before, has signed the checkpoint
+    4. a trusted key, which no entry among these gives up before, has signed the checkpoint. That
+       one is not left out is nobody's proof: an export shows of the log what it shows
 
 What is proved in 2 holds under whatever the checkpoint says. It is a trusted key's own checkpoint,
 and its being the beginning of this log, that makes 3 sound: nobody else could have put the entry
@@ -34,12 +35,15 @@ class Signed:
     """A checkpoint that is trusted: which keys have signed it, and which witnesses.
 
     `is_given` says that a key of those given has signed; otherwise they vouch for one that has.
+    `retired` are those given of which the log says that they were given up: whoever has found one
+    can make another log, up to where that is said.
     """
 
     checkpoint: Checkpoint
     by: tuple[VerifierKey, ...]
     is_given: bool
     witnesses: tuple[Verified, ...]
+    retired: tuple[VerifierKey, ...] = ()
 
 
 def parse_end(document: Json) -> tuple[Checkpoint, Note]:
@@ -69,7 +73,8 @@ def verify_end(
     trusted = history.trusted(keys, [*steps, (checkpoint, note)])
     by = tuple(history.signers(checkpoint, note, trusted))
     cosigned = tuple(verified for w in witnesses for verified in _cosigned(note, w))
-    return Signed(checkpoint, by, bool(set(by) & set(keys)), cosigned)
+    retired = tuple(key for key in keys if key in history.given_up)
+    return Signed(checkpoint, by, bool(set(by) & set(keys)), cosigned, retired)
 
 
 def _cosigned(note: Note, witness: VerifierKey) -> tuple[Verified, ...]:

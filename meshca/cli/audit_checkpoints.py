@@ -12,8 +12,7 @@ from meshca.cli.output import emit, note, print_fields, print_table
 from meshca.cli.verifier_keys import KeyOption, parse_keys
 
 if TYPE_CHECKING:
-    from audit.checkpoint import Checkpoint
-    from audit.proof_file import EntryProof
+    from audit.proof_file import EntryProof, Proven
 
 
 def register(app: typer.Typer) -> None:
@@ -84,6 +83,8 @@ def verify_proof(
 ) -> None:
     """Check a proof, without any server, and print the entry; exit 1 unless it holds.
 
+    Give the newest key: whoever found one that was retired can make a log of their own.
+
     Example: meshca audit verify-proof 4711.tlog-proof --key log.pub
     """
     from audit.proof_file import MAXIMUM_BYTES, parse_proof
@@ -96,27 +97,29 @@ def verify_proof(
     try:
         with file.open("rb") as opened:
             proof = parse_proof(opened.read(MAXIMUM_BYTES + 1))
-        under = check(proof, believed, origin=origin)
+        proven = check(proof, believed, origin=origin)
     except OSError as error:
         raise CommandFailed(f"cannot read {file}: {error.strerror}") from error
     except MeshcaError as error:
         raise CommandFailed(f"{file} proves nothing: {error}") from error
-    answer = _proven(proof, under)
+    answer = _proven(proof, proven)
     emit(output, answer, lambda: _print_proven(answer))
 
 
-def _proven(proof: "EntryProof", under: "Checkpoint") -> dict[str, Any]:
+def _proven(proof: "EntryProof", proven: "Proven") -> dict[str, Any]:
     from orjson import JSONDecodeError, loads
 
     try:
         entry = None if proof.body is None else loads(proof.body)
     except JSONDecodeError as error:
         raise CommandFailed(f"entry {proof.index} is in the log and is no JSON") from error
+    under = proven.checkpoint
     return {
         "index": proof.index,
         "origin": under.origin,
         "size": under.size,
         "root": under.root.hex(),
+        "keys": [str(key) for key in proven.by],
         "leaf_hash": proof.leaf.hex(),
         "redacted": proof.body is None,
         "entry": entry,
@@ -125,6 +128,8 @@ def _proven(proof: "EntryProof", under: "Checkpoint") -> dict[str, Any]:
 
 def _print_proven(answer: dict[str, Any]) -> None:
     note(f"entry {answer['index']} is among the first {answer['size']} of {answer['origin']}")
+    for key in answer["keys"]:
+        note(f"by the word of the key {key}; a proof does not say whether that was retired since")
     if answer["entry"] is None:
         note(f"its body was redacted; its leaf hash is {answer['leaf_hash']}")
         return

@@ -15,6 +15,7 @@ from meshca.cli.output import emit, safe
 from meshca.cli.verifier_keys import KeyOption, parse_keys
 
 if TYPE_CHECKING:
+    from audit.export.trailer import Signed
     from audit.export.verify import Verdict
 
 _SHOWN: Final = 20
@@ -36,7 +37,8 @@ def verify_export(
 ) -> None:
     """Check an export without any server, and say what it proves; exit 1 names the first problem.
 
-    One key of the log is enough, an old one too: the export leads from it to the newest.
+    One key of the log is enough, an old one too: the export leads from it to the newest. But
+    whoever found an old key can make another log, so give the newest key, or a --witness.
 
     Example: meshca audit verify-export last-quarter.jsonl --key log.pub
     """
@@ -86,6 +88,7 @@ def _json(verdict: "Verdict") -> dict[str, Any]:
         "root": signed.checkpoint.root.hex(),
         "keys": [str(key) for key in signed.by],
         "by_given_key": signed.is_given,
+        "retired_keys": [str(key) for key in signed.retired],
         "witnesses": [
             {"name": each.key.name, "time": _time(each.time_seconds)} for each in signed.witnesses
         ],
@@ -112,6 +115,7 @@ def _words(verdict: "Verdict") -> Iterator[str]:
     yield f"as of the checkpoint of {size} entries, signed by key {keys}"
     if not verdict.signed.is_given:
         yield "the log itself introduces that key, under checkpoints that a given key signed"
+    yield from _doubts(verdict.signed)
     for each in verdict.signed.witnesses:
         yield f"witnessed by {each.key.name} at {_time(each.time_seconds)}"
     if verdict.skipped:
@@ -126,6 +130,17 @@ def _words(verdict: "Verdict") -> Iterator[str]:
         yield (
             f"of these, no redaction entry in this file names: {_ranges(verdict.unexplained)}; "
             "it may come later in the log"
+        )
+
+
+def _doubts(signed: "Signed") -> Iterator[str]:
+    """Yield what the keys that were given leave open."""
+    for key in signed.retired:
+        yield f"WARNING: the key {key.key_id.hex()} that you gave was retired, says the log"
+    if not signed.witnesses:
+        yield (
+            "no witness was asked for: whoever has the key that you gave, or found it after it was "
+            "retired, can make another log"
         )
 
 

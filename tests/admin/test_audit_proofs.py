@@ -98,7 +98,7 @@ def test_a_proof_file_needs_nothing_but_a_key(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         response = await world.client.get("/audit/proof/entry", params={"index": "7"})
         proof = parse_proof(response.content)
-        assert verify_proof(proof, await verifiers(world), origin=ORIGIN).size > 7
+        assert verify_proof(proof, await verifiers(world), origin=ORIGIN).checkpoint.size > 7
         assert proof.body is not None
         assert b'"index":7' in proof.body
 

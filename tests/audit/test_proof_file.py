@@ -1,5 +1,6 @@
 """Proof files: verified with nothing but a public key, and refused when any bit is another."""
 
+import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,7 +34,7 @@ def test_a_proof_is_read_back_and_verified(index: int) -> None:
     proof = parse_proof(str(proof_of(index)).encode())
 
     assert proof == proof_of(index)
-    assert verify_proof(proof, [KEY.verifier], origin=ORIGIN).size == len(LEAVES)
+    assert verify_proof(proof, [KEY.verifier], origin=ORIGIN).checkpoint.size == len(LEAVES)
 
 
 def test_a_proof_is_written_as_c2sp_says() -> None:
@@ -78,6 +79,28 @@ def test_a_checkpoint_of_another_key_or_log_is_refused() -> None:
     assert refused.value.reason == "not_signed"
     with pytest.raises(NoteRefused, match="another log"):
         verify_proof(proof_of(5), [KEY.verifier], origin="example.org/other")
+
+
+def test_a_proof_says_who_signed_and_sees_a_retirement_that_it_shows() -> None:
+    assert verify_proof(proof_of(3), [OTHER.verifier, KEY.verifier]).by == (KEY.verifier,)
+    details = {"verifier": str(KEY.verifier), "origin": ORIGIN, "stage": "retired"}
+    body = orjson.dumps({"kind": "log_key", "index": 0, "details": details})
+    text = str(Checkpoint(ORIGIN, 1, leaf_hash(body)))
+    proof = EntryProof(0, leaf_hash(body), body, (), str(Note(text, (KEY.sign(text),))))
+    with pytest.raises(NoteRefused) as refused:
+        verify_proof(proof, [KEY.verifier])
+    assert refused.value.reason == "not_signed"
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"kind":"log_key","details":{}}'])
+def test_an_entry_that_is_none_is_proven_or_refused(body: bytes) -> None:
+    text = str(Checkpoint(ORIGIN, 1, leaf_hash(body)))
+    proof = EntryProof(0, leaf_hash(body), body, (), str(Note(text, (KEY.sign(text),))))
+    if body.startswith(b"{"):  # of no log
+        assert verify_proof(proof, [KEY.verifier]).checkpoint.size == 1
+        return
+    with pytest.raises(EvidenceBroken, match="is none"):
+        verify_proof(proof, [KEY.verifier])
 
 
 def test_a_proof_cut_at_any_byte_is_refused() -> None:

@@ -74,8 +74,10 @@ def test_an_entry_is_proven_offline(server: RunningServer, tmp_path: Path) -> No
     assert result.status == 0, result.err
     assert (result.data["index"], result.data["redacted"]) == (0, False)
     assert result.data["entry"]["index"] == 0
+    assert result.data["keys"] == [public_key(server)]
     shown = meshca("audit", "verify-proof", str(proof), "--key", keys)
     assert "entry 0 is among the first" in shown.err
+    assert f"by the word of the key {public_key(server)};" in shown.err
     assert "kind:" in shown.out
 
 

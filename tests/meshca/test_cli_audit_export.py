@@ -58,9 +58,11 @@ def test_an_export_verifies_without_the_server(whole: bytes, key: str, tmp_path:
     assert result.status == 0, result.err
     assert "verified: entries 0 to " in result.out
     assert "none changed and none missing" in result.out
+    assert "no witness was asked for: whoever has the key that you gave" in result.out
     data = meshca("audit", "verify-export", file, "--key", key, "--output", "json").data
     assert data["verified"]
     assert (data["from"], data["keys"], data["by_given_key"]) == (0, [key], True)
+    assert data["retired_keys"] == []
     assert data["shown"] == data["to"] == whole.count(b"\n") - 2
 
 

@@ -14,7 +14,7 @@ from audit.backup.form import BackupRefused, Packer, unpack
 from audit.backup.restore import known_checkpoints
 from audit.checkpoint import Checkpoint
 from audit.log import Log
-from audit.retention.holds import Hold, HoldChange, HoldSink, Scope, Step, read_holds
+from audit.retention.holds import read_holds
 from audit.retention.partitions import partitions
 from audit.verify import verify
 from meshca.errors import EvidenceBroken, StoreUnavailable
@@ -26,9 +26,10 @@ from tests.audit.backup.world import (
     bring_back,
     checkpoint,
     fresh,
+    place_hold,
     sign,
 )
-from tests.audit.retention.world import NOW, append, blank, clear, entry, execute, redact, rows
+from tests.audit.retention.world import append, blank, clear, entry, execute, redact, rows
 from tests.fakes import FakeClock
 
 Lines = list[tuple[bytes, bytes]]
@@ -46,10 +47,7 @@ def fill(engine: sa.Engine, count: int = 30) -> None:
     kinds = ("read", "ban", "refusal")
     append(engine, *(entry(n, kind=kinds[n % 3]) for n in range(count)))
     asyncio.run(redact(engine, FakeClock()))
-    hold = Hold(name="hold-1", scope=Scope(everything=True), placed=Step(NOW, "uid:1", "case 7"))
-    writes = engine.connect().execution_options(meshca_writes=True)
-    with writes as connection, connection.begin():
-        HoldSink().write(connection, [HoldChange(hold)])
+    place_hold(engine)
     sign(engine)
 
 
