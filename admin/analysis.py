@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from admin.state import AdminState
 from authz import store
@@ -48,14 +48,14 @@ class Comparison(_Strict):
 
     before: Operand | Documents
     after: Operand | Documents
-    proposed: bool = False
+    proposed: StrictBool = False
 
 
 class Narrowed(_Strict):
     """What of a request is asked about; what is left out is any."""
 
     source: str | None = None
-    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    port: Annotated[int, Field(ge=0, le=65535, strict=True)] | None = None
     protocol: Literal["http", "tcp"] | None = None
     method: str | None = None
     path: str | None = None
@@ -97,7 +97,7 @@ class ReachQuestion(_Strict):
     source: str
     destination: Destination
     services: Annotated[list[Named], Field(max_length=MAXIMUM_SERVICES)] | None = None
-    hops: Annotated[int, Field(ge=1, le=MAXIMUM_HOPS)] = MAXIMUM_HOPS
+    hops: Annotated[int, Field(ge=1, le=MAXIMUM_HOPS, strict=True)] = MAXIMUM_HOPS
 
 
 def create_router(state: AdminState) -> APIRouter:

@@ -8,7 +8,8 @@ recorded (`admin.entrance`), bodies are bounded, parameters are strict, errors h
 from collections.abc import Sequence
 from typing import Final
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,7 +36,8 @@ from admin import (
     staging,
     whoami,
 )
-from admin.entrance import Entrance, permit
+from admin.entrance import Entrance
+from admin.guard import GuardedRoute, body_limit, permit
 from admin.permissions import guarded
 from admin.state import AdminState
 from meshca.logs import get_logger
@@ -51,13 +53,16 @@ def create_app(state: AdminState) -> ASGIApp:
     Raises UndeclaredRoute when a route is not in the table of permissions.
     """
     routers = create_routers(state)
-    guard = permit(state.access, guarded(routers, PREFIX))
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, dependencies=[Depends(guard)])
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.guard = permit(state.access, guarded(routers, PREFIX))
+    app.router.route_class = GuardedRoute
     errors.install(app)
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
-    for router in routers:
-        app.include_router(router, prefix=PREFIX)
-    return errors.LastResort(Entrance(errors.LimitedBody(app), state.access))
+    for route in (route for router in routers for route in router.routes):
+        assert isinstance(route, APIRoute)  # noqa: S101  # `guarded` takes nothing else
+        path, methods = PREFIX + route.path, list(route.methods or ())
+        app.add_api_route(path, route.endpoint, methods=methods)
+    return errors.LastResort(Entrance(errors.LimitedBody(app, body_limit), state.access))
 
 
 def create_routers(state: AdminState) -> Sequence[APIRouter]:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 from starlette.responses import Response, StreamingResponse
 
 from admin.changes import Reason
@@ -38,7 +38,7 @@ class NewHold(_Strict):
 
     reason: Reason
     reference: Annotated[str, StringConstraints(max_length=253)] = ""
-    everything: bool = False
+    everything: StrictBool = False
     kinds: Annotated[list[Text], Field(max_length=64)] = Field(default=[])
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from admin import views
 from admin.changes import Reason
@@ -39,7 +39,7 @@ class Why(_Strict):
 class Activation(Why):
     """`anyway`: even though not every workload has its root."""
 
-    anyway: bool = False
+    anyway: StrictBool = False
 
 
 class Replacement(Why):

@@ -9,10 +9,10 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from admin.applications import NotItsWorkload
+from admin.applications import MAXIMUM_REQUESTS, NotItsWorkload
 from admin.state import AdminState
 from admin.visitor import Visit, get_visit
 from authz.check import check as check_request
@@ -23,6 +23,10 @@ from meshca.errors import RequestRefused
 
 MAXIMUM_LIMIT: Final = 1_000
 REQUESTS: Final = "requests"
+_ASKED: Final[dict[str, Any]] = {
+    "properties": {name: {} for name in (REQUESTS, "id", "time", "source", "destination", "http")}
+}
+"""What a body of /authz/check may hold, which is what is recorded of it; `authz.asked` parses."""
 _DEFAULT_AGE: Final = timedelta(days=1)
 _AT_ONCE: Final = 100
 
@@ -56,7 +60,9 @@ def create_router(state: AdminState) -> APIRouter:
     decisions = Decisions(state.engine)
 
     @router.post("/authz/check")
-    async def check(asked: dict[str, Any], request: Request) -> Any:
+    async def check(
+        asked: Annotated[dict[str, Any], Body(json_schema_extra=_ASKED)], request: Request
+    ) -> Any:
         return await _check(state, asked, get_visit(request.scope))
 
     @router.get("/decisions")
@@ -86,6 +92,8 @@ async def _check(state: AdminState, asked: dict[str, Any], visit: Visit) -> Any:
     requests = asked[REQUESTS]
     if len(asked) > 1 or not isinstance(requests, list):
         raise RequestRefused("invalid_request", "`requests` is a list, and stands alone")
+    if len(requests) > MAXIMUM_REQUESTS:
+        raise RequestRefused("too_many", f"at most {MAXIMUM_REQUESTS} requests at once")
     return {"version": version, "answers": await _answers(state, requests, visit)}
 
 

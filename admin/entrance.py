@@ -3,7 +3,7 @@
     1  a request id: the caller's `x-request-id` if it is one, else ours; the answer names it
     2  who it is (`admin.proofs`); nobody is 401, somebody without a role 403; both are recorded
     3  the first request of a remote visitor is recorded as a `login`, before anything else happens
-    4  what the route needs (`permit`, which runs where the request was dispatched), else 403
+    4  what the route needs (`admin.guard`, which runs where the request was dispatched), else 403
     5  evidence goes out once the read is recorded; if it cannot be, the answer is 503 instead
     6  an answer that goes on and on (a followed log) ends with the proof of whoever asked
 
@@ -13,31 +13,29 @@ Refusals are recorded at a bounded rate (`audit.refusals`): whoever is refused c
 import re
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin.errors import error_response
 from admin.logins import Logins
 from admin.peer import tls_peer
-from admin.permissions import GRANTS, Endpoint, Guarded, Permission
+from admin.permissions import CHANGING, Guarded, Permission
 from admin.proofs import Proofs
-from admin.read_parameters import parameters_of
 from admin.serve import MAXIMUM_HEAD_BYTES
-from admin.visitor import VISIT, Proof, Visit, Visitor, get_visit, get_visitor
+from admin.visitor import VISIT, Proof, Visit, Visitor
 from audit.entry import Entry, Json, current_request
 from meshca.clock import Clock
 from meshca.database import GroupWriter
 from meshca.errors import IdentityForbidden, Overloaded, Refused, Unavailable
 from meshca.logs import clip, get_logger
 
-COSTLY_AT_ONCE: Final = 4
-"""Costly reads of one subject under way; one more is answered 429."""
 DOOR, DRY = "admin", "dry_run"
+_TELLING: Final = frozenset({404, 409})
+"""Refusals of a change that say what there is, such as how many certificates it would hit."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WHAT_TO_DO: Final = (
     "show an OIDC token as `authorization: Bearer ...` or a client certificate (SVID) of this "
@@ -53,15 +51,6 @@ class Recorder(Protocol):
     def record(self, entry: Entry) -> None:
         """Record `entry` without waiting."""
         ...
-
-
-class RoleMissing(IdentityForbidden):
-    """Attested, but none of the roles allows it; the message speaks of the visitor's own roles."""
-
-    @property
-    def public_message(self) -> str:  # type: ignore[override]  # tells no more than `whoami` does
-        """Return the message itself."""
-        return str(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,51 +102,6 @@ class Access:
                 details=details,
             )
         )
-
-
-def permit(access: Access, routes: Mapping[Endpoint, Guarded]) -> Callable[[Request], Any]:
-    """Return the dependency of every route: it refuses whoever may not, and names the read.
-
-    It runs after the request was dispatched, so what it looks up is the route that will answer.
-    """
-
-    async def check(request: Request) -> None:
-        visit, visitor = get_visit(request.scope), get_visitor(request.scope)
-        route = routes.get(request.scope["endpoint"])
-        if route is None or not visitor.may(route.rule.permission):
-            error = _role_missing(visitor, route)
-            access.refuse(error, visit, visitor.address, visitor)
-            raise error
-        if route.rule.is_costly:
-            _take_turn(access, visit, visitor)
-        visit.parameters = await parameters_of(request, route.parameters)
-        visit.route = route
-
-    return check
-
-
-def _role_missing(visitor: Visitor, route: Guarded | None) -> RoleMissing:
-    permission = None if route is None else route.rule.permission
-    may = [role.value for role, granted in GRANTS.items() if permission in granted]
-    name = "this" if route is None else route.name
-    return RoleMissing(
-        "role_missing",
-        f"{visitor.actor} is {', '.join(sorted(visitor.roles))} here; {name} needs "
-        f"{' or '.join(may) or 'more'}",
-    )
-
-
-def _take_turn(access: Access, visit: Visit, visitor: Visitor) -> None:
-    if access.costly[visitor.actor] >= COSTLY_AT_ONCE:
-        raise Overloaded(f"{visitor.actor} has {COSTLY_AT_ONCE} costly reads under way")
-    access.costly[visitor.actor] += 1
-
-    def release() -> None:
-        access.costly[visitor.actor] -= 1
-        if access.costly[visitor.actor] <= 0:
-            del access.costly[visitor.actor]
-
-    visit.release = release
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +185,7 @@ class _Answer:
 
     async def _record(self, status: int) -> None:
         route = self.visit.route
-        if route is None or not self._is_evidence(route):
+        if route is None or not self._is_evidence(route, status):
             return
         try:
             await self.access.record_read(self.visit, route, status)
@@ -253,14 +197,18 @@ class _Answer:
             response.headers["x-request-id"] = self.visit.request_id
             await response({"type": "http"}, _no_body, self.out)
 
-    def _is_evidence(self, route: Guarded) -> bool:
+    def _is_evidence(self, route: Guarded, status: int) -> bool:
         """Return whether the answer shows evidence or policy.
 
-        A rehearsal of a change does, too; a decision for an application does not.
+        A rehearsal of a change does, too, and a refusal of one that says what there is; a decision
+        for an application does not.
         """
-        if route.rule.permission is Permission.CHECK:
+        permission = route.rule.permission
+        if permission is Permission.CHECK:
             return self.visit.visitor is None or not self.visit.visitor.is_only_application
-        return route.rule.permission is Permission.READ or self.visit.parameters.get(DRY) is True
+        if permission in CHANGING:
+            return status in _TELLING or self.visit.parameters.get(DRY) is True
+        return permission is Permission.READ
 
 
 async def _no_body() -> Message:

@@ -9,7 +9,7 @@ What we did not foresee is 500 with a request id; the log has the same id and th
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -128,43 +128,49 @@ class LastResort:
             log.warning("request_ended_by_error", error=type(error).__name__)
 
 
+def _any_body(_scope: Scope) -> int:
+    return MAXIMUM_BODY_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class LimitedBody:
     """ASGI: answers 413 to a body over the limit, declared or not, and 408 to one that dribbles."""
 
     app: ASGIApp
-    limit: int = MAXIMUM_BODY_BYTES
+    limit_of: Callable[[Scope], int] = _any_body
     seconds: float = BODY_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the whole body, at most the limit and in time, and pass the request on."""
         if scope["type"] != "http":
             return
+        limit = self.limit_of(scope)
         try:
             async with asyncio.timeout(self.seconds):
-                body = await self._read(receive)
+                body = await _read(receive, limit)
         except TimeoutError:
             refusal = error_response(408, "timeout", f"no body within {self.seconds:.0f} s")
             await refusal(scope, receive, send)
             return
         if body is None:
             return
-        if len(body) > self.limit:
-            text = f"the request is larger than {self.limit} bytes"
+        if len(body) > limit:
+            text = f"the request is larger than {limit} bytes"
             await error_response(413, "too_large", text)(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """Return the body, or as much of it as shows that it is too large; None if nobody waits."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self.limit or not message.get("more_body", False):
-                return bytes(body)
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    """Return the body, or as much of it as shows that it is too large; None if nobody waits."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > limit or not message.get("more_body", False):
+            return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from admin.changes import Reason
 from admin.peer import get_peer
@@ -36,7 +36,7 @@ class NewRelation(_Strict):
     endpoint_id: _Text = ""
     web_roots: _Document = ""
     bundle: _Document = ""
-    replace: bool = False
+    replace: StrictBool = False
     reason: Reason
 
 

@@ -20,6 +20,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from admin.roles import Role
 
@@ -43,6 +45,7 @@ GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.APPLICATION: frozenset({_P.ENTER, _P.CHECK}),
 }
 """What each role may do."""
+CHANGING: Final = frozenset({Permission.OPERATE, Permission.GOVERN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def guarded(
                 raise UndeclaredRoute(f"{name} needs a permission: name it in admin/permissions.py")
             if route.endpoint in found:
                 raise UndeclaredRoute(f"{name} shares its endpoint with {found[route.endpoint]}")
-            found[route.endpoint] = Guarded(name, table[name], _parameters(route))
+            found[route.endpoint] = Guarded(name, table[name], _parameters(route, name))
     return found
 
 
@@ -185,11 +188,22 @@ def permissions_of(roles: Iterable[Role]) -> frozenset[Permission]:
     return frozenset().union(*(GRANTS[role] for role in roles))
 
 
-def _parameters(route: APIRoute) -> frozenset[str]:
-    """Return the names that a route declares: of its query, its body and its path."""
+def _parameters(route: APIRoute, name: str) -> frozenset[str]:
+    """Return the names that a route declares, as they are sent: of its query, body and path."""
     dependant = route.dependant
-    names: set[str] = set()
-    for field in (*dependant.query_params, *dependant.body_params, *dependant.path_params):
-        model_fields = getattr(field.field_info.annotation, "model_fields", None)
-        names |= {field.alias} if model_fields is None else set(model_fields)
+    names = {field.alias for field in dependant.path_params}
+    for field in dependant.query_params:
+        names |= _fields(field.field_info) or {field.alias}
+    for field in dependant.body_params:
+        if not (declared := _fields(field.field_info)):
+            raise UndeclaredRoute(f"{name} has a body of which nothing says what to record")
+        names |= declared
     return frozenset(names)
+
+
+def _fields(info: FieldInfo) -> set[str]:
+    """Return the names of the fields of a model, or the properties of what has a schema only."""
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return {each.alias or name for name, each in info.annotation.model_fields.items()}
+    schema = info.json_schema_extra
+    return set(schema.get("properties", ())) if isinstance(schema, dict) else set()  # type: ignore[arg-type]  # a mapping, or it is no schema

@@ -8,7 +8,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from admin.changes import Reason
 from admin.peer import get_peer
@@ -32,7 +32,7 @@ Name = Annotated[
     str,
     StringConstraints(pattern="^([A-Za-z]{1,63}/)?[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$"),
 ]
-Version = Annotated[int, Field(ge=0)]
+Version = Annotated[int, Field(ge=0, strict=True)]
 
 
 class _Strict(BaseModel):
@@ -44,14 +44,14 @@ class _Change(_Strict):
 
     reason: Reason
     expect_version: Version | None = None
-    dry_run: bool = False
+    dry_run: StrictBool = False
 
 
 class NewPolicies(_Change):
     """The whole new applied set as YAML; `empty` says that it may hold no policy."""
 
     documents: str
-    empty: bool = False
+    empty: StrictBool = False
 
 
 class Deletion(_Change):
@@ -63,7 +63,7 @@ class Deletion(_Change):
 class Rollback(_Change):
     """The version whose documents are applied again."""
 
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, strict=True)]
 
 
 class History(_Strict):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 from cryptography import x509
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
 from admin.changes import Reason as Words
 from admin.peer import get_peer
@@ -60,8 +60,8 @@ class NewRevocation(_Strict):
     selector: Said
     reason: str = Reason.unspecified.name
     why: Why
-    dry_run: bool = False
-    confirmed: Annotated[int, Field(ge=0)] | None = None
+    dry_run: StrictBool = False
+    confirmed: Annotated[int, Field(ge=0, strict=True)] | None = None
     ban: Until | None = None
 
 

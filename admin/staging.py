@@ -8,7 +8,14 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 
 from admin.changes import Reason
 from admin.peer import get_peer
@@ -51,7 +58,7 @@ class Promotion(_Strict):
     reason: Reason
     to: Literal["shadow", "canary", "enforce"] | None = None
     namespaces: Annotated[list[Namespace], Field(max_length=1000)] = []
-    rebase: bool = False
+    rebase: StrictBool = False
 
 
 class JustReason(_Strict):
@@ -79,7 +86,7 @@ class NewBypass(_Strict):
 
     namespace: Namespace
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=32)] = {}
-    seconds: Annotated[int, Field(ge=1)]
+    seconds: Annotated[int, Field(ge=1, strict=True)]
     reason: Reason
 
 
