@@ -156,5 +156,7 @@ def test_an_approval_that_cannot_be_recorded_opens_nothing(tmp_path: Path) -> No
         with pytest.raises(StoreUnavailable):
             await one.staging.emergencies.approve_bypass(name, actor=BOB, reason="yes")
         assert not one.decide().allowed
+        with one.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO audit_entries")
 
     tell(tmp_path, story)

@@ -259,6 +259,8 @@ def test_a_step_that_cannot_be_recorded_changes_nothing(tmp_path: Path) -> None:
         staged = one.staging.live.staged
         assert staged is not None
         assert staged.stage is Stage.SHADOW
+        with one.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO audit_entries")
 
     tell(tmp_path, story)
 
