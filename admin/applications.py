@@ -5,7 +5,8 @@ namespace from the evidence that its SVID was issued on, the labels from its pod
 in front of it; never from what it says. Where nothing says so it is refused, unless
 `admin.applications` lets it ask about every workload of some namespaces. So nobody reads the whole
 policy by asking. What it asks is decided now, whatever time it says, and each decision is recorded
-as those of proxies are (`authz.records`).
+as those of proxies are (`authz.records`), within bounds of the application's own: the source is
+what it claims, nobody attested it, and the audit log has the application as who acted.
 """
 
 import asyncio
@@ -76,6 +77,7 @@ class Applications:
                     at=now,
                     door=APPLICATION,
                     destination=visitor.actor,
+                    asked_by=visitor.actor,
                     request_id=request_id,
                 )
             )

@@ -6,8 +6,10 @@
     gap             decisions that were not recorded, or are not in the log but in the records only
 
 Where it happened (`cluster`, `namespace`, `service_account`, `pod`, `node`) is the proxy that
-decided; who called is `spiffe_id`. Times are when we heard of it: what a proxy says of its own
-clock is a detail. No query, header, claim or token is in a record, so none is here.
+decided; who called is `spiffe_id`. Where an application asked, nobody attested the source that it
+named: the application is the actor, and `claimed_source` a detail. Times are when we heard of it:
+what a proxy says of its own clock is a detail. No query, header, claim or token is in a record, so
+none is here.
 """
 
 from collections import Counter
@@ -69,7 +71,7 @@ class DecisionEntries:
             self._minute = first.minute
             self._taken.clear()
         everything = ("all", "")
-        source, destination = first.operation.source, first.operation.destination
+        source, destination = _actor(first.operation), first.operation.destination
         shared = ("source", source), ("destination", destination)
         most = max(1, int(self.entries_a_minute * SHARE))
         if self._taken[everything] >= self.entries_a_minute:
@@ -83,7 +85,20 @@ class DecisionEntries:
 def _group(counted: MinuteCount) -> tuple[Any, ...]:
     operation, outcome = counted.operation, counted.outcome
     where = operation.destination, operation.namespace, operation.labels
-    return counted.minute, operation.source, *where, outcome.allowed, outcome.policy
+    who = operation.asked_by, operation.source
+    return counted.minute, *who, *where, outcome.allowed, outcome.policy
+
+
+def _actor(operation: Operation) -> str:
+    return operation.asked_by or operation.source
+
+
+def _attested(operation: Operation) -> str:
+    return "" if operation.asked_by else operation.source
+
+
+def _claimed(operation: Operation) -> dict[str, Json]:
+    return {"claimed_source": operation.source} if operation.asked_by else {}
 
 
 def _full(record: FullRecord, now: datetime) -> Entry:
@@ -94,8 +109,8 @@ def _full(record: FullRecord, now: datetime) -> Entry:
         time=now,
         kind="decision",
         outcome=_OUTCOMES[record.outcome.allowed],
-        actor=operation.source,
-        spiffe_id=operation.source,
+        actor=_actor(operation),
+        spiffe_id=_attested(operation),
         cluster=place.cluster,
         namespace=operation.namespace,
         service_account=place.service_account,
@@ -109,6 +124,7 @@ def _full(record: FullRecord, now: datetime) -> Entry:
             "at": record.at.isoformat(),
             "door": record.door,
             "rule": record.outcome.rule,
+            **_claimed(operation),
             "labels": dict(parse_labels(operation.labels)),
             **_what(operation),
             "sni": record.sni,
@@ -127,13 +143,14 @@ def _count(together: Sequence[MinuteCount]) -> Entry:
         time=max(each.last for each in together),
         kind="decision_count",
         outcome=_OUTCOMES[outcome.allowed],
-        actor=operation.source,
-        spiffe_id=operation.source,
+        actor=_actor(operation),
+        spiffe_id=_attested(operation),
         namespace=operation.namespace,
         destination=operation.destination,
         policy=outcome.policy,
         details={
             "minute": begins.isoformat(),
+            **_claimed(operation),
             "count": sum(each.count for each in together),
             "labels": dict(parse_labels(operation.labels)),
             "operations": [_counted_operation(each) for each in together],

@@ -4,6 +4,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,12 +75,15 @@ def samples() -> list[Entry]:
     """Return entries as the program makes them; those of whole worlds are looked at there."""
     denied = FullRecord(NOW, OPERATION, Outcome(False), "ext_authz", "", shadow="allow")
     count = MinuteCount(0, OPERATION, Outcome(True, "shop/a", 0), 1, NOW, NOW)
+    claimed = replace(OPERATION, asked_by="oidc:gateway")
     entries_of = DecisionEntries()
     relation = Relation("other.example", "https://other.example", "https_web")
     staged = {"candidate": 1, **CHANGE.recorded("+")}
     return [
         *entries_of([denied], NOW),
         *entries_of([count], NOW),
+        *entries_of([replace(denied, operation=claimed)], NOW),
+        *entries_of([replace(count, operation=claimed)], NOW),
         *entries_of([Gap(NOW, NOW, "rate", 1)], NOW),
         *DecisionEntries(0)([count], NOW),
         gap(NOW, "entry", "not_written", Counter(refusal=1), NOW),

@@ -2,9 +2,10 @@
 
 A caller chooses paths, methods and hosts: of each pair of peer and destination the first
 `OPERATIONS_A_PAIR` of a minute are kept apart, the others count as `(other)`. Peers are certified,
-so there are only so many; should all together still be more than `ROWS_A_MINUTE`, or those of one
-destination, whose proxy tells of them, more than `SHARE` of that, what is over counts as `(other)`
-where there is such a row. Where there is none it is not counted, and the one who adds is told.
+so there are only so many; of what an application only claims, it is the peer itself. Should all
+together still be more than `ROWS_A_MINUTE`, or those of one destination, whose proxy tells of them,
+more than `SHARE` of that, what is over counts as `(other)` where there is such a row. Where there
+is none it is not counted, and the one who adds is told.
 """
 
 from collections import Counter, defaultdict
@@ -96,7 +97,7 @@ class MinuteCounts:
     def _bounded(self, minute: _Minute, operation: Operation, *, is_full: bool) -> Operation:
         if operation.protocol == "tcp":
             return operation
-        pair = operation.source, operation.destination
+        pair = operation.asked_by or operation.source, operation.destination
         what = (operation.method, operation.path, operation.host)
         seen = minute.seen.get(pair, _NOTHING)
         if what in seen:

@@ -42,7 +42,8 @@ class Observed:
     workload looks at are not known here, so that the two may differ without anything being wrong;
     `disagrees` that they differ although nothing explains it.
     `destination` is the SPIFFE ID of the proxy; `named` the rule that it named, as `Rule.name`.
-    `request_id` is what the caller, or a proxy on the way, calls the request.
+    `asked_by` is the application that asked, which says itself who the source is; empty where a
+    proxy attested it. `request_id` is what the caller, or a proxy on the way, calls the request.
     """
 
     request: Request
@@ -52,6 +53,7 @@ class Observed:
     door: str
     count: int = 1
     destination: str = ""
+    asked_by: str = ""
     named: str = ""
     is_partial: bool = False
     disagrees: bool = False

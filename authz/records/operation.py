@@ -32,6 +32,8 @@ class Operation:
 
     `source` is the peer's SPIFFE ID, empty without one; `destination` that of the proxy that told
     of it. `labels` is canonical JSON. `method`, `path` (without query) and `host` are None on TCP.
+    `asked_by` is who asked and only claims `source`, which nobody attested; empty where a proxy
+    attested it, and where it was read from the database, which does not keep it.
     """
 
     source: str
@@ -43,19 +45,21 @@ class Operation:
     method: str | None = None
     path: str | None = None
     host: str | None = None
+    asked_by: str = ""
 
     @classmethod
-    def of(cls, request: Request, destination: str) -> "Operation":
+    def of(cls, request: Request, destination: str, asked_by: str = "") -> "Operation":
         """Return the operation of `request`, which the proxy of `destination` decided about."""
         source = "" if request.source is None else str(request.source)
         where = request.destination.namespace, _labels_text(request.destination)
         http = request.http
         if http is None:
-            return cls(source, destination, *where, "tcp", request.port)
+            return cls(source, destination, *where, "tcp", request.port, asked_by=asked_by)
         path = None if http.path is None else clean(http.path.partition("?")[0], MAXIMUM_PATH)
         host = None if http.host is None else clean(folded_host(http.host), MAXIMUM_HOST)
         method = None if http.method is None else clean(http.method, MAXIMUM_METHOD)
-        return cls(source, destination, *where, "http", request.port, method, path, host)
+        what = method, path, host
+        return cls(source, destination, *where, "http", request.port, *what, asked_by=asked_by)
 
     @property
     def is_whole(self) -> bool:

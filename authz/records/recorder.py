@@ -5,7 +5,8 @@
 
 In full: denials, decisions that what is on trial would have reversed, AUDIT matches, and those on
 which a proxy and the engine disagree; so many a second, since whoever is denied can ask again as
-often as they like. What is over the bound, or could not be written for a minute because the
+often as they like. Applications, which also say who asks them, have bounds of their own
+(`authz.records.rates`). What is over the bound, or could not be written for a minute because the
 database was away, is counted by reason, and the counts are written as a `Gap`.
 
 `entries_of` makes the audit entries of records; they are written in the transaction of these.
@@ -22,6 +23,7 @@ from authz.records.bucket import Bucket
 from authz.records.counting import MinuteCounts
 from authz.records.observed import Observed, Observers
 from authz.records.operation import Operation
+from authz.records.rates import AskerRates
 from authz.records.tables import FullRecord, Gap, MinuteCount
 from authz.records.wording import in_full, outcome_of
 from meshca.clock import Clock
@@ -68,6 +70,7 @@ class DecisionRecorder:
     burst: int = BURST
     entries_of: EntriesOf = lambda _records, _now: ()
     _bucket: Bucket = field(init=False)
+    _askers: AskerRates = field(init=False)
     _fresh: list[Observed] = field(init=False, default_factory=list)
     _waiting: list[_Waiting] = field(init=False, default_factory=list)
     _lost: Counter[str] = field(init=False, default_factory=Counter)
@@ -75,19 +78,23 @@ class DecisionRecorder:
 
     def __post_init__(self) -> None:
         self._bucket = Bucket(self.clock, self.records_per_second, float(self.burst))
+        self._askers = AskerRates(self.clock)
 
     def record(self, observed: Observed) -> None:
         """Take note of a decision; never waits, never raises."""
         self.observers.tell(observed)
-        operation = Operation.of(observed.request, observed.destination)
+        operation = Operation.of(observed.request, observed.destination, observed.asked_by)
         outcome = outcome_of(observed)
         if not self.counts.add(operation, outcome, self.clock.now(), observed.count):
             self.lose(ROWS, observed.count)
         if _is_full(observed):
-            if self._bucket.take():
+            if self._may_keep(observed.asked_by):
                 self._fresh.append(observed)
             else:
                 self.lose(RATE, observed.count)
+
+    def _may_keep(self, asked_by: str) -> bool:
+        return self._askers.take(asked_by) if asked_by else self._bucket.take()
 
     def lose(self, reason: str, count: int = 1) -> None:
         """Count decisions that are not recorded."""
@@ -160,7 +167,8 @@ def _grouped(counted: MinuteCount) -> tuple[Any, ...]:
     """Return a key by which the counts of one caller, destination and policy stand together."""
     operation, outcome = counted.operation, counted.outcome
     where = operation.destination, operation.namespace, operation.labels
-    return counted.minute, operation.source, *where, outcome.allowed, outcome.policy
+    who = operation.asked_by, operation.source
+    return counted.minute, *who, *where, outcome.allowed, outcome.policy
 
 
 def _is_full(observed: Observed) -> bool:

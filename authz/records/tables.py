@@ -95,8 +95,8 @@ class Outcome:
 class FullRecord:
     """One decision in full; `shadow` is the verdict of what is on trial where it differs.
 
-    `door` is who told of it: `ext_authz` or `access_log`. `details` is JSON. `place` is for the
-    audit log only.
+    `door` is who told of it: `ext_authz`, `access_log` or `application`. `details` is
+    JSON. `place` is for the audit log only.
     """
 
     at: datetime

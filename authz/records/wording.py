@@ -46,7 +46,7 @@ def in_full(observed: Observed) -> FullRecord:
     shadow = observed.decision.shadow if observed.shadow_differs else None
     return FullRecord(
         at=observed.at,
-        operation=Operation.of(request, observed.destination),
+        operation=Operation.of(request, observed.destination, observed.asked_by),
         outcome=outcome_of(observed),
         door=observed.door,
         reason=clean(_reason(observed), MAXIMUM_REASON),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from admin.decision_entries import DecisionEntries
 from admin.roles import Roles
 from authz.check import check
 from authz.records.observed import Observed
@@ -51,6 +52,22 @@ def test_it_is_answered_as_the_engine_decides_and_the_decision_is_recorded(tmp_p
             True,
         )
         assert recorded(world, "read") == []
+
+    play(tmp_path, story)
+
+
+def test_what_it_claims_of_a_source_is_recorded_as_its_claim(tmp_path: Path) -> None:
+    async def story(world: World, client: Any, seen: list[Observed]) -> None:
+        recorder = world.state.applications.recorder
+        recorder.entries_of = DecisionEntries()
+        victim = "spiffe://example.org/ns/bank/sa/treasurer"
+        asked = {**ASKED, "source": {"principal": victim}, "http": {"method": "DELETE"}}
+        assert (await client.post("/authz/check", json=asked)).json()["verdict"] == "deny"
+        await recorder.flush(with_current=True)
+        for kind in ("decision", "decision_count"):
+            (entry,) = recorded(world, kind)
+            assert (entry["actor"], entry["spiffe_id"]) == (ORDERS, "")
+            assert entry["details"]["claimed_source"] == victim
 
     play(tmp_path, story)
 

@@ -1,6 +1,7 @@
 """Decisions in the audit log: told in full, counted by the minute, and what is left out is said."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.stores import sqlite_engine, writer_of
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 WEB, ORDERS = "spiffe://example.org/ns/shop/sa/web", "spiffe://example.org/ns/shop/sa/orders"
+VICTIM = "spiffe://example.org/ns/bank/sa/treasurer"
 AN_HOUR = timedelta(hours=1)
 
 
@@ -64,6 +66,27 @@ def test_a_denial_says_who_called_whom_by_which_rule_and_where_it_was_decided() 
     assert where == ("prod", "shop", "orders", "orders-1", "node-7")
     assert entry.details["at"] == (NOW - AN_HOUR).isoformat(), "the proxy's clock is a detail only"
     assert (entry.details["rule"], entry.details["path"]) == (2, "/items")
+
+
+def test_what_an_application_claims_is_a_detail_and_it_is_the_actor_itself() -> None:
+    asked = replace(operation(source=VICTIM), asked_by=ORDERS)
+    (denied,) = entries(full(operation=asked, door="application"))
+    (count,) = entries(replace(counted(), operation=asked))
+    for entry in (denied, count):
+        assert (entry.actor, entry.spiffe_id, entry.destination) == (ORDERS, "", ORDERS)
+        assert entry.details["claimed_source"] == VICTIM
+
+
+def test_what_an_application_claims_takes_nothing_of_the_share_of_whom_it_names() -> None:
+    claims = [
+        replace(counted(), operation=replace(operation(source=VICTIM), asked_by=f"{ORDERS}{n}"))
+        for n in range(2)
+    ]
+    of_the_victim = [counted(source=VICTIM, destination="bank")]
+    made = DecisionEntries(4)
+    made([claims[0]], NOW)
+    assert [each.kind for each in made(of_the_victim, NOW)] == ["decision_count"]
+    assert len(entries(*claims, entries_a_minute=100)) == 2, "each asker has its own"
 
 
 def test_what_is_on_trial_is_told_with_its_verdict() -> None:
