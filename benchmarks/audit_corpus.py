@@ -178,7 +178,10 @@ def _copy(connection: sa.Connection, page: list[Row]) -> None:
 
 
 def repeat(engine: sa.Engine, entries: int, copies: int) -> None:
-    """Have the first `entries`, which whole segments hold, `copies` times in all."""
+    """Have the first `entries`, which whole segments hold, `copies` times in all.
+
+    Segments' numbers are random (audit/index/indexer.py): a copy's are those of the first, moved.
+    """
     for copy in range(1, copies):
         with (
             engine.connect().execution_options(meshca_writes=True) as connection,
@@ -186,7 +189,7 @@ def repeat(engine: sa.Engine, entries: int, copies: int) -> None:
         ):
             for statement in _REPEAT:
                 given = {"shift": copy * entries, "time": copy * entries * STEP_US}
-                number = {"entries": entries, "number": copy * 1_000_000}
+                number = {"entries": entries, "number": copy}
                 connection.execute(sa.text(statement), {**given, **number})
             size = (copy + 1) * entries
             head = audit_head.update().values(size=size, frontier=_frontier(size))
@@ -199,9 +202,10 @@ _REPEAT: Final = (
     " WHERE leaf_index < :entries ORDER BY leaf_index",
     "INSERT INTO audit_postings (segment, block, lists)"
     " SELECT segment + :number, block, lists FROM audit_postings"
-    " WHERE segment < 1000000 ORDER BY segment, block",
+    " WHERE segment IN (SELECT id FROM audit_segments WHERE first < :entries)"
+    " ORDER BY segment, block",
     "INSERT INTO audit_segments (id, first, entries, stage, redactions, minimum_time,"
     " maximum_time, times, named)"
     " SELECT id + :number, first + :shift, entries, stage, redactions, minimum_time + :time,"
-    " maximum_time + :time, times, named FROM audit_segments WHERE id < 1000000",
+    " maximum_time + :time, times, named FROM audit_segments WHERE first < :entries",
 )
