@@ -59,10 +59,10 @@ class At(_Strict):
 
 
 class Report(_Strict):
-    """From `since` up to `until`."""
+    """From `since` up to `until`, by default up to now."""
 
     since: AwareDatetime
-    until: AwareDatetime
+    until: AwareDatetime | None = None
 
 
 def create_router(state: AdminState) -> APIRouter:
@@ -92,7 +92,8 @@ def create_router(state: AdminState) -> APIRouter:
 
     @router.post("/audit/report")
     async def report(asked: Report, request: Request) -> Any:
-        period = Period(asked.since, asked.until, state.clock.now())
+        now = state.clock.now()
+        period = Period(asked.since, asked.until or now, now)
         actor = get_visitor(request.scope).actor
         made = await in_turn(
             turn,

@@ -103,6 +103,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "meshca audit verify-report": ("REPORT", "--key", "LOG_KEY"),
     "meshca audit checkpoint": (),
     "meshca audit verify-growth": ("GROWTH", "--old", "KEPT", "--key", "LOG_KEY"),
+    "meshca audit verify-export": ("EXPORT", "--key", "LOG_KEY"),
     "meshca audit verify-proof": ("PROOF", "--key", "LOG_KEY"),
     "meshca audit keys": (),
     "meshca audit rotate-key": (),
@@ -155,6 +156,8 @@ def test_the_json_has_the_documented_keys(
         values["PROOF"], values["LOG_KEY"] = _proof(server, tmp_path)
     if "ISSUED" in COMMANDS[command]:
         values["ISSUED"] = server.query("svid", "list")["svids"][0]["serial"]
+    if "EXPORT" in COMMANDS[command]:
+        values["EXPORT"], values["LOG_KEY"] = _export(server, tmp_path)
     if "REPORT" in COMMANDS[command]:
         values["REPORT"], values["LOG_KEY"] = _report(server, tmp_path)
     if "GROWTH" in COMMANDS[command]:
@@ -195,6 +198,13 @@ def _growth(server: RunningServer, directory: Path) -> tuple[Path, Path, str]:
     return kept, growth, server.query("audit", "keys")["keys"][0]["key"]
 
 
+def _export(server: RunningServer, directory: Path) -> tuple[Path, str]:
+    """Return an export of the log, and the key that verifies it."""
+    path, environment = directory / "export", {"MESHCA_CONFIG": str(server.config)}
+    meshca("audit", "export", "-o", str(path), environment=environment)
+    return path, server.query("audit", "keys")["keys"][0]["key"]
+
+
 def _report(server: RunningServer, directory: Path) -> tuple[Path, str]:
     """Return the directory of a report, and the key that verifies it."""
     path, environment = directory / "report", {"MESHCA_CONFIG": str(server.config)}
@@ -224,7 +234,8 @@ def test_an_approval_has_the_documented_keys() -> None:
 
 
 def test_every_documented_shape_is_compared() -> None:
-    elsewhere = {"meshca proxies", "meshca authz approve", "meshca audit restore"}
+    offline = {"meshca audit restore", "meshca audit verify-index"}
+    elsewhere = {"meshca proxies", "meshca authz approve", *offline}
     assert set(DOCUMENTED) == {*COMMANDS, *elsewhere}
 
 
