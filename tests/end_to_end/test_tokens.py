@@ -68,7 +68,11 @@ def test_without_a_fresh_token_the_proxy_is_let_go_but_still_serves(
         )
 
         assert frontend.call(frontend.outbound["orders"]).status_code == 200
-        assert {p["node_id"] for p in server.query("proxies")["proxies"]} == {"frontend"}
+        wait_until(
+            lambda: {p["node_id"] for p in server.query("proxies")["proxies"]} == {"frontend"},
+            within_seconds=20,
+            what="the proxy without a good token is let go",
+        )
 
 
 def expired(server: RunningServer) -> str:
@@ -123,7 +127,11 @@ def test_a_call_without_a_token_is_unauthenticated(server: RunningServer) -> Non
     status = fetch_secret(server.port, server.roots, "localhost", None)
 
     assert status == "UNAUTHENTICATED"
-    assert [entry["reason"] for entry in server.refusals()] == ["no_token"]
+    wait_until(
+        lambda: [entry["reason"] for entry in server.refusals()] == ["no_token"],
+        within_seconds=20,
+        what="the refusal is on record",
+    )
 
 
 def test_a_good_token_in_the_same_call_gets_the_secret(server: RunningServer) -> None:
