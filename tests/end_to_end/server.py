@@ -183,6 +183,14 @@ class RunningServer:
         names = ("--namespace", NAMESPACE, "--service-account", service_account)
         return self.meshca("dev", "token", *names, *options).strip()
 
+    def wait_in_step(self) -> None:
+        """Wait until no connected proxy is behind: acknowledgements take a moment."""
+        wait_until(
+            lambda: not self.query("proxies", "--behind")["proxies"],
+            within_seconds=20,
+            what="every proxy has acknowledged what it was sent",
+        )
+
     def wait_for_records(self, service_account: str) -> list[dict[str, Any]]:
         """Return the certificates of a service account once each signature is on record.
 

@@ -33,7 +33,7 @@ def test_four_commands_make_a_serving_proxy(
         assert envoy.identities() == {spiffe_id("orders")}
         proxies = server.query("proxies")["proxies"]
         assert [proxy["spiffe_id"] for proxy in proxies] == [spiffe_id("orders")]
-        assert server.query("proxies", "--behind")["proxies"] == []
+        server.wait_in_step()
 
 
 def test_a_wrong_option_writes_nothing_and_names_every_mistake(

@@ -46,7 +46,7 @@ def test_a_restart_loses_no_handshake(
 
         assert status == (0 if number is signal.SIGTERM else -9)
         assert traffic.failures == []
-        assert server.query("proxies", "--behind")["proxies"] == []
+        server.wait_in_step()
         assert server.query("audit", "verify")["intact"] is True
         gaps = {gap["reason"] for gap in server.query("audit", "query", "--kind", "gap")["entries"]}
         assert ("stop_not_recorded" in gaps) is (number is signal.SIGKILL)

@@ -53,7 +53,7 @@ def test_a_root_is_replaced_under_traffic_without_a_failed_request(
         only_new = tmp_path / "new-root.pem"
         only_new.write_bytes(new.public_bytes(Encoding.PEM))
         assert call_without_certificate(orders.inbound, only_new).serial in orders.serials()
-        assert server.query("proxies", "--behind")["proxies"] == []
+        server.wait_in_step()
         assert_proxies_come_back(server, *proxies)
 
 
