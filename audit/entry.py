@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
@@ -74,3 +74,7 @@ class Entry:
     request_id: str = field(default_factory=current_request.get)
     reason: str = ""
     details: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
+
+
+TEXTS: Final = tuple(one.name for one in fields(Entry) if one.type is str)
+"""The fields of an entry that are text, in their order: what is indexed, exported and sent."""

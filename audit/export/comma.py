@@ -9,28 +9,12 @@ from typing import Any, Final
 
 import orjson
 
+from audit.entry import TEXTS
 from audit.export.text import harmless, visible
 from audit.log import Stored
 
-TEXTS: Final = (
-    "time",
-    "kind",
-    "outcome",
-    "actor",
-    "spiffe_id",
-    "serial",
-    "fingerprint",
-    "cluster",
-    "namespace",
-    "service_account",
-    "pod",
-    "node",
-    "destination",
-    "policy",
-    "request_id",
-    "reason",
-)
-COLUMNS: Final = ("index", *TEXTS, "details", "leaf_hash", "redacted")
+_SHOWN: Final = ("time", *TEXTS)
+COLUMNS: Final = ("index", *_SHOWN, "details", "leaf_hash", "redacted")
 
 
 def header() -> bytes:
@@ -41,7 +25,7 @@ def header() -> bytes:
 def row(stored: Stored) -> bytes:
     """Return the line of one entry; of one that is redacted, what is left of it."""
     document: dict[str, Any] = stored.document() or {}
-    texts = [harmless(str(document.get(name, ""))) for name in TEXTS]
+    texts = [harmless(str(document.get(name, ""))) for name in _SHOWN]
     details = visible(orjson.dumps(document.get("details", {})).decode()) if document else ""
     redacted = "" if document else "true"
     return _line([str(stored.index), *texts, details, stored.leaf_hash.hex(), redacted])

@@ -8,23 +8,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-FIELDS: Final = (
-    "kind",
-    "outcome",
-    "actor",
-    "spiffe_id",
-    "serial",
-    "fingerprint",
-    "cluster",
-    "namespace",
-    "service_account",
-    "pod",
-    "node",
-    "destination",
-    "policy",
-    "request_id",
-    "reason",
-)
+from audit.entry import TEXTS
+
+FIELDS: Final = TEXTS
 """The fields of an entry that queries compare; empty text is no value."""
 
 KEY_BITS: Final = 64

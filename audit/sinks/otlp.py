@@ -15,6 +15,7 @@ from typing import Final
 import httpx
 from google.protobuf.message import DecodeError
 
+from audit.entry import TEXTS
 from audit.export.severity import OTLP, severity_of
 from audit.log import Stored
 from audit.proto import otlp_logs_pb2 as otlp
@@ -28,22 +29,7 @@ TIMEOUT_SECONDS: Final = 30.0
 MAXIMUM_ANSWER_BYTES: Final = 64 * 1024
 _REFUSALS: Final = (400, 413, 422)
 _PROTOBUF: Final = "application/x-protobuf"
-_TEXTS: Final = (
-    "outcome",
-    "actor",
-    "spiffe_id",
-    "serial",
-    "fingerprint",
-    "cluster",
-    "namespace",
-    "service_account",
-    "pod",
-    "node",
-    "destination",
-    "policy",
-    "request_id",
-    "reason",
-)
+_TEXTS: Final = tuple(name for name in TEXTS if name != "kind")
 
 log = get_logger("audit")
 
