@@ -29,6 +29,7 @@ from audit.retention.redaction import BATCH, Candidate, Redact, RedactionSink
 from audit.retention.rules import Rules
 from benchmarks import audit_corpus
 from benchmarks.figure import Context, Row, Target
+from meshca.clock import SystemClock
 from meshca.database import migrate, open_engine
 
 TITLE = "Retention of the audit log"
@@ -105,7 +106,7 @@ def _backup(directory: Path, count: int) -> Iterator[Row]:
             EntrySink().append(connection, [_entry(n) for n in range(4_096)])
     head = Log(engine).head()
     text = str(Checkpoint(ORIGIN, head.size, head.root))
-    now = datetime.now(UTC)
+    now = SystemClock().now()
     with _writing(engine) as connection, connection.begin():
         KeptSink().write(
             connection, [Kept(ORIGIN, head.size, now, str(Note(text, (key.sign(text),))))]
