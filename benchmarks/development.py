@@ -1,6 +1,5 @@
 """A development server's directory, made by `meshca init`, and what its workloads hold."""
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from identity.development import UnsafeDevelopmentCluster
 from meshca.clock import SystemClock
 from meshca.database import migrate, open_engine
+from meshca.demo.ports import free_port
 from meshca.metrics import Metrics
 from meshca.settings import Settings, load
 from meshca.wiring import Service, build
@@ -91,10 +91,3 @@ def certificate_request() -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

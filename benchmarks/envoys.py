@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from benchmarks.development import free_port
 from benchmarks.figure import Row, Target
 from benchmarks.process import workers
+from meshca.demo.ports import free_port
 from meshca.demo.traffic import Traffic
 from tests.end_to_end.proxies import Proxy
 from tests.end_to_end.server import RunningServer, allow

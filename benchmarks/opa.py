@@ -7,7 +7,6 @@ leaves out HTTP and JSON. What it answers is compared with the engine first.
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,7 @@ from authz.engine import decide
 from authz.policy import PolicySet
 from benchmarks.figure import Row
 from benchmarks.policy_corpus import Corpus, to_request
+from meshca.demo.ports import free_port
 
 _REGO: Final = """
 package mesh
@@ -83,7 +83,7 @@ def compared(corpus: Corpus, policies: PolicySet) -> Iterator[Row]:
 
 @contextmanager
 def _serving(program: str, corpus: Corpus) -> Iterator[httpx.Client]:
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="meshca-bench-") as directory:
         policy, data = Path(directory, "mesh.rego"), Path(directory, "data.json")
         policy.write_text(_REGO)
@@ -97,12 +97,6 @@ def _serving(program: str, corpus: Corpus) -> Iterator[httpx.Client]:
         finally:
             process.terminate()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(client: httpx.Client) -> None:

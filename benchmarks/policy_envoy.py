@@ -22,9 +22,10 @@ from authz.engine import compile_workload
 from authz.workload import Workload
 from benchmarks.figure import Context, Row, Target
 from benchmarks.process import Process, Worker, workers
+from meshca.demo.ports import free_port
 from tests.authz.authority import Authority
 from tests.authz.builders import document, load
-from tests.real_parts import envoy, free_port, wait_until
+from tests.real_parts import envoy, wait_until
 
 TITLE = "Policy of 10,000 principals in a real Envoy"
 PRINCIPALS = 10_000

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from benchmarks.development import free_port
 from benchmarks.figure import Context, Row, Target
 from benchmarks.process import workers
+from meshca.demo.ports import free_port
 from tests.end_to_end.proxies import Proxy
 from tests.end_to_end.server import RunningServer, allow
 

@@ -21,9 +21,10 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client, config
 
+from meshca.demo.ports import free_port
 from tests import assets
 from tests.kube_pki import write_certificates, write_key
-from tests.real_parts import free_port, require
+from tests.real_parts import require
 
 ISSUER = "https://kubernetes.meshca.test"
 _START_SECONDS = 90.0

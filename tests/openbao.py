@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import urllib3
 
-from tests.real_parts import ROOT, free_port, require, wait_until
+from meshca.demo.ports import free_port
+from tests.real_parts import ROOT, require, wait_until
 
 ROOT_TOKEN = "root"
 _START_SECONDS = 60.0

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +27,6 @@ def envoy() -> str:
     require(found is not None, "envoy", "make .venv/.ready")
     assert found is not None
     return found
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], *, within_seconds: float, what: str) -> None:

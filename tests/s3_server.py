@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.real_parts import ROOT, free_port, require, wait_until
+from meshca.demo.ports import free_port
+from tests.real_parts import ROOT, require, wait_until
 
 ACCESS_KEY = "AKIDEXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"

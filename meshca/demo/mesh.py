@@ -22,7 +22,8 @@ from meshca.clock import Clock
 from meshca.demo.app import EchoApp
 from meshca.demo.envoy_admin import EnvoyAdmin
 from meshca.demo.observation import DemoFailed, wait_until
-from meshca.demo.processes import Processes, free_ports
+from meshca.demo.ports import free_port
+from meshca.demo.processes import Processes
 
 TRUST_DOMAIN = "demo.mesh"
 NAMESPACE = "shop"
@@ -159,14 +160,14 @@ class Mesh:
         """Return a new workload's ports and directory; it has no token and no proxy yet."""
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
-        inbound, admin, *ports = free_ports(2 + len(calls))
+        inbound, admin, *ports = (free_port() for _ in range(2 + len(calls)))
         view = self._stack.enter_context(EnvoyAdmin(admin))
         outbound = dict(zip(calls, ports, strict=True))
         return Workload(name, directory, inbound, view, outbound)
 
     def _init(self) -> None:
         self.meshca("init", str(self.config.parent), "--trust-domain", TRUST_DOMAIN)
-        self.server_port, self.metrics_port = free_ports(2)
+        self.server_port, self.metrics_port = free_port(), free_port()
         config = yaml.safe_load(self.config.read_text())
         config["listen"] = {
             "mesh": f"127.0.0.1:{self.server_port}",

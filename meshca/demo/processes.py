@@ -5,9 +5,7 @@ into a log file of its own. They are in sessions of their own, so that Ctrl-C re
 only, which then stops them in order.
 """
 
-import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,12 +82,3 @@ def _stop(running: Running) -> None:
     except subprocess.TimeoutExpired:
         running.process.kill()
         running.process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` TCP ports of 127.0.0.1 that nothing listens on now, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from admin.peer import local_peer
 from admin.serve import bind_tcp, bind_unix, serve_tcp, serve_unix
+from meshca.demo.ports import free_port
 from meshca.errors import CannotListen
-from tests.real_parts import free_port
 
 
 async def whoami(scope: Scope, receive: Receive, send: Send) -> None:

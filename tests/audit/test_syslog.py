@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from audit.syslog import SyslogTarget, framed, send, syslog_message
+from meshca.demo.ports import free_port
 from meshca.errors import Unavailable
 from meshca.web import web_context
 from tests.audit.syslog_server import collector
 from tests.authz.tls_server import tls_files
-from tests.real_parts import free_port
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, 250, UTC)
 

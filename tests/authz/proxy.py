@@ -36,8 +36,9 @@ from google.protobuf import json_format
 from authz.compile import SHADOW_STAT_PREFIX, STAT_PREFIX, http_rbac, needs_check, network_rbac
 from authz.engine import WorkloadPolicies
 from authz.jwt_filter import METADATA_NAMESPACE
+from meshca.demo.ports import free_port
 from tests.authz.authority import Authority
-from tests.real_parts import envoy, free_port, wait_until
+from tests.real_parts import envoy, wait_until
 
 _TYPE = "type.googleapis.com/"
 _SHADOW = f"envoy.filters.http.rbac:{SHADOW_STAT_PREFIX}shadow_engine_result"

@@ -15,13 +15,14 @@ import httpx
 import pytest
 
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.deploy.cluster import apply, write_kubeconfig
 from tests.deploy.manifests import SAMPLE, SERVICE, Manifest, find, pod_templates
 from tests.deploy.running import LocalPod
 from tests.envoy import RunningEnvoy
 from tests.kube import KubeApiServer
 from tests.openssl import make_authority
-from tests.real_parts import envoy, free_port, wait_until
+from tests.real_parts import envoy, wait_until
 
 pytestmark = pytest.mark.end_to_end
 

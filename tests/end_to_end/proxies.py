@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import RunningServer, spiffe_id
 from tests.envoy import RunningEnvoy
-from tests.real_parts import free_port
 
 SUBSCRIPTIONS = 4
 """Streams of a proxy with an inbound port: certificate, roots, the revoked, policy."""

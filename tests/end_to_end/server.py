@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import yaml
 
+from meshca.demo.ports import free_port
 from tests.audit_table import check_database
 from tests.meshca.cli import meshca
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 TRUST_DOMAIN = "example.org"
 NAMESPACE = "shop"

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.keys import private_key_pem
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.identity.builders import EC_KEY, jwk, jwks
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 ISSUER = "https://idp.test"
 OIDC = {"issuer": ISSUER, "audience": "meshca", "jwks": {"file": "idp.json"}}

@@ -16,11 +16,12 @@ from ca.ca_certificate import make_intermediate
 from ca.keys import check_public_key, load_private_key
 from meshca.clock import SystemClock
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.builders import Pki, make_csr, make_key
 from tests.ca.endpoints import leaf, pki_now
 from tests.end_to_end.proxies import Proxy
 from tests.end_to_end.server import NAMESPACE, RunningServer, allow, spiffe_id
-from tests.real_parts import envoy, free_port, wait_until
+from tests.real_parts import envoy, wait_until
 
 pytestmark = pytest.mark.end_to_end
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import RunningServer, spiffe_id
 from tests.envoy import RunningEnvoy
-from tests.real_parts import free_port
 
 pytestmark = pytest.mark.end_to_end
 

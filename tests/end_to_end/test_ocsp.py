@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import RunningServer
 from tests.meshca.test_cli_server import issue
-from tests.real_parts import free_port, require, wait_until
+from tests.real_parts import require, wait_until
 from tests.stores import postgresql
 
 

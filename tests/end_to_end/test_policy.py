@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.end_to_end.proxies import Proxy
 from tests.end_to_end.server import RunningServer, allow
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 pytestmark = pytest.mark.end_to_end
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import MESHCA
-from tests.real_parts import ROOT, envoy, free_port, wait_until
+from tests.real_parts import ROOT, envoy, wait_until
 
 pytestmark = pytest.mark.end_to_end
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)

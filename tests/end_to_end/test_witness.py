@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from audit.anchors.anchor import Published
 from audit.checkpoint import split_notes
 from audit.note import COSIGNATURE, SigningKey, VerifierKey, verify_note
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import RunningServer
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 pytestmark = pytest.mark.end_to_end
 ORIGIN = "example.org/meshca/audit"

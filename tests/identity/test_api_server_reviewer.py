@@ -11,10 +11,10 @@ import pytest
 
 from identity.review import ApiServerReviewer, Review
 from meshca.api_server import ApiServerConnection
+from meshca.demo.ports import free_port
 from meshca.errors import ReviewUnavailable
 from meshca.settings_values import ApiServer
 from tests.identity.servers import Answers, http_server, write_kubeconfig
-from tests.real_parts import free_port
 
 TOKEN = "header.payload.the-secret-signature"
 

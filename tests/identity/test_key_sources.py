@@ -11,11 +11,11 @@ from identity.key_ring import KeySource
 from identity.key_sources import build_source
 from identity.keys import MAXIMUM_BYTES
 from meshca.api_server import TIMEOUT_SECONDS
+from meshca.demo.ports import free_port
 from meshca.errors import KeysUnavailable
 from meshca.settings import Keys
 from tests.identity.builders import EC_KEY, jwk, jwks, write_key_set
 from tests.identity.servers import http_server, write_kubeconfig
-from tests.real_parts import free_port
 
 DOCUMENT = jwks(jwk(EC_KEY, "key-1"))
 

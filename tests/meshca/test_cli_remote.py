@@ -7,10 +7,10 @@ import pytest
 
 from meshca.cli.credentials import Credentials
 from meshca.cli.failure import CommandFailed
+from meshca.demo.ports import free_port
 from tests.ca.endpoints import ENDPOINT_ID, leaf, pki_now
 from tests.meshca.cli import Result, meshca
 from tests.meshca.configuration import GOOD
-from tests.real_parts import free_port
 
 
 def ask(**environment: object) -> Result:

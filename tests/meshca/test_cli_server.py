@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import RunningServer, allow, spiffe_id
 from tests.meshca.cli import Result, meshca
-from tests.real_parts import free_port
 
 ORDERS = spiffe_id("orders")
 

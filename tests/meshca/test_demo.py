@@ -16,8 +16,9 @@ from meshca.clock import SystemClock
 from meshca.demo.app import EchoApp
 from meshca.demo.mesh import Mesh
 from meshca.demo.observation import DemoFailed, Seen, observe, wait_until
+from meshca.demo.ports import free_port
 from meshca.demo.probes import forge
-from meshca.demo.processes import Processes, free_ports
+from meshca.demo.processes import Processes
 from meshca.demo.screen import Screen
 from meshca.demo.traffic import Traffic
 from tests import real_parts
@@ -117,7 +118,7 @@ def test_does_not_wait_for_ever() -> None:
 
 
 def test_traffic_counts_what_fails() -> None:
-    (nobody,) = free_ports(1)
+    nobody = free_port()
     with EchoApp() as app, Traffic(app.port) as good, Traffic(nobody) as bad:
         real_parts.wait_until(
             lambda: good.requests > 10 and bad.requests > 10,

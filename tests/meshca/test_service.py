@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.ca_certificate import make_intermediate, make_root
 from ca.keys import check_public_key, generate_key, write_private_key
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from tests.end_to_end.server import TRUST_DOMAIN, RunningServer, allow
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 from tests.stores import postgresql
 
 MESHCA = Path(sys.executable).with_name("meshca")

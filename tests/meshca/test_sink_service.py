@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 
+from meshca.demo.ports import free_port
 from tests.audit.sinks.otlp_server import Receiver, receiver
 from tests.end_to_end.server import RunningServer
-from tests.real_parts import free_port
 
 
 def indexes(received: Receiver) -> list[int]:

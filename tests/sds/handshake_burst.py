@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.keys import generate_key, private_key_pem
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from sds.grpc_server import OPTIONS
 from sds.server_identity import ServerIdentity
-from tests.real_parts import free_port
 
 CLIENTS = 16
 CERTIFICATES = 8

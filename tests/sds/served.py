@@ -26,6 +26,7 @@ from authz.jwt_filter import Keys
 from ca.revocation.view import RevocationView
 from identity.caller import Caller, Evidence
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from meshca.spiffe_id import SpiffeId
 from sds.bootstrap import render_files
 from sds.bootstrap_options import BootstrapOptions, parse_options
@@ -34,7 +35,6 @@ from sds.server_identity import ServerIdentity
 from tests.builders import Pki, make_pki
 from tests.envoy import RunningEnvoy
 from tests.fakes import FakeClock
-from tests.real_parts import free_port
 from tests.sds.conftest import build_mesh, make_policies, running
 from tests.sds.lists import fingerprint, make_crl
 

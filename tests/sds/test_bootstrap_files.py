@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from meshca.demo.steps_identity import replace
 from sds.bootstrap import render_files
 from sds.bootstrap_options import BootstrapOptions, parse_options
 from tests.envoy import RunningEnvoy
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 pytestmark = pytest.mark.end_to_end
 TrustedRoot = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]

@@ -14,9 +14,10 @@ from google.protobuf import json_format
 
 from authz.compile import http_rbac
 from authz.engine import compile_workload
+from meshca.demo.ports import free_port
 from sds.check_filter import check_filter
 from tests.authz.builders import ORDERS, document, load
-from tests.real_parts import envoy, free_port, wait_until
+from tests.real_parts import envoy, wait_until
 
 pytestmark = pytest.mark.end_to_end
 _TYPE = "type.googleapis.com/envoy.extensions.filters"

@@ -18,13 +18,14 @@ from authz.providers import Providers
 from authz.records.decisions import DecisionQuery, Decisions
 from authz.records.observed import ACCESS_LOG, EXT_AUTHZ, Observed
 from authz.records.recorder import DecisionRecorder
+from meshca.demo.ports import free_port
 from sds.access_log import AccessLogs
 from sds.ext_authz import ExtAuthz
 from sds.known_callers import KnownCallers
 from sds.workloads import Workloads
 from tests.envoy import RunningEnvoy
 from tests.fakes import FakeClock
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 from tests.sds.conftest import make_policies
 from tests.sds.served import Peer, ServedMesh, echo_server
 

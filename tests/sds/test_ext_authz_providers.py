@@ -12,8 +12,8 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from authz.decision import Outcome
 from authz.policy import Action, PolicySet, Stage
 from authz.providers import METHOD, Providers
+from meshca.demo.ports import free_port
 from meshca.settings_policy import Provider
-from tests.real_parts import free_port
 from tests.sds.asked import CLOSED, POLICIES, with_custom
 from tests.sds.conftest import Mesh, make_policies
 from tests.sds.deciding import check_message, deciding

@@ -16,8 +16,9 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from google.protobuf import json_format
 
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.envoy import RunningEnvoy
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 from tests.sds.served import ALLOW_ALL, Peer, ServedMesh, echo_server
 from tests.sds.token_issuer import TokenIssuer, request_authentication
 

@@ -16,8 +16,9 @@ import httpx
 import pytest
 from cryptography import x509
 
+from meshca.demo.ports import free_port
 from tests.envoy import RunningEnvoy
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 from tests.sds.lists import make_upper
 from tests.sds.served import Peer, ServedMesh, echo_server
 

@@ -13,8 +13,9 @@ import pytest
 
 from ca.revocation.view import RevocationView
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.envoy import RunningEnvoy
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 from tests.sds.lists import fingerprint, make_crl, make_sibling, make_upper
 from tests.sds.served import Peer, ServedMesh
 

@@ -20,9 +20,10 @@ from ca.upstream.disk import DiskRoot
 from ca.upstream.issuer_crl import IssuerCrl, read_issuer_crl
 from meshca.clock import SystemClock
 from meshca.demo.app import EchoApp
+from meshca.demo.ports import free_port
 from tests.builders import Pki, make_key, make_pki
 from tests.ca.test_upstreams import root
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 from tests.sds.lists import fingerprint, make_crl, make_sibling
 from tests.sds.served import Peer, ServedMesh
 

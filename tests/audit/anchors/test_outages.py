@@ -8,11 +8,11 @@ from audit.anchors.anchor import Anchor
 from audit.anchors.file import FileAnchor
 from audit.anchors.syslog import SyslogAnchor
 from audit.syslog import SyslogTarget
+from meshca.demo.ports import free_port
 from tests.audit.anchors.test_witness_client import client, keys_of, served
 from tests.audit.anchors.world import EVERY, Anchored, anchored
 from tests.audit.signed_log import ORIGIN
 from tests.audit.syslog_server import collector
-from tests.real_parts import free_port
 from tests.stores import sqlite_engine
 
 HOUR = timedelta(hours=1)

@@ -12,11 +12,11 @@ import pytest
 from audit.anchors.s3 import Bucket, S3Anchor
 from audit.anchors.s3_credentials import CredentialSource
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from meshca.errors import EvidenceBroken, Unavailable
 from tests.audit.anchors.notes import ORIGIN, SmallLog
 from tests.audit.anchors.raw_server import flood, hang, raw_server
 from tests.audit.anchors.world import EVERY, anchored
-from tests.real_parts import free_port
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 from tests.stores import sqlite_engine
 

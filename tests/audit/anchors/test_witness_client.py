@@ -23,6 +23,7 @@ from audit.refusals import RefusalRecorder
 from audit.witness.memory import WitnessMemory
 from audit.witness.request import read_request
 from audit.witness.witness import Witness
+from meshca.demo.ports import free_port
 from meshca.errors import EvidenceBroken, Unavailable
 from meshca.metrics import Metrics
 from tests.audit.anchors.raw_server import flood, hang, raw_server
@@ -31,7 +32,6 @@ from tests.audit.anchors.world import EVERY, anchored
 from tests.audit.signed_log import ORIGIN, SignedLog, signed_log
 from tests.audit.witness.world import WITNESS_KEY
 from tests.fakes import FakeClock
-from tests.real_parts import free_port
 from tests.stores import sqlite_engine, writer_of
 
 LINE_KEY = WITNESS_KEY.verifier

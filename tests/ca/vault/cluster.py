@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from meshca.demo.ports import free_port
 from tests.openbao import ROOT_TOKEN, OpenBao
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 ACTIVE, STANDBY, UNINITIALIZED, SEALED = 200, 429, 501, 503
 _WHOLE_SECONDS = 30.0

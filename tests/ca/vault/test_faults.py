@@ -14,12 +14,13 @@ from ca.ca_certificate import make_root
 from ca.request import generate
 from ca.upstream.vault.errors import VaultFault
 from meshca.clock import SystemClock
+from meshca.demo.ports import free_port
 from meshca.errors import AuthorityUnavailable
 from tests.builders import TRUST_DOMAIN, issuing, make_caller
 from tests.ca.vault.fake import HARMLESS, SIGN, TOKEN, YEAR, FakeVault, Fault, fake_vault, stranger
 from tests.ca.vault.world import World, secret_file, token_settings
 from tests.kube_pki import write_certificates
-from tests.real_parts import free_port, wait_until
+from tests.real_parts import wait_until
 
 
 @pytest.fixture
