@@ -5,15 +5,21 @@ that all replicas share, so any of them answers.
 """
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 
 from admin.state import AdminState
-from admin.views import time_text
+from admin.views import Json, time_text
 from audit.anchors.store import AnchorState, read_anchor_states
 from audit.checkpoints import newest_checkpoint
 from audit.witness.store import read_all_seen
+
+_RUNBOOK: Final = "docs/runbooks/audit-anchors.md"
+_ADVICE: Final = {
+    "contradicted": f"run `meshca audit verify`, then see {_RUNBOOK}",
+    "failing": f"it is tried again at least once a minute; if that does not help, see {_RUNBOOK}",
+}
 
 
 def create_router(state: AdminState) -> APIRouter:
@@ -22,15 +28,17 @@ def create_router(state: AdminState) -> APIRouter:
 
     @router.get("/audit/anchors")
     def anchors() -> dict[str, Any]:
-        newest = newest_checkpoint(state.engine, state.signer.origin)
-        size = 0 if newest is None else newest.size
-        states = read_anchor_states(state.engine)
+        size, standing = _standings(state)
         return {
             "origin": state.signer.origin,
             "size": size,
             "anchors": [
-                _anchor(states.get(name, AnchorState(name)), every, size)
-                for name, every in state.outside.anchors
+                {
+                    **_short(anchor, size),
+                    "every_seconds": every.total_seconds(),
+                    "failures": anchor.failures,
+                }
+                for anchor, every in standing
             ],
             "witness": _witness(state) if state.outside.witness_key else None,
         }
@@ -38,17 +46,31 @@ def create_router(state: AdminState) -> APIRouter:
     return router
 
 
-def _anchor(anchor: AnchorState, every: timedelta, size: int) -> dict[str, Any]:
+def anchors_json(state: AdminState) -> list[Json]:
+    """Return how each anchor stands, in short, for /status; raises StoreUnavailable."""
+    size, standing = _standings(state)
+    return [_short(anchor, size) for anchor, _ in standing]
+
+
+def _standings(state: AdminState) -> tuple[int, list[tuple[AnchorState, timedelta]]]:
+    """Return how many entries are signed, and each anchor with how often it is visited."""
+    newest = newest_checkpoint(state.engine, state.signer.origin)
+    states = read_anchor_states(state.engine)
+    anchors = [(states.get(name, AnchorState(name)), e) for name, e in state.outside.anchors]
+    return 0 if newest is None else newest.size, anchors
+
+
+def _short(anchor: AnchorState, size: int) -> Json:
+    standing = _standing(anchor)
     return {
         "anchor": anchor.name,
-        "state": _standing(anchor),
-        "every_seconds": every.total_seconds(),
+        "state": standing,
         "size": anchor.size,
         "behind": max(0, size - anchor.size),
         "confirmed_at": time_text(anchor.confirmed_at),
-        "failures": anchor.failures,
         "failing_since": time_text(anchor.failing_since),
         "problem": anchor.problem,
+        "advice": _ADVICE.get(standing, ""),
     }
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from admin import views
+from admin.audit_anchors import anchors_json
 from admin.revocation_views import revoked_json
 from admin.staging_views import overlay_json
 from admin.state import AdminState
@@ -98,6 +99,7 @@ async def _status(state: AdminState) -> views.Json:
     now = state.clock.now()
     problems = await state.ready()
     head = await asyncio.to_thread(state.log.head)
+    anchors = await asyncio.to_thread(anchors_json, state)
     connected = state.proxies.connected()
     policies, federated = state.policies.current, state.federation.members()
     try:
@@ -131,7 +133,7 @@ async def _status(state: AdminState) -> views.Json:
             "trust_domains": len(federated),
             "stale": [m.relation.trust_domain for m in federated if m.is_stale(now)],
         },
-        "audit": {"size": head.size, "root": head.root.hex()},
+        "audit": {"size": head.size, "root": head.root.hex(), "anchors": anchors},
     }
 
 

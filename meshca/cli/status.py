@@ -52,8 +52,19 @@ def _table(answer: dict[str, Any]) -> None:
             *overlay_fields(policies),
             ("federated", _federated(answer["federation"])),
             ("audit log", f"{log['size']} entries, root {log['root'][:16]}"),
+            *map(_anchor, log.get("anchors", ())),
         ]
     )
+
+
+def _anchor(each: dict[str, Any]) -> tuple[str, str]:
+    """Return one line: where it stands and, when it is not well, since when, why, what to do."""
+    held = f"{each['size']} entries, {each['behind']} behind"
+    if each["state"] in ("well", "new"):
+        when = each["confirmed_at"] or "never yet"
+        return "  anchor", f"{each['anchor']}: {held}, confirmed {when}"
+    since, why = each["failing_since"], f"{each['problem']}; {each['advice']}"
+    return f"  {each['state'].upper()}", f"{each['anchor']} since {since} at {held}: {why}"
 
 
 def _federated(federation: dict[str, Any]) -> str:

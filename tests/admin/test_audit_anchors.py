@@ -44,6 +44,15 @@ def test_each_anchor_says_how_it_stands_and_how_far_it_is_behind(tmp_path: Path)
             assert failing["failing_since"] == "2026-11-01T12:00:00Z"
             assert failing["every_seconds"] == 60
             assert answer["witness"] is None
+            assert "docs/runbooks" in failing["advice"]
+            assert "meshca audit verify" in answer["anchors"][3]["advice"]
+
+            short = (await world.get("/status"))["audit"]["anchors"]
+            left_out = {"every_seconds", "failures"}
+            assert short == [
+                {key: value for key, value in each.items() if key not in left_out}
+                for each in answer["anchors"]
+            ]
 
     asyncio.run(story())
 

@@ -15,7 +15,9 @@ from tests.real_parts import wait_until
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("checkpoints")) as server:
+    anchors = [{"file": "notes", "every": "1s"}, {"file": "no/such/directory", "every": "1s"}]
+    directory = tmp_path_factory.mktemp("checkpoints")
+    with RunningServer(directory, settings={"audit": {"anchors": anchors}}) as server:
         wait_until(
             lambda: run(server, "checkpoint").status == 0,
             within_seconds=30,
@@ -49,6 +51,22 @@ def test_the_log_verifies_with_its_checkpoints_as_anchors(
     assert result.data["anchors"] >= 1
     assert result.data["keys"] == [public_key(server)]
     assert "intact: " in run(server, "verify").out
+
+
+def test_status_says_where_each_anchor_stands_and_what_to_do(server: RunningServer) -> None:
+    def status() -> str:
+        return meshca("status", environment={"MESHCA_CONFIG": str(server.config)}).out
+
+    wait_until(
+        lambda: "behind, confirmed 20" in status() and "  FAILING: " in status(),
+        within_seconds=30,
+        what="one anchor that is well, and one that is not",
+    )
+    (failing,) = (line for line in status().splitlines() if "FAILING" in line)
+    assert "no/such/directory since 20" in failing
+    assert "at 0 entries" in failing
+    assert "No such file or directory" in failing
+    assert "docs/runbooks/audit-anchors.md" in failing
 
 
 def test_an_anchor_of_another_history_is_noticed(server: RunningServer, tmp_path: Path) -> None:
