@@ -1,14 +1,15 @@
 """Findings: where a policy that loads does less, or more, than its author may think.
 
 A finding never changes what a policy means and never refuses it. This runs at every load, over
-every policy, so it looks at each term once and at no pair of policies; `authz.analysis` does. What
-is seen in single values (foreign trust domains, regular expressions) is noted where they are read.
+every policy, so it looks at no pair of policies (`authz.analysis` does), and what may be said of a
+policy is remembered with it: asked again is only whether its surroundings are such. What is seen in
+single values (foreign trust domains, regular expressions) is noted where they are read.
 
 Whether plaintext is possible at all is decided by the proxies' bootstrap; what a PERMISSIVE port
 lets through is said only in sets that speak of modes (PeerAuthentication) at all.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from authz.attributes import HTTP_ONLY, IDENTITY, TOKEN, Attribute
@@ -25,30 +26,42 @@ def find_warnings(policies: PolicySet) -> Iterator[Problem]:
     """Yield a problem for each rule whose effect is easily misread."""
     surroundings = _Surroundings(policies)
     for policy in policies.policies:
-        for rule in policy.rules:
-            terms = [term for term in rule.all_terms() if term.attribute in _WATCHED]
-            warnings = _rule_warnings(policy, rule, terms, surroundings) if terms else ()
-            for message in (*warnings, *_tcp_warnings(rule)):
-                path = f"spec.rules[{rule.index}]"
+        for index, message, where in _warnings_of(policy):
+            if where is None or where(surroundings, policy):
+                path = f"spec.rules[{index}]"
                 yield Problem(path, f"{policy.full_name}: {message}", policy.source, policy.line)
 
 
-def _rule_warnings(
-    policy: Policy, rule: Rule, terms: list[Term], surroundings: "_Surroundings"
-) -> Iterator[str]:
-    used = {term.attribute for term in terms}
-    if policy.action is Action.DENY:
-        yield from _deny_warnings(rule, terms)
-    if Attribute.HEADER in used:
-        yield from _header_warnings(terms)
-    if used & IDENTITY and surroundings.takes_plaintext(policy):
-        yield from _plaintext_warnings(policy, rule)
-    if used & TOKEN and not surroundings.has_tokens(policy):
-        name = min(term.field for term in terms if term.attribute in TOKEN)
-        yield (
-            f"{name} looks at a token, but no RequestAuthentication can select these workloads, "
-            "so that no token is ever valid"
+_Where = Callable[["_Surroundings", Policy], bool]
+_Warning = tuple[int, str, _Where | None]
+"""The index of a rule, what is said of it, and in which surroundings: None is in all."""
+
+
+def _warnings_of(policy: Policy) -> tuple[_Warning, ...]:
+    """Return what may be said of `policy`, which it remembers."""
+    known: tuple[_Warning, ...] | None = policy.made.get("warnings")
+    if known is None:
+        found = ((rule.index, *said) for rule in policy.rules for said in _rule_warnings(rule))
+        known = policy.made["warnings"] = tuple(found)
+    return known
+
+
+def _rule_warnings(rule: Rule) -> Iterator[tuple[str, _Where | None]]:
+    terms = [term for term in rule.all_terms() if term.attribute in _WATCHED]
+    always: list[str] = []
+    if terms and rule.action is Action.DENY:
+        always += _deny_warnings(rule, terms)
+    always += _header_warnings(terms)
+    yield from ((message, None) for message in always)
+    if any(term.attribute in IDENTITY for term in terms):
+        yield from ((message, _Surroundings.takes_plaintext) for message in _plaintext(rule))
+    if tokens := [term.field for term in terms if term.attribute in TOKEN]:
+        message = (
+            f"{min(tokens)} looks at a token, but no RequestAuthentication can select these "
+            "workloads, so that no token is ever valid"
         )
+        yield message, _Surroundings.lacks_tokens
+    yield from ((message, None) for message in _tcp_warnings(rule))
 
 
 def _tcp_warnings(rule: Rule) -> Iterator[str]:
@@ -96,9 +109,9 @@ def _header_warnings(terms: list[Term]) -> Iterator[str]:
             )
 
 
-def _plaintext_warnings(policy: Policy, rule: Rule) -> Iterator[str]:
+def _plaintext(rule: Rule) -> Iterator[str]:
     """Say what plaintext, which fails every identity term but the negative ones of a DENY, does."""
-    denies = policy.action is Action.DENY
+    denies = rule.action is Action.DENY
     needed = _needed_identity(rule, negatives=not denies)
     if needed is None:
         return
@@ -108,7 +121,7 @@ def _plaintext_warnings(policy: Policy, rule: Rule) -> Iterator[str]:
             f"{needed.field}, and a PeerAuthentication leaves ports here open to plaintext; "
             "make them STRICT, or ALLOW what is wanted instead"
         )
-    elif policy.action is Action.ALLOW:
+    elif rule.action is Action.ALLOW:
         yield (
             f"a caller in plaintext never satisfies {needed.field}, and a PeerAuthentication "
             "leaves ports here open to plaintext"
@@ -172,10 +185,10 @@ class _Surroundings:
             _opens(document) for document in documents if namespace in (root, document.namespace)
         )
 
-    def has_tokens(self, policy: Policy) -> bool:
-        """Return whether a RequestAuthentication may select a workload that `policy` selects."""
+    def lacks_tokens(self, policy: Policy) -> bool:
+        """Return whether no RequestAuthentication may select a workload that `policy` selects."""
         root = self.policies.root_namespace
-        return any(
+        return not any(
             (each.namespace in (root, policy.namespace) or policy.namespace == root)
             and _are_compatible(each.selector, policy.selector)
             for each in self.policies.request_authentications

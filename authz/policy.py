@@ -182,7 +182,8 @@ class Policy:
     one whose rules have all expired. `canary` are the namespaces of the destinations for which a
     policy at stage CANARY is in force. `break_glass`, if not empty, is why the policy exists: it
     is in force only while a second person's approval of its `digest` stands. `source` and `line`
-    say where it was read and are no part of its meaning.
+    say where it was read and are no part of its meaning. `made` remembers what was worked out from
+    the meaning alone; the same policy read at another place shares it.
     """
 
     namespace: str
@@ -196,15 +197,9 @@ class Policy:
     canary: frozenset[str] = frozenset()
     expires: float | None = None
     break_glass: str = ""
+    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     source: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
-    _digest: str = field(default="", init=False, compare=False, repr=False)
-
-    def at(self, source: str, line: int) -> "Policy":
-        """Return the policy as read from another place."""
-        moved = replace(self, source=source, line=line)
-        object.__setattr__(moved, "_digest", self._digest)
-        return moved
 
     @property
     def full_name(self) -> str:
@@ -214,10 +209,11 @@ class Policy:
     @property
     def digest(self) -> str:
         """Return a hash of what the policy means, which an approval names."""
-        if not self._digest:  # made once: it is asked for at each load and decision
+        digest: str | None = self.made.get("digest")  # asked for at each load and decision
+        if digest is None:
             digest = hashlib.sha256(orjson.dumps(_meaning(self))).hexdigest()[:32]
-            object.__setattr__(self, "_digest", digest)
-        return self._digest
+            self.made["digest"] = digest
+        return digest
 
     def selects(self, workload: Workload) -> bool:
         """Return whether selector and gateways select `workload`; a Gateway is of its namespace.

@@ -284,24 +284,23 @@ class PolicyLoader:
         diff = text_diff(old, (("", applied.documents),))
         return PreparedChange(applied, policies, change, reading, diff)
 
-    def _install(self, reading: Reading, policies: PolicySet) -> Change | None:
-        """Put `policies` in force; return what changed, or None when they mean the same."""
+    def _install(self, reading: Reading, policies: PolicySet) -> bool:
+        """Put `policies` in force; return whether they mean something else than before."""
         self._seen, self._in_force, self._refused = reading, replace(reading, problems=()), False
         self.problems = ()
         for source, texts in zip(self.live, reading.live, strict=True):
             source.accepted(texts)
         policies = policies.under(self.overlay)
         before = self.state.current
-        change = difference(before, policies)
         if not self.state.replace(policies):
-            return None
+            return False
         log_new_warnings(before, policies)
-        return change
+        return True
 
     async def _move_to(self, reading: Reading, policies: PolicySet) -> None:
-        before = self._in_force
-        change = self._install(reading, policies)
-        if change is not None:
+        before, old = self._in_force, self.state.current
+        if self._install(reading, policies):
+            change = difference(old, self.state.current)
             await self._tell(change, before, reading)
 
     def _move_on(self, refused: Reading, problems: Sequence[Problem]) -> MovedOn | None:

@@ -6,7 +6,7 @@ that cannot be cut apart, comments) is shown under its source.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from authz.directory import Texts
@@ -15,14 +15,14 @@ from authz.documents import find_name, split_documents
 MAXIMUM_CHARACTERS: Final = 64 * 1024
 _LONGEST_DIFFED: Final = 256 * 1024
 _NO_SOURCE: Final = "without a name"
+_Part = tuple[str, str]
 
 
 def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS) -> str:
     """Return the unified diff of each document that is not the same in both; at most `maximum`."""
-    lists = [_parts(text for text in texts if text not in others)
-             for texts, others in ((before, set(after)), (after, set(before)))]  # fmt: skip
-    known = [{part for _, part in each} for each in lists]
-    old, new = _named(lists[0], known[1]), _named(lists[1], known[0])
+    same = {*before} & {*after}
+    lists = _differing(*([each for each in texts if each not in same] for texts in (before, after)))
+    old, new = (_named(parts) for parts in lists)
     parts: list[str] = []
     size = 0
     for name in sorted(old.keys() | new.keys()):
@@ -37,23 +37,33 @@ def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS)
     return whole[:maximum] + "\n[the rest of the difference is left out]\n"
 
 
-def _named(parts: list[tuple[str, str]], same: set[str]) -> dict[str, str]:
-    """Return by name the documents of `parts` that are not among `same`."""
+def _differing(before: Iterable[_Part], after: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Yield source and text of the documents that only `before` has, then those only `after` has.
+
+    Nearly all are the same as they stand; only of the others the mark before and the blanks around
+    are taken off, which are no part of them.
+    """
+    pairs = [
+        [(source, part) for source, text in texts for part in split_documents(text)]
+        for texts in (before, after)
+    ]
+    same = set.intersection(*({part for _, part in each} for each in pairs))
+    bare = [
+        [(s, part.removeprefix("---").strip()) for s, part in each if part not in same]
+        for each in pairs
+    ]
+    same = set.intersection(*({part for _, part in each} for each in bare))
+    yield from ([each for each in parts if each[1] not in same] for parts in bare)
+
+
+def _named(parts: list[_Part]) -> dict[str, str]:
+    """Return `parts` by name."""
     found: dict[str, str] = {}
     for source, part in parts:
-        if part and part not in same:
+        if part:
             name = str(find_name(part) or source or _NO_SOURCE)
             found[name] = f"{found[name]}\n---\n{part}" if name in found else part
     return found
-
-
-def _parts(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return source and text of each document, without the mark before and the blanks around."""
-    return [
-        (source, part.removeprefix("---").strip())
-        for source, text in texts
-        for part in split_documents(text)
-    ]
 
 
 def _diff(name: str, before: str, after: str) -> str:
