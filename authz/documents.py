@@ -31,12 +31,52 @@ def split_documents(text: str) -> list[str]:
     start = 0
     at = text.find(_BEGIN)  # regular expressions took most of the time of an apply
     while at >= 0:
-        after = text[at + len(_BEGIN) : at + len(_BEGIN) + 1]
-        if not after or after.isspace():
+        if _is_mark(text, at):
             parts.append(text[start : at + 1])
             start = at + 1
         at = text.find(_BEGIN, at + 1)
     return [part for part in (*parts, text[start:]) if part]
+
+
+def without_common_ends(one: str, other: str) -> tuple[str, str]:
+    """Return both without the documents that both begin with, and those that both end with."""
+    start = _last_mark(one, _alike(one, other)) + 1
+    one, other = one[start:], other[start:]
+    end = _first_mark(one, len(one) - _alike(one[::-1], other[::-1])) + 1
+    return one[:end], other[: len(other) - len(one) + end]
+
+
+def _alike(one: str, other: str) -> int:
+    """Return with how many equal characters both begin."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+def _last_mark(text: str, end: int) -> int:
+    """Return where the last mark begins that is before `end` with what follows it, or -1."""
+    at = text.rfind(_BEGIN, 0, end - 1) if end else -1
+    while at >= 0 and not _is_mark(text, at):
+        at = text.rfind(_BEGIN, 0, at)
+    return at
+
+
+def _first_mark(text: str, start: int) -> int:
+    """Return where the first mark from `start` on begins; at the last character without one."""
+    at = text.find(_BEGIN, start)
+    while at >= 0 and not _is_mark(text, at):
+        at = text.find(_BEGIN, at + 1)
+    return at if at >= 0 else len(text) - 1
+
+
+def _is_mark(text: str, at: int) -> bool:
+    after = text[at + len(_BEGIN) : at + len(_BEGIN) + 1]
+    return not after or after.isspace()
 
 
 def find_name(text: str) -> Name | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from authz.directory import Texts
-from authz.documents import find_name, split_documents
+from authz.documents import find_name, split_documents, without_common_ends
 
 MAXIMUM_CHARACTERS: Final = 64 * 1024
 _LONGEST_DIFFED: Final = 256 * 1024
@@ -21,8 +21,12 @@ _Part = tuple[str, str]
 def text_diff(before: Texts, after: Texts, *, maximum: int = MAXIMUM_CHARACTERS) -> str:
     """Return the unified diff of each document that is not the same in both; at most `maximum`."""
     same = {*before} & {*after}
-    lists = _differing(*([each for each in texts if each not in same] for texts in (before, after)))
-    old, new = (_named(parts) for parts in lists)
+    lists = [[each for each in texts if each not in same] for texts in (before, after)]
+    if len(lists[0]) == len(lists[1]) == 1:  # a large text of which little differs
+        ((one, first),), ((other, second),) = lists
+        first, second = without_common_ends(first, second)
+        lists = [[(one, first)], [(other, second)]]
+    old, new = (_named(parts) for parts in _differing(*lists))
     parts: list[str] = []
     size = 0
     for name in sorted(old.keys() | new.keys()):

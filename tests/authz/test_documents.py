@@ -1,8 +1,10 @@
 """Single documents are taken out of a text, and what changed in texts is shown, within bounds."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from authz.documents import find_name, split_documents, without
+from authz.documents import find_name, split_documents, without, without_common_ends
 from authz.text_diff import text_diff
 from meshca.errors import Conflict, NotFound
 from meshca.yaml_source import load_documents
@@ -68,3 +70,30 @@ def test_the_difference_is_bounded() -> None:
     assert diff.endswith("[the rest of the difference is left out]\n")
     long = WEB + f"# {'x' * 300_000}\n"
     assert text_diff((), (("a", long),)).endswith("characters: too long]\n")
+
+
+PIECES = st.lists(st.sampled_from(["\n---\n", "\n---", "\n--", "---", "-", "\n", "a", "b", " "]))
+
+
+@given(PIECES, PIECES, PIECES, PIECES)
+def test_common_ends_are_whole_documents(
+    start: list[str], one: list[str], other: list[str], end: list[str]
+) -> None:
+    old, new = ("".join([*start, *middle, *end]) for middle in (one, other))
+    first, second = without_common_ends(old, new)
+    parts, others = split_documents(old), split_documents(new)
+    left, right = split_documents(first), split_documents(second)
+    taken = len(parts) - len(left)
+    assert taken == len(others) - len(right)
+    before = next(n for n in range(taken + 1) if parts[n : n + len(left)] == left)
+    assert parts[:before] + right + parts[before + len(left) :] == others
+
+
+def test_what_both_texts_begin_and_end_with_is_left_out() -> None:
+    changed = TEXT.replace("# the web", "# the net")
+    assert without_common_ends(TEXT, changed) == (
+        f"---\n# the web\n{WEB}",
+        f"---\n# the net\n{WEB}",
+    )
+    assert without_common_ends(TEXT, f"{TEXT}---\n{PEER}")[1].endswith(PEER)
+    assert without_common_ends(TEXT, TEXT) == ("--- {}\n", "--- {}\n")
