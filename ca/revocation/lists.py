@@ -236,40 +236,45 @@ class RevocationLists:
             self._woken.set()
 
     async def _make(self, desk: _Desk) -> bool:
-        """Sign the list of `desk` if it must be, or if it would say something new."""
-        now, name = self.clock.now(), desk.authority.authority_id
-        crl = self._in_force.find(name)
-        must = self._must(desk, crl, now)
-        is_known = crl is not None and desk.number == crl.number
+        """Sign the list of `desk` if it must be, or if it would say something new.
+
+        Compared and signed in one turn of a thread: what is revoked waits for each turn.
+        """
+        now, authority = self.clock.now(), desk.authority
+        before = self._in_force.find(authority.authority_id)
+        must = self._must(desk, before, now)
+        is_known = before is not None and desk.number == before.number
+        is_old = before is not None and now - before.signed_at >= TIDIED_AFTER
         revision, news = self.state.revision, self._news
-        revoked = dict(self.state.of_authority(name))
-        found = await self._in_thread(lambda: desk.entries.take(revoked, now))
-        desk.has_ended = desk.has_ended or found.ended
-        is_long = desk.has_ended and crl is not None and now - crl.signed_at >= TIDIED_AFTER
-        is_made = must or (is_known and (found.is_news or is_long))
-        if is_made:
+        revoked = dict(self.state.of_authority(authority.authority_id))
+        with self._counted("store"):
+            number = 1 + await self._last_number(authority.authority_id, before)
+
+        def look() -> Crl | None:
+            found = desk.entries.take(revoked, now)
+            desk.has_ended = desk.has_ended or found.ended
+            if not must and not (is_known and (found.is_news or (desk.has_ended and is_old))):
+                return None
             desk.number = 0
-            crl = await self._sign(desk, crl, revision, now)
-            desk.has_ended = False
+            with self._counted("sign"):
+                return desk.entries.sign(authority, number=number, revision=revision, now=now)
+
+        made = await self._in_thread(look)
+        if made is not None:
+            await self._put_in_force(desk, made)
+        crl = made or before
         assert crl is not None  # noqa: S101  # without one there must be one
         desk.number, desk.seen, desk.seen_at = crl.number, (revision, news), now
         desk.failures, desk.problem = 0, ""
-        return is_made
+        return made is not None
 
-    async def _sign(self, desk: _Desk, before: Crl | None, revision: int, now: datetime) -> Crl:
-        """Put the list that follows `before` in force."""
-        authority = desk.authority
-        with self._counted("store"):
-            number = 1 + await self._last_number(authority.authority_id, before)
-        with self._counted("sign"):
-            crl = await self._in_thread(
-                lambda: desk.entries.sign(authority, number=number, revision=revision, now=now)
-            )
+    async def _put_in_force(self, desk: _Desk, crl: Crl) -> None:
         with self._counted("store"):
             await self._store(crl)
-        self._in_force.put(crl, len(desk.entries))
-        log.info("crl_signed", authority=crl.authority_id, number=number, entries=len(desk.entries))
-        return crl
+        desk.has_ended = False
+        entries = len(desk.entries)
+        self._in_force.put(crl, entries)
+        log.info("crl_signed", authority=crl.authority_id, number=crl.number, entries=entries)
 
     async def _last_number(self, name: str, before: Crl | None) -> int:
         if before is not None:

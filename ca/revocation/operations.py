@@ -85,10 +85,12 @@ class RevocationOperations:
         self, selector: Selector, reason: Reason, *, ban: BanRequest | None = None
     ) -> Outcome:
         """Return what `selector` would hit now; raises as `revoke` does, but for the number."""
-        await self._check(selector, reason)
+        now = self.clock.now()
+        self._check(selector)
         if ban is not None:
-            self._make_ban(selector, ban, "", "", self.clock.now())
-        return Outcome("", await self._select(selector, reason))
+            self._make_ban(selector, ban, "", "", now)
+        _, hit = await asyncio.to_thread(self._look_up, selector, reason, now)
+        return Outcome("", hit)
 
     async def revoke(
         self,
@@ -107,11 +109,10 @@ class RevocationOperations:
         without `confirmed`. StoreUnavailable part of the way: `resume` does the rest.
         """
         now = self.clock.now()
-        await self._check(selector, reason)
+        self._check(selector)
         banned = None if ban is None else self._make_ban(selector, ban, actor, why, now)
         await self.writer.submit()  # what this process has just signed is on record
-        last = await asyncio.to_thread(self.revocations.last_certificate)
-        hit: Sequence[Revocation] = await self._select(selector, reason)
+        last, hit = await asyncio.to_thread(self._look_up, selector, reason, now)
         self._check_number(len(hit), confirmed)
         if not hit and banned is None:
             return Outcome("", ())
@@ -202,13 +203,23 @@ class RevocationOperations:
         await self.writer.submit(Lifted(ban, now), entry)
         await self.state.load()
 
-    async def _check(self, selector: Selector, reason: Reason) -> None:
+    def _check(self, selector: Selector) -> None:
         if not selector.given():
             raise RequestRefused("selector", "nothing was selected, and that is not all")
         self._check_ours(selector)
+
+    def _look_up(
+        self, selector: Selector, reason: Reason, now: datetime
+    ) -> tuple[int, Sequence[Revocation]]:
+        """Return the newest certificate there is, and what `selector` hits; blocks.
+
+        All in one turn of a thread: what is revoked waits for each turn. Raises NotFound, and
+        Conflict, for a serial that cannot be revoked.
+        """
         if selector.serial:
-            now = self.clock.now()
-            await asyncio.to_thread(self._check_serial, selector.serial, reason, now)
+            self._check_serial(selector.serial, reason, now)
+        last = self.revocations.last_certificate()
+        return last, list(self.revocations.select(selector, now=now, reason=reason))
 
     async def _select(
         self, selector: Selector, reason: Reason, decided: Decision | None = None

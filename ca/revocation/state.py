@@ -117,8 +117,7 @@ class RevocationState:
             now = self.clock.now()
             # Once the clock was set back, what had ended may not have: all of it is read again.
             known = self.revision if now >= self._loaded_at - _SET_BACK else 0
-            changes = await asyncio.to_thread(self.revocations.after, known, now=now)
-            bans = await asyncio.to_thread(self.revocations.bans, now)
+            changes, bans = await asyncio.to_thread(self._read, known, now)
             is_news = bool(changes) or bans != self._bans
             touched = {change.spiffe_id for change in changes}
             for change in changes:
@@ -130,6 +129,9 @@ class RevocationState:
         if is_news:
             for callback in tuple(self._subscribers):
                 callback()
+
+    def _read(self, known: int, now: datetime) -> tuple[list[Revocation], list[Ban]]:
+        return self.revocations.after(known, now=now), self.revocations.bans(now)
 
     def heed(self) -> None:
         """Look again soon: somebody has revoked or banned."""
