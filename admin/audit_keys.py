@@ -10,6 +10,7 @@ from admin import views
 from admin.state import AdminState
 from admin.visitor import get_visitor
 from audit.examination import Examination, Examined
+from audit.index.check import check_index, in_short
 from audit.log_keys import LogKey, read_log_keys
 from audit.note import VerifierKey
 from audit.verify_workers import processes
@@ -20,7 +21,10 @@ MAXIMUM_KEYS: Final = 64
 
 
 class Against(BaseModel):
-    """What to hold the log to: checkpoints that others kept, and the only keys to believe."""
+    """What to hold the log to: checkpoints that others kept, and the only keys to believe.
+
+    With `index` the search index is then held to the log.
+    """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -28,6 +32,7 @@ class Against(BaseModel):
     keys: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=MAXIMUM_KEYS)] = (
         Field(default=[])
     )
+    index: bool = False
 
 
 def create_router(state: AdminState) -> APIRouter:
@@ -78,9 +83,12 @@ async def _verify(state: AdminState, against: Against) -> views.Json:
             memory=await asyncio.to_thread(state.signer.last.notes, state.signer.origin),
             workers=processes(),
         )
-        return _well_json(await asyncio.to_thread(examination.run))
+        told = _well_json(await asyncio.to_thread(examination.run))
     except EvidenceBroken as error:
         return _broken_json(error)
+    if against.index:
+        told["index"] = await asyncio.to_thread(lambda: in_short(check_index(state.engine)))
+    return told
 
 
 def _well_json(examined: Examined) -> views.Json:
@@ -95,6 +103,7 @@ def _well_json(examined: Examined) -> views.Json:
         "anchors": examined.anchors,
         "redacted": examined.redacted,
         "keys": [str(key) for key in examined.keys],
+        "index": None,
     }
 
 
@@ -110,4 +119,5 @@ def _broken_json(error: EvidenceBroken) -> views.Json:
         "anchors": 0,
         "redacted": 0,
         "keys": [],
+        "index": None,
     }

@@ -21,7 +21,7 @@ from audit.report_note import NAME, statement
 from ca.holdings import Holdings
 from meshca.errors import RequestRefused
 
-REPORT_SECONDS: float = 300.0
+REPORT_SECONDS: float = 1_800.0
 
 
 class _Strict(BaseModel):
@@ -68,7 +68,7 @@ class Report(_Strict):
 def create_router(state: AdminState) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
-    turn = asyncio.Semaphore(1)
+    turn, reports = asyncio.Semaphore(1), asyncio.Semaphore(1)
     holdings = Holdings(state.engine)
 
     @router.get("/audit/identity")
@@ -96,7 +96,7 @@ def create_router(state: AdminState) -> APIRouter:
         period = Period(asked.since, asked.until or now, now)
         actor = get_visitor(request.scope).actor
         made = await in_turn(
-            turn,
+            reports,
             lambda: _parts(report_json(state, holdings, period, actor=actor)),
             seconds=REPORT_SECONDS,
         )

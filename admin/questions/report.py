@@ -5,43 +5,46 @@ so that both can be checked with the log's public key alone. The proof of comple
 checkpoints around the period and that the later log begins with the earlier one: who keeps an
 earlier report, or an anchored checkpoint, can see that nothing before it was changed.
 
+What it says of the log it reads from the log (log_of_period.py), never from an index that finds
+entries: whoever can write the database could have made that one leave some out.
+
 Lists are bounded; of what does not fit the number is there, and the entries are in the log.
 """
 
 import base64
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from admin.questions.entries import first_of, of_kinds_between
+from admin.questions.log_of_period import LogOfPeriod
 from admin.revocation_timeline import read_timeline
 from admin.revocation_views import decision_json, hit_json
 from admin.state import AdminState
 from admin.views import Json, time_text
 from audit.checkpoints import Kept, checkpoint_from, checkpoints
-from audit.query import Query, count, group
+from audit.stretch import stretch_of
 from authz.history import changes_between
 from ca.holdings import Holdings
 from ca.revocation.listing import Listing, Wanted
-from meshca.errors import RequestRefused
+from meshca.errors import Conflict, EvidenceBroken, RequestRefused
 from rotation.standings import Standings
 
 SCHEMA: Final = 1
 MAXIMUM_ROWS: Final = 1_000
-_ALL: Final = 2**63
-"""A report is signed: what it counts is counted to the end, whatever is not indexed yet."""
 
-_POLICY: Final = ("policy_change", "policy_stage", "break_glass")
-_EXCEPTIONS: Final = (
-    "break_glass",
-    "ban",
-    "gap",
-    "redaction",
-    "legal_hold",
-    "restore",
-    "federation_change",
-)
-_AUTHORITIES: Final = ("authority_change", "root_change", "log_key")
+_LISTS: Final = {
+    "policy_changes": ("policy_change", "policy_stage", "break_glass"),
+    "authority_changes": ("authority_change", "root_change", "log_key"),
+    "exceptions": (
+        "break_glass",
+        "ban",
+        "gap",
+        "redaction",
+        "legal_hold",
+        "restore",
+        "federation_change",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,19 @@ class Period:
     def __str__(self) -> str:
         return f"{time_text(self.since)} {time_text(self.until)}"
 
-    def query(self, **filters: Any) -> Query:
-        """Return the question for what happened in the period."""
-        return Query(since=self.since, until=self.until, **filters)
-
 
 def report_json(state: AdminState, holdings: Holdings, period: Period, *, actor: str) -> Json:
-    """Return the report; raises StoreUnavailable, EvidenceBroken. Reads the database, at length."""
+    """Return the report. Reads the database, at length.
+
+    Raises StoreUnavailable, and Conflict for a log that is not what was signed.
+    """
+    stretch = stretch_of(state.engine, period.since, period.until)
+    later = checkpoint_from(state.engine, state.signer.origin, stretch.stop)
+    log = LogOfPeriod(since=period.since, until=period.until, lists=_LISTS, limit=MAXIMUM_ROWS)
+    try:
+        log.read(state.log, stretch, None if later is None else later.parsed()[0])
+    except EvidenceBroken as error:
+        raise Conflict(f"no report is made of a log that is broken: {error}") from error
     rows = Standings(state.engine).of()
     at_end = [row.standing for row in rows if row.standing.not_before <= period.until]
     live = [one.authority_id for one in at_end if period.until < one.not_after]
@@ -81,35 +90,23 @@ def report_json(state: AdminState, holdings: Holdings, period: Period, *, actor:
         "made_at": time_text(period.now),
         "made_by": actor,
         "version": state.version,
-        "summary": _groups(state, period.query(), "kind"),
-        "outcomes": _groups(state, period.query(), "outcome"),
+        "summary": log.kinds.as_json(),
+        "outcomes": log.outcomes.as_json(),
         "inventory_at_end": {
             "valid": valid.certificates,
             "revoked": valid.revoked,
             "identities": valid.identities,
             "by_identity": dict(valid.by_identity),
         },
-        "issuance_by_identity": _groups(state, period.query(kind="issuance"), "spiffe_id"),
-        "refusals_by_reason": _groups(state, period.query(kind="refusal"), "reason"),
+        "issuance_by_identity": log.issued_to.as_json(),
+        "refusals_by_reason": log.refused_for.as_json(),
         "revocations": _revocations(state, period),
         "policy_sets": [
             {"version": kept.version, "since": time_text(kept.since)}
             for kept in changes_between(state.engine, period.since, period.until)[:MAXIMUM_ROWS]
         ],
-        "policy_changes": of_kinds_between(state, _POLICY, period.query(), MAXIMUM_ROWS),
-        "authority_changes": of_kinds_between(state, _AUTHORITIES, period.query(), MAXIMUM_ROWS),
-        "exceptions": of_kinds_between(state, _EXCEPTIONS, period.query(), MAXIMUM_ROWS),
-        "completeness": _completeness(state, period),
-    }
-
-
-def _groups(state: AdminState, query: Query, field: str) -> Json:
-    found = group(state.engine, query, field, maximum_read=_ALL)
-    return {
-        "total": found.total.count,
-        "exact": found.total.is_exact,
-        "values": found.values,
-        "counts": dict(found.counts),
+        **{name: list(newest) for name, newest in log.kept.items()},
+        "completeness": _completeness(state, stretch, later, log),
     }
 
 
@@ -132,29 +129,20 @@ def _revocations(state: AdminState, period: Period) -> list[Json]:
     return told
 
 
-def _completeness(state: AdminState, period: Period) -> Json:
+def _completeness(state: AdminState, stretch: range, later: Kept | None, log: LogOfPeriod) -> Json:
     """Return the checkpoints around the period, and that the later log begins with the earlier."""
-    first, after = (_first_from(state, time) for time in (period.since, period.until))
-    before = _at_most(state, first)
-    later = checkpoint_from(state.engine, state.signer.origin, after)
-    counted = count(state.engine, period.query(), maximum_read=_ALL)
-    gaps = count(state.engine, period.query(kind="gap"), maximum_read=_ALL)
+    before = _at_most(state, stretch.start)
     return {
-        "first_index": first,
-        "end_index": after,
-        "entries": counted.count,
-        "exact": counted.is_exact,
-        "gaps": gaps.count,
+        "first_index": stretch.start,
+        "end_index": stretch.stop,
+        "entries": log.entries,
+        "exact": True,
+        "redacted": log.redacted,
+        "gaps": log.kinds.values["gap"],
         "checkpoint_before": None if before is None else before.note,
         "checkpoint_after": None if later is None else later.note,
         "consistency": _consistency(state, before, later),
     }
-
-
-def _first_from(state: AdminState, time: datetime) -> int:
-    """Return the index of the first entry from `time` on; the log's size if there is none."""
-    first = first_of(state, Query(since=time, oldest_first=True))
-    return state.log.head().size if first is None else first.index
 
 
 def _at_most(state: AdminState, size: int) -> Kept | None:

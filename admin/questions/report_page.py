@@ -74,6 +74,11 @@ def _completeness(proof: Json) -> str:
         if proof["gaps"]
         else "Nothing was dropped: no entry of the kind gap.",
     ]
+    if proof["redacted"]:
+        said.append(
+            f"{proof['redacted']} of them are redacted: kind and time are left. `meshca audit "
+            "verify` holds them to the entries that say so."
+        )
     if proof["checkpoint_before"] is None:
         said.append("No checkpoint lies before the period: none was kept, or the log began in it.")
     elif proof["consistency"] is None:
@@ -101,7 +106,7 @@ def _counts(what: str, found: Json) -> str:
 def _records(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     if not records:
         return "<p>None.</p>"
-    rows = ([record[name] for name in columns] for record in records)
+    rows = ([record.get(name, "") for name in columns] for record in records)
     return _table([name.replace("_", " ") for name in columns], rows)
 
 

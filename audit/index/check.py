@@ -8,8 +8,9 @@ A segment in which was redacted, and that waits to be built again, may know more
 never less. A segment that is none of the log's, and one whose entries another has too, is wrong.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -56,6 +57,24 @@ def check_index(engine: sa.Engine) -> Iterator[Checked]:
             checked = Checked(segment, _problem(taken, segment))
         seen.add(segment.id)
         yield checked
+
+
+def in_short(checked: Iterable[Checked]) -> dict[str, Any]:
+    """Return how many segments and entries were checked, and which segments are wrong, as JSON."""
+    segments, entries, wrong = 0, 0, []
+    for one in checked:
+        segments += 1
+        entries += one.segment.entries
+        if one.problem:
+            wrong.append(
+                {
+                    "segment": one.segment.id,
+                    "first_index": one.segment.first,
+                    "end_index": one.segment.stop,
+                    "problem": one.problem,
+                }
+            )
+    return {"segments": segments, "entries": entries, "wrong": wrong}
 
 
 def _problem(taken: Snapshot, segment: Segment) -> str:

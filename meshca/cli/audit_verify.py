@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from meshca.cli.audit_verify_index import print_index
 from meshca.cli.audit_witnesses import find_witnessed
 from meshca.cli.client import VERIFY_TIMEOUT_SECONDS, connect
 from meshca.cli.failure import CommandFailed
@@ -31,6 +32,10 @@ def verify(
         list[str] | None,
         typer.Option(metavar="PUB|FILE", help="A witness that must have cosigned; repeatable."),
     ] = None,
+    index: Annotated[
+        bool,
+        typer.Option("--index", help="Hold the index that finds entries to the log, too."),
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
     output: OutputOption = Output.table,
@@ -43,11 +48,15 @@ def verify(
     that follow from them. With --witness a checkpoint that is kept must be cosigned by it; how many
     entries it has seen, and when, is printed.
 
+    The search index is no part of this: one that was changed hides entries from queries, unless
+    --index looks at it. Exit 1 too when it is wrong.
+
     Example: meshca audit verify --anchor /mnt/worm/checkpoints --key log.pub
     """
     body = {
         "anchors": _anchors(anchor or []),
         "keys": [str(believed) for believed in parse_keys(key)],
+        **({"index": True} if index else {}),  # what an older server does not know
     }
     client, witnesses = connect(config, url), parse_keys(witness)
     answer = client.post("/audit/verify", body, timeout=VERIFY_TIMEOUT_SECONDS)
@@ -56,7 +65,7 @@ def verify(
     seen = find_witnessed(client, witnesses) if answer["intact"] else []
     answer["witnesses"] = [each.as_json() for each in seen]
     emit(output, answer, lambda: _print(answer))
-    if not answer["intact"]:
+    if not answer["intact"] or (answer.get("index") or {}).get("wrong"):
         raise typer.Exit(1)
 
 
@@ -91,3 +100,8 @@ def _print(answer: dict[str, Any]) -> None:
         note(f"{each['name']} has seen {each['size']} entries at {each['time']}")
     if not answer["anchors"]:
         note("without --anchor FILE this trusts the database and the keys of the log")
+    if answer.get("index") is None:
+        note("the index that finds entries was not looked at: --index does that")
+    else:
+        note("the index that finds entries:")
+        print_index(answer["index"])

@@ -50,7 +50,13 @@ def test_the_log_verifies_with_its_checkpoints_as_anchors(
     assert result.data["intact"]
     assert result.data["anchors"] >= 1
     assert result.data["keys"] == [public_key(server)]
-    assert "intact: " in run(server, "verify").out
+    short = run(server, "verify")
+    assert "intact: " in short.out
+    assert "was not looked at: --index does that" in short.err
+    assert result.data["index"] is None
+    looked = run(server, "verify", "--index")
+    assert "0 segments of 0 entries are well" in looked.out
+    assert "was not looked at" not in looked.err
 
 
 def test_status_says_where_each_anchor_stands_and_what_to_do(server: RunningServer) -> None:
