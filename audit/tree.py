@@ -7,7 +7,7 @@ few reads whatever the size.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -16,6 +16,7 @@ from meshca.database import bulk_insert, metadata
 from meshca.errors import EvidenceBroken
 
 _ONE: Final = 1
+_TILE: Final = 1 << TILE_LEVELS
 
 audit_entries = sa.Table(
     "audit_entries",
@@ -51,6 +52,16 @@ audit_head = sa.Table(
 )
 
 
+_LEAVES: Final = sa.text(
+    "SELECT leaf_index, leaf_hash FROM audit_entries"
+    " WHERE leaf_index >= :start AND leaf_index < :stop ORDER BY leaf_index"
+)
+_NODES: Final = sa.text(
+    "SELECT position, hash FROM audit_nodes"
+    " WHERE level = :level AND position >= :start AND position < :stop ORDER BY position"
+)
+
+
 def read_frontier(connection: sa.Connection) -> Frontier:
     """Return where the tree ends; raises EvidenceBroken if what is stored is no frontier."""
     query = "SELECT size, frontier FROM audit_head WHERE id = 1"
@@ -80,36 +91,34 @@ class StoredTree:
     """The tree as `hash_at` of audit.merkle: reads tiles once, for as long as it is kept."""
 
     connection: sa.Connection
-    _tiles: dict[tuple[int, int, int], list[bytes]] = field(default_factory=dict)
+    _tiles: dict[tuple[int, int], list[bytes]] = field(default_factory=dict)
 
     def hash_at(self, level: int, position: int) -> bytes:
         """Return the root of a complete subtree; raises EvidenceBroken for one that is missing."""
         floor = level // TILE_LEVELS * TILE_LEVELS
         count = 1 << (level - floor)
         start = position * count
-        tile = (floor, start, count)
-        if tile not in self._tiles:
-            self._tiles[tile] = self._read(floor, start, count)
-        return complete_root(self._tiles[tile])
-
-    def _read(self, level: int, start: int, count: int) -> list[bytes]:
-        select = _leaves(start, count) if level == 0 else _nodes(level, start, count)
-        hashes = [bytes(row[0]) for row in self.connection.execute(select)]
-        if len(hashes) != count or any(len(one) != HASH_BYTES for one in hashes):
-            leaf = start << level
+        tile, offset = divmod(start, _TILE)
+        if (floor, tile) not in self._tiles:
+            self._tiles[floor, tile] = self._read(floor, tile)
+        hashes = self._tiles[floor, tile][offset : offset + count]
+        if len(hashes) < count:
+            leaf = start << floor
             raise EvidenceBroken(leaf, f"the log's tree has holes at entry {leaf} or after it")
+        return complete_root(hashes)
+
+    def _read(self, level: int, tile: int) -> list[bytes]:
+        """Return the hashes of a tile, up to the first that is missing or none."""
+        start = tile * _TILE
+        between = {"start": start, "stop": start + _TILE}
+        rows = (
+            self.connection.execute(_NODES, {"level": level, **between})
+            if level
+            else self.connection.execute(_LEAVES, between)
+        )
+        hashes: list[bytes] = []
+        for position, stored in rows:
+            if position != start + len(hashes) or len(stored) != HASH_BYTES:
+                break
+            hashes.append(bytes(stored))
         return hashes
-
-
-def _leaves(start: int, count: int) -> sa.Select[Any]:
-    c = audit_entries.c
-    chosen = sa.select(c.leaf_hash).where(c.leaf_index >= start, c.leaf_index < start + count)
-    return chosen.order_by(c.leaf_index)
-
-
-def _nodes(level: int, start: int, count: int) -> sa.Select[Any]:
-    c = audit_nodes.c
-    chosen = sa.select(c.hash).where(
-        c.level == level, c.position >= start, c.position < start + count
-    )
-    return chosen.order_by(c.position)

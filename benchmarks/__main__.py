@@ -16,7 +16,8 @@ NAMES = (
     *("yardsticks", "tokens", "issuance", "served", "streams", "rotation"),
     *("roots", "taint", "takeover", "revocation", "crl", "ocsp"),
     *("policy_engine", "policy_batch", "policy_diff", "policy_push", "ext_authz"),
-    *("policy_envoy", "audit_log", "audit_query", "audit_retention"),
+    *("policy_envoy", "audit_log", "audit_overhead"),
+    *("audit_query", "audit_retention"),
 )
 
 
