@@ -33,7 +33,7 @@ from meshca.database import GroupWriter
 from meshca.errors import IdentityForbidden, Overloaded, Refused, Unavailable
 from meshca.logs import clip, get_logger
 
-DOOR, DRY = "admin", "dry_run"
+DOOR = "admin"
 _TELLING: Final = frozenset({404, 409})
 """Refusals of a change that say what there is, such as how many certificates it would hit."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -88,7 +88,7 @@ class Access:
         visitor = visit.visitor
         details: dict[str, Json] = {
             "route": route.name,
-            "parameters": dict(visit.parameters),
+            "parameters": dict(visit.parameters()),
             "status": status,
             **(visitor.described() if visitor else {}),
         }
@@ -207,7 +207,7 @@ class _Answer:
         if permission is Permission.CHECK:
             return self.visit.visitor is None or not self.visit.visitor.is_only_application
         if permission in CHANGING:
-            return status in _TELLING or self.visit.parameters.get(DRY) is True
+            return status in _TELLING or self.visit.is_rehearsal
         return permission is Permission.READ
 
 

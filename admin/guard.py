@@ -11,6 +11,7 @@ that is recorded: nothing reads the bytes again.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -25,6 +26,7 @@ from admin.read_parameters import parameters_of
 from admin.visitor import Visit, Visitor, get_visit, get_visitor
 from meshca.errors import IdentityForbidden, Overloaded, RequestRefused
 
+DRY: Final = "dry_run"
 COSTLY_AT_ONCE: Final = 4
 """Costly reads of one subject under way; one more is answered 429."""
 MAXIMUM_APPLICATION_BYTES: Final = 256 * 1024
@@ -87,10 +89,15 @@ def permit(access: Access, routes: Mapping[Endpoint, Guarded]) -> Guard:
         if route.rule.is_costly:
             _take_turn(access, visit, visitor)
         request.value = parsed(await request.body())
-        visit.parameters = parameters_of(request, route.parameters, request.value)
+        visit.parameters = partial(parameters_of, request, route.parameters, request.value)
+        visit.is_rehearsal = DRY in route.parameters and _says(request.value, DRY)
         visit.route = route
 
     return check
+
+
+def _says(value: Any, name: str) -> bool:
+    return isinstance(value, dict) and value.get(name) is True
 
 
 def body_limit(scope: Scope) -> int:

@@ -1,7 +1,7 @@
 """Who stands at an admin door, how that was proven, and what this one request is."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -67,13 +67,15 @@ def _nothing() -> None:
 class Visit:
     """One request: its id, who sent it, and, once it is known, the route that it is for.
 
-    `parameters` are what of the request is recorded; `release` gives back a place among the costly.
+    `parameters` returns what of the request is recorded, if it is: hashing what is long takes time.
+    `is_rehearsal` says that a change is only tried; `release` gives back a place among the costly.
     """
 
     request_id: str
     visitor: Visitor | None = None
     route: Guarded | None = None
-    parameters: Mapping[str, Json] = field(default_factory=dict)
+    parameters: Callable[[], Mapping[str, Json]] = dict
+    is_rehearsal: bool = False
     release: Callable[[], None] = _nothing
 
 
