@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, Literal, Self
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_type_hints
 
 import orjson
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from starlette.responses import StreamingResponse
 
 from admin import views
@@ -31,32 +32,14 @@ _Index = Annotated[int, Field(ge=0, le=_LARGEST)]
 _Limit = Annotated[int, Field(ge=1, le=MAXIMUM_LIMIT)]
 
 
-class _Filters(BaseModel):
+class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    since: AwareDatetime | None = None
-    kind: str | None = None
-    outcome: str | None = None
-    actor: str | None = None
-    spiffe_id: str | None = None
-    serial: str | None = None
-    fingerprint: str | None = None
-    cluster: str | None = None
-    namespace: str | None = None
-    service_account: str | None = None
-    pod: str | None = None
-    node: str | None = None
-    destination: str | None = None
-    policy: str | None = None
-    request_id: str | None = None
-    reason: str | None = None
-    text: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
         if unknown := sorted(set(given) - set(cls.model_fields)):
-            known = ", ".join(cls.model_fields)
+            known = ", ".join(dict.fromkeys((*_FILTERS, *cls.model_fields)))
             raise ValueError(f"unknown filter {unknown[0][:64]!r}; known: {known}")
         return given
 
@@ -65,24 +48,37 @@ class _Filters(BaseModel):
         return audit.Query(**self.model_dump(exclude={"order", "group_by"}))
 
 
-class EntryQuery(_Filters):
+_FILTERS: Final = get_type_hints(audit.Filters)
+_Own = TypeVar("_Own", bound=_Asked)
+
+
+def _with_filters(own: type[_Own]) -> type[_Own]:
+    """Return `own` with a field for each filter of the log, of the type that it has there."""
+    fields: dict[str, Any] = {name: (type_, None) for name, type_ in _FILTERS.items()}
+    return create_model(own.__name__, __base__=own, __doc__=own.__doc__, **fields)
+
+
+@_with_filters
+class EntryQuery(_Asked):
     """Filters of /audit/entries; `cursor` is `next` of the page before."""
 
-    until: AwareDatetime | None = None
+    until: datetime | None = None
     order: Literal["newest", "oldest"] = "newest"
     limit: _Limit = 100
     cursor: _Index | None = None
 
 
-class CountQuery(_Filters):
+@_with_filters
+class CountQuery(_Asked):
     """Filters of /audit/count; `group_by` is a field, of whose values the first `limit` come."""
 
-    until: AwareDatetime | None = None
+    until: datetime | None = None
     group_by: str | None = None
     limit: _Limit = 100
 
 
-class FollowQuery(_Filters):
+@_with_filters
+class FollowQuery(_Asked):
     """Filters of /audit/follow; it begins behind entry `cursor`, with `since`, or now."""
 
     cursor: _Index | None = None

@@ -26,17 +26,15 @@ MAXIMUM_LIMIT: Final = 1_000
 _MOST_ROWS: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which entries, in which order; None means "any".
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which entries; None means "any". This is the list of filters: doors are made from it.
 
-    `since` is inclusive and `until` exclusive. `serial` finds an entry that speaks of many as well.
-    `text` stands anywhere in the entry, in any case. `cursor` is `next` of the page before. Raises
-    RequestRefused for a filter that cannot be what it says (audit/filters.py), and names it.
+    `since` is inclusive. `serial` finds an entry that speaks of many as well. `text` stands
+    anywhere in the entry, in any case.
     """
 
     since: datetime | None = None
-    until: datetime | None = None
     kind: str | None = None
     outcome: str | None = None
     actor: str | None = None
@@ -53,6 +51,17 @@ class Query:
     request_id: str | None = None
     reason: str | None = None
     text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query(Filters):
+    """Which entries, in which order.
+
+    `until` is exclusive. `cursor` is `next` of the page before. Raises RequestRefused for a filter
+    that cannot be what it says (audit/filters.py), and names it.
+    """
+
+    until: datetime | None = None
     oldest_first: bool = False
     limit: int = 100
     cursor: int | None = None
