@@ -54,7 +54,7 @@ class RevocationState:
     _tidied_at: datetime = _NEVER
     _digests: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     _bans: Sequence[Ban] = ()
-    _banned: dict[tuple[str, str], list[Ban]] = field(default_factory=dict)
+    _banned: dict[str, dict[str, list[Ban]]] = field(default_factory=dict)
     _subscribers: list[Callable[[], None]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -91,8 +91,6 @@ class RevocationState:
 
     def check_caller(self, caller: Caller) -> None:
         """Raise IdentityForbidden when `caller` is banned."""
-        if not self._banned:
-            return
         ban = self.ban_of(caller)
         if ban is not None:
             until = "for good" if ban.until is None else f"until {ban.until.isoformat()}"
@@ -102,12 +100,14 @@ class RevocationState:
             )
 
     def ban_of(self, caller: Caller) -> Ban | None:
-        """Return a ban that holds for `caller`, or None."""
-        now = self.clock.now()
-        for name in _BY:
+        """Return a ban that holds for `caller`, or None.
+
+        Every caller of every stream is looked at after each change: only by what some ban says.
+        """
+        for name, banned in self._banned.items():
             value = str(caller.spiffe_id) if name == "spiffe_id" else getattr(caller.evidence, name)
-            for ban in self._banned.get((name, value), ()):
-                if ban.holds(now) and ban.selector.admits(caller):
+            for ban in banned.get(value, ()):
+                if ban.holds(self.clock.now()) and ban.selector.admits(caller):
                     return ban
         return None
 
@@ -183,11 +183,13 @@ class RevocationState:
                 del self._fingerprints[known.spiffe_id]
 
     def _set_bans(self, bans: Sequence[Ban]) -> None:
-        self._bans, self._banned = bans, {}
+        banned: dict[str, dict[str, list[Ban]]] = {name: {} for name in _BY}
         for ban in bans:
             said = ban.selector.given()
             name = next(name for name in _BY if name in said)
-            self._banned.setdefault((name, said[name]), []).append(ban)
+            banned[name].setdefault(said[name], []).append(ban)
+        self._bans = bans
+        self._banned = {name: by_value for name, by_value in banned.items() if by_value}
 
     def _forget_ended(self, now: datetime) -> set[str]:
         """Forget what ended long ago, now and then; return whose it was."""
