@@ -172,8 +172,13 @@ def checked_body(index: int, body: str, leaf: bytes) -> bytes:
     """
     data = body.encode()
     if leaf_hash(data) != bytes(leaf):
-        raise EvidenceBroken(index, f"the hash of entry {index} does not match its body")
+        raise hash_differs(index)
     return data
+
+
+def hash_differs(index: int) -> EvidenceBroken:
+    """Return the error of an entry whose body is not what was hashed."""
+    return EvidenceBroken(index, f"the hash of entry {index} does not match its body")
 
 
 def _rows(start: int, entries: Sequence[Entry]) -> list[tuple[Any, ...]]:

@@ -77,10 +77,15 @@ class Frontier:
 
         Those are the subtrees completed on the way whose level is a multiple of TILE_LEVELS.
         """
+        given, begun = list(leaves), 0
         hashes, size = list(self.hashes), self.size
         completed: list[Node] = []
-        for leaf in leaves:
-            node, rest, level = leaf, size, 0
+        while begun < len(given):
+            level = _level_of_run(size, len(given) - begun)
+            node, rest = complete_root(given[begun : begun + (1 << level)]), size >> level
+            begun, size = begun + (1 << level), size + (1 << level)
+            if level == TILE_LEVELS:
+                completed.append((level, rest, node))
             while rest & 1:
                 node = sha256(b"\x01" + hashes.pop() + node).digest()
                 rest >>= 1
@@ -88,7 +93,6 @@ class Frontier:
                 if not level % TILE_LEVELS:
                     completed.append((level, rest, node))
             hashes.append(node)
-            size += 1
         return Frontier(size, tuple(hashes)), completed
 
     def joined(self, other: "Frontier") -> tuple["Frontier", list[Node]]:
@@ -124,6 +128,12 @@ class Frontier:
             raise ValueError("the hashes are cut")
         ends = range(0, len(text) + HASH_BYTES, HASH_BYTES)
         return cls(size, tuple(text[a:b] for a, b in pairwise(ends)))
+
+
+def _level_of_run(size: int, given: int) -> int:
+    """Return the level of the largest subtree, a tile at most, that `given` leaves begin there."""
+    most = min(given, 1 << TILE_LEVELS).bit_length() - 1
+    return min(most, (size & -size).bit_length() - 1) if size else most
 
 
 def frontier_at(size: int, hash_at: HashAt) -> Frontier:

@@ -11,15 +11,15 @@ does not look as expected is parsed, and named.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
 
-from audit.log import checked_body, microseconds
-from audit.merkle import Frontier, Node
+from audit.log import checked_body, hash_differs, microseconds
+from audit.merkle import HASH_BYTES, Frontier, Node
 from audit.retention.coverage import REDACTION
 from audit.tree import audit_nodes
 from meshca.errors import EvidenceBroken, StoreUnavailable
@@ -29,6 +29,7 @@ BLOCK: Final = 1 << BLOCK_LEVEL
 _PAGE: Final = 4_096
 _FIRST_SCHEMA: Final = 1
 _END: Final = b'Z","v":2}'
+_NO_END: Final = b"\0"
 
 Heeded = tuple[int, str, bytes | None]
 """An entry without a body, or one that says which have none: index, kind, body."""
@@ -119,22 +120,25 @@ class _Reader:
 
     connection: sa.Connection
     watch: str
-    seconds: dict[bytes, int] = field(default_factory=dict)
+    seconds: dict[int, bytes] = field(default_factory=dict)
     kinds: dict[str, bytes] = field(default_factory=dict)
 
     def read(self, start: int, stop: int, block: Block) -> list[bytes]:
         """Return the leaves of [start, stop); tell `block` of what is wanted of them."""
         leaves: list[bytes] = []
-        for expected, row in enumerate(self._rows(start, stop), start):
-            index, time, kind, leaf, body = row
+        for expected, (index, time, kind, leaf, body) in enumerate(self._rows(start, stop), start):
             if index != expected:
                 raise EvidenceBroken(expected, f"entry {expected} is missing: {index} is next")
-            leaf = bytes(leaf)
             if body is None:
+                if type(leaf) is not bytes or len(leaf) != HASH_BYTES:
+                    raise EvidenceBroken(index, f"entry {index} has neither a body nor a hash")
                 block.heeded.append((index, kind, None))
             else:
-                data = body if isinstance(body, bytes) else body.encode()
-                self._check(index, time, kind, leaf, data)
+                data = body if type(body) is bytes else body.encode()
+                if sha256(b"\x00" + data).digest() != leaf:
+                    raise hash_differs(index)
+                if not self._says(data, index, time, kind):
+                    _check_parsed(index, time, kind, data)
                 if kind == REDACTION:
                     block.heeded.append((index, kind, data))
                 elif kind == self.watch:
@@ -159,13 +163,10 @@ class _Reader:
         except self.connection.dialect.loaded_dbapi.Error as error:  # past SQLAlchemy, its own
             raise StoreUnavailable(f"the database does not answer: {error}") from error
 
-    def _check(self, index: int, time: int, kind: str, leaf: bytes, data: bytes) -> None:
-        """Raise EvidenceBroken unless `data` is the body of `leaf` and says what columns say."""
-        if sha256(b"\x00" + data).digest() != leaf:
-            raise EvidenceBroken(index, f"the hash of entry {index} does not match its body")
+    def _says(self, data: bytes, index: int, time: int, kind: str) -> bool:
+        """Return whether `data` plainly says what the columns say; False decides nothing."""
         named = b'"index":%d,"kind":%b,' % (index, self.kinds.get(kind) or self._quoted(kind))
-        if not data.startswith(named, data.rfind(b'"index":')) or self._time(data) != time:
-            _check_parsed(index, time, kind, data)
+        return data.endswith(self._end(time)) and data.startswith(named, data.rfind(b'"index":'))
 
     def _quoted(self, kind: str) -> bytes:
         """Return a kind as JSON has it, so that no column passes for the text around a kind."""
@@ -175,20 +176,19 @@ class _Reader:
             return b""
         return quoted
 
-    def _time(self, data: bytes) -> int:
-        """Return the time that a body says, or -1 if it has not the expected form."""
-        text = data[data.rfind(b'"time":"') + 8 :]
-        fraction = text[20 : -len(_END)]
-        if not text.endswith(_END) or not (fraction.isdigit() or not fraction):
-            return -1
-        second = self.seconds.get(text[:19])
-        if second is None:
-            try:
-                second = microseconds(datetime.fromisoformat(text[:19].decode() + "Z"))
-            except ValueError:
-                return -1
-            self.seconds[text[:19]] = second
-        return second + int(fraction or b"0") if len(fraction) in (0, 6) else -1
+    def _end(self, time: int) -> bytes:
+        """Return how a body of `time` ends; of what is no time, how none does."""
+        try:
+            second, fraction = divmod(time, 1_000_000)
+            begin = self.seconds.get(second) or self._begin(second)
+        except (TypeError, ValueError, OverflowError, OSError):  # SQLite keeps anything
+            return _NO_END
+        return b"%b.%06d%b" % (begin, fraction, _END) if fraction else begin + _END
+
+    def _begin(self, second: int) -> bytes:
+        text = datetime.fromtimestamp(second, UTC).strftime('"time":"%Y-%m-%dT%H:%M:%S').encode()
+        self.seconds[second] = text
+        return text
 
 
 def check_entry(index: int, time: int, kind: str, leaf: bytes, body: str) -> None:

@@ -210,6 +210,24 @@ def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
             verify(engine)
 
 
+@pytest.mark.parametrize("time", ["'soon'", "9e40", "-9e15", "1e18", "x'00'"])
+def test_a_column_that_is_no_time_is_named(tmp_path: Path, time: str) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, [entry(0)])
+        execute(engine, f"UPDATE audit_entries SET time = {time}")  # noqa: S608
+        with pytest.raises(EvidenceBroken, match="column time of entry 0"):
+            verify(engine)
+
+
+@pytest.mark.parametrize("leaf", ["'soon'", "x'00'", "7"])
+def test_a_redacted_entry_whose_hash_is_none_is_named(tmp_path: Path, leaf: str) -> None:
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, [entry(0)])
+        execute(engine, f"UPDATE audit_entries SET body = NULL, leaf_hash = {leaf}")  # noqa: S608
+        with pytest.raises(EvidenceBroken, match="entry 0 has neither a body nor a hash"):
+            verify(engine)
+
+
 def test_a_body_that_is_no_json_is_named(both_engines: sa.Engine) -> None:
     append(both_engines, [entry(0)])
     for text in ("", "[]", "{}", "nothing", '"index":0,"kind":"issuance","time":"'):

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from audit.log import Log
+from audit.log import Log, lock_log
 from audit.verify import verify
 from meshca.database import migrate, open_engine
-from tests.real_parts import ROOT
+from tests.real_parts import ROOT, wait_until
 from tests.stores import Postgresql, postgresql
 
 ROUNDS = 5
@@ -87,7 +89,9 @@ def test_two_processes_append_thousands_and_make_one_tree_without_a_hole() -> No
     count = 3_000
     with postgresql() as server:
         _migrated(server)
-        running = [start(server.url, name, count) for name in ("one", "two")]
+        with _nobody_appends(server) as waiting:
+            running = [start(server.url, name, count) for name in ("one", "two")]
+            wait_until(lambda: waiting() == 2, within_seconds=60, what="both want to append")
         for process in running:
             out, _ = process.communicate(timeout=120)
             assert process.returncode == 0
@@ -111,6 +115,19 @@ def _migrated(server: Postgresql) -> None:
     engine = open_engine(server.url)
     migrate(engine)
     engine.dispose()
+
+
+@contextmanager
+def _nobody_appends(server: Postgresql) -> Iterator[Callable[[], int]]:
+    """Hold the log's lock; yield what tells how many processes wait for it."""
+    engine = open_engine(server.url)
+    query = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    try:
+        with engine.begin() as connection:
+            lock_log(connection)
+            yield lambda: int(connection.execute(query).scalar_one())
+    finally:
+        engine.dispose()
 
 
 def _switches(engine: sa.Engine) -> int:
