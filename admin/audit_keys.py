@@ -32,7 +32,7 @@ class Against(BaseModel):
     keys: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=MAXIMUM_KEYS)] = (
         Field(default=[])
     )
-    index: bool = False
+    index: Annotated[bool, Field(strict=True)] = False
 
 
 def create_router(state: AdminState) -> APIRouter:

@@ -45,14 +45,14 @@ async def _renew(state: AdminState, renewal: Renewal, actor: str) -> views.Json:
     except ValueError as error:
         raise RequestRefused("spiffe_id", f"not a SPIFFE ID: {error}") from error
     renewed = await state.renew(spiffe_id)
-    if renewed:
-        entry = Entry(
-            time=state.clock.now(),
-            kind="renewal",
-            outcome="done",
-            actor=actor,
-            spiffe_id=spiffe_id,
-            details={"renewed": renewed},
-        )
-        await state.writer.submit(entry)
+    entry = Entry(
+        time=state.clock.now(),
+        kind="renewal",
+        outcome="done" if renewed else "failed",
+        actor=actor,
+        spiffe_id=spiffe_id,
+        reason="" if renewed else "nothing_to_renew",
+        details={"renewed": renewed},
+    )
+    await state.writer.submit(entry)
     return {"spiffe_id": spiffe_id, "renewed": renewed}

@@ -207,7 +207,8 @@ class _Answer:
         if permission is Permission.CHECK:
             return self.visit.visitor is None or not self.visit.visitor.is_only_application
         if permission in CHANGING:
-            return status in _TELLING or self.visit.is_rehearsal
+            is_told = self.visit.is_rehearsal or route.rule.is_telling
+            return is_told or status in _TELLING
         return permission is Permission.READ
 
 

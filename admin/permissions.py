@@ -50,10 +50,15 @@ CHANGING: Final = frozenset({Permission.OPERATE, Permission.GOVERN})
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a route needs; of those that are `costly` nobody has more than a few at once."""
+    """What a route needs; of those that are `costly` nobody has more than a few at once.
+
+    `is_telling`: it changes something, and its answer shows evidence also when nothing changed; so
+    the answer is recorded as a read.
+    """
 
     permission: Permission
     is_costly: bool = False
+    is_telling: bool = False
 
 
 ENTER: Final = Rule(Permission.ENTER)
@@ -62,6 +67,7 @@ READ: Final = Rule(Permission.READ)
 COSTLY_READ: Final = Rule(Permission.READ, is_costly=True)
 CHECK: Final = Rule(Permission.CHECK)
 OPERATE: Final = Rule(Permission.OPERATE)
+OPERATE_AND_TELL: Final = Rule(Permission.OPERATE, is_telling=True)
 GOVERN: Final = Rule(Permission.GOVERN)
 
 TABLE: Final[Mapping[str, Rule]] = {
@@ -135,7 +141,7 @@ TABLE: Final[Mapping[str, Rule]] = {
     "POST /v1/roots/{root_sha256}/waive": OPERATE,
     "GET /v1/federation": READ,
     "POST /v1/federation": GOVERN,
-    "POST /v1/federation/{trust_domain}/refresh": OPERATE,
+    "POST /v1/federation/{trust_domain}/refresh": OPERATE_AND_TELL,
     "POST /v1/federation/{trust_domain}/remove": GOVERN,
     "GET /v1/revocations": READ,
     "GET /v1/revocations/{serial}": READ,

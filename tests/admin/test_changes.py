@@ -23,4 +23,6 @@ def test_a_renewal_is_done_and_audited(tmp_path: Path) -> None:
     done, nobody, bad, entries = asyncio.run(story())
     assert (done["renewed"], nobody["renewed"]) == (1, 0)
     assert error(bad)[:2] == (400, "invalid_argument")
-    assert [(e["kind"], e["spiffe_id"]) for e in entries["entries"]] == [("renewal", ORDERS)]
+    told = [(e["outcome"], e["spiffe_id"], e["reason"]) for e in entries["entries"]]
+    assert told == [("failed", ORDERS + "x", "nothing_to_renew"), ("done", ORDERS, "")]
+    assert len({e["actor"] for e in entries["entries"]} - {""}) == 1

@@ -53,6 +53,23 @@ def test_a_domain_is_added_listed_refreshed_and_removed(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_refresh_shows_the_domain_and_is_recorded_also_when_nothing_changed(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World) -> None:
+        await world.client.post("/federation", json=NEW)
+        for _ in range(2):
+            await world.client.post(f"/federation/{PARTNER}/refresh", json={})
+        reads = [
+            (read["actor"], read["details"]["parameters"])
+            for read in (await world.get("/audit/entries", kind="read"))["entries"]
+            if read["details"]["route"] == "POST /v1/federation/{trust_domain}/refresh"
+        ]
+        assert reads == [("uid:0", {"trust_domain": PARTNER})] * 2
+
+    run(tmp_path, story)
+
+
 def test_a_domain_whose_endpoint_is_down_is_added_and_says_so(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         world.endpoints.answers[PARTNER] = Unavailable("nobody there")
