@@ -109,3 +109,20 @@ def test_a_load_in_another_way_remembers_nothing() -> None:
 def test_directives_and_ends_of_documents_are_read_as_yaml_says() -> None:
     for text in ("%YAML 1.2\n---\n" + text_of(0), text_of(0) + "...\n---\n" + text_of(1)):
         assert told(load((("a", text),), LoadMemory())) == told(load((("a", text),)))
+
+
+def test_a_warning_that_depends_on_other_documents_comes_and_goes_with_them() -> None:
+    looks_at_a_token = rule({"requestPrincipals": ["https://issuer.test/*"]})
+    denied = document("p", action="DENY", rules=[looks_at_a_token, rule({"namespaces": ["a"]})])
+    open_to_all = {**document("open"), "kind": "PeerAuthentication"}
+    open_to_all["spec"] = {"mtls": {"mode": "PERMISSIVE"}}
+    tokens = {**document("tokens"), "kind": "RequestAuthentication"}
+    tokens["spec"] = {"jwtRules": [{"issuer": "https://issuer.test"}]}
+    memory = LoadMemory()
+    seen = []
+    for others in ([], [open_to_all], [tokens], []):
+        texts = tuple((str(n), json.dumps(each)) for n, each in enumerate([denied, *others]))
+        assert told(load(texts, memory)) == told(load(texts))
+        said = " ".join(problem.message for problem in load(texts, memory).warnings)
+        seen.append(("no token is ever valid" in said, "plaintext evades" in said))
+    assert seen == [(True, False), (True, True), (False, False), (True, False)]
