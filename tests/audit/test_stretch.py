@@ -1,8 +1,6 @@
 """A stretch of the log: found without an index, and held to what was signed."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -13,18 +11,16 @@ from audit.stretch import read_stretch, stretch_of
 from meshca.errors import EvidenceBroken
 from tests.audit.index.world import START, append, entries
 from tests.audit.tampering import execute, rebuild_tree, rewrite
-from tests.stores import sqlite_engine
 
 SIZE = 700
 STRETCH = range(100, 401)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+def engine(both_engines: sa.Engine) -> sa.Engine:
     """A log of an entry a second; entry 500 has the time of entry 410."""
-    with sqlite_engine(tmp_path) as engine:
-        append(engine, entries(0, SIZE))
-        yield engine
+    append(both_engines, entries(0, SIZE))
+    return both_engines
 
 
 def signed(engine: sa.Engine, size: int = SIZE) -> Checkpoint:
