@@ -122,9 +122,8 @@ class Indexer:
         starts = range(work.first, work.first + work.entries, SMALL)
         parts = [await asyncio.to_thread(self._built, start) for start in starts]
         await self._write_blocks(number, lambda block: [part.blocks[block] for part in parts])
-        times, values = (
-            merge_times([p.times for p in parts]),
-            merge_values([p.values for p in parts]),
+        times, values = await asyncio.to_thread(
+            _merged, [p.times for p in parts], [p.values for p in parts]
         )
         await self._publish(Publication(opening, times, values, work.replaces))
 
@@ -137,13 +136,8 @@ class Indexer:
         except _BlockLost as lost:  # whoever deleted it, the log has the entries
             await self.writer.submit(Removal([number, lost.segment]))
             return
-        times, values = await asyncio.to_thread(self._contents, ids)
-        publication = Publication(
-            opening,
-            merge_times([times[one] for one in ids]),
-            merge_values([values[one] for one in ids]),
-            work.segments,
-        )
+        times, values = await asyncio.to_thread(self._merged_contents, ids)
+        publication = Publication(opening, times, values, work.segments)
         await self._publish(publication)
 
     async def _publish(self, *records: Blocks | Publication) -> None:
@@ -173,6 +167,14 @@ class Indexer:
                 raise _BlockLost(segment)
         return [found[segment, block] for segment in segments]
 
-    def _contents(self, segments: Sequence[int]) -> tuple[dict[int, list[int]], dict[int, Values]]:
+    def _merged_contents(self, segments: Sequence[int]) -> tuple[Sequence[int], Values]:
         with reading(self.log.engine) as connection:
-            return read_times(connection, segments), read_values(connection, segments)
+            times, values = read_times(connection, segments), read_values(connection, segments)
+        return _merged([times[one] for one in segments], [values[one] for one in segments])
+
+
+def _merged(
+    times: Sequence[Sequence[int]], values: Sequence[Values]
+) -> tuple[Sequence[int], Values]:
+    """Return the times and values of a large segment; many values take a while."""
+    return merge_times(times), merge_values(values)

@@ -35,11 +35,25 @@ class _Count:
 
 
 @dataclass(slots=True)
-class _Minute:
+class Minute:
+    """The counts of one minute, which begins at so many seconds since the epoch."""
+
     begins: int
     counts: dict[tuple[Operation, Outcome], _Count] = field(default_factory=dict)
     seen: dict[_Pair, set[_What]] = field(default_factory=lambda: defaultdict(set))
     rows: Counter[str] = field(default_factory=Counter)
+
+    def counted(self) -> list[MinuteCount]:
+        """Return its rows; there may be thousands, so off the event loop once it is over."""
+        return [
+            MinuteCount(self.begins, operation, outcome, c.count, c.first, c.last)
+            for (operation, outcome), c in self.counts.items()
+        ]
+
+    @property
+    def total(self) -> int:
+        """Return how many decisions it counts."""
+        return sum(counted.count for counted in self.counts.values())
 
 
 @dataclass(slots=True)
@@ -48,8 +62,8 @@ class MinuteCounts:
 
     operations_a_pair: int = OPERATIONS_A_PAIR
     rows_a_minute: int = ROWS_A_MINUTE
-    _current: _Minute = field(default_factory=lambda: _Minute(0))
-    _over: list[_Minute] = field(default_factory=list)
+    _current: Minute = field(default_factory=lambda: Minute(0))
+    _over: list[Minute] = field(default_factory=list)
 
     def add(self, operation: Operation, outcome: Outcome, at: datetime, count: int) -> bool:
         """Count a decision at `at`; return False if it was one too many to keep."""
@@ -68,18 +82,14 @@ class MinuteCounts:
         counted.last = at
         return True
 
-    def take(self, now: datetime, *, with_current: bool = False) -> list[MinuteCount]:
-        """Return, once, the counts of the minutes that are over at `now`."""
+    def take(self, now: datetime, *, with_current: bool = False) -> list[Minute]:
+        """Return, once, the minutes that are over at `now`; nothing is added to these any more."""
         if with_current or self._current.begins != _beginning(now):
             self._begin(_beginning(now))
         taken, self._over = self._over, []
-        return [
-            MinuteCount(minute.begins, operation, outcome, c.count, c.first, c.last)
-            for minute in taken
-            for (operation, outcome), c in minute.counts.items()
-        ]
+        return taken
 
-    def _minute_of(self, at: datetime) -> _Minute:
+    def _minute_of(self, at: datetime) -> Minute:
         begins = _beginning(at)
         if begins != self._current.begins:
             self._begin(begins)
@@ -88,13 +98,13 @@ class MinuteCounts:
     def _begin(self, begins: int) -> None:
         if self._current.counts:
             self._over.append(self._current)
-        self._current = _Minute(begins)
+        self._current = Minute(begins)
 
-    def _is_full(self, minute: _Minute, destination: str) -> bool:
+    def _is_full(self, minute: Minute, destination: str) -> bool:
         share = max(1, int(self.rows_a_minute * SHARE))
         return len(minute.counts) >= self.rows_a_minute or minute.rows[destination] >= share
 
-    def _bounded(self, minute: _Minute, operation: Operation, *, is_full: bool) -> Operation:
+    def _bounded(self, minute: Minute, operation: Operation, *, is_full: bool) -> Operation:
         if operation.protocol == "tcp":
             return operation
         pair = operation.asked_by or operation.source, operation.destination

@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from authz.records.bucket import Bucket
-from authz.records.counting import MinuteCounts
+from authz.records.counting import Minute, MinuteCounts
 from authz.records.observed import Observed, Observers
 from authz.records.operation import Operation
 from authz.records.rates import AskerRates
@@ -116,12 +116,12 @@ class DecisionRecorder:
     async def flush(self, *, with_current: bool = False) -> None:
         """Write what is due; what cannot be written waits, and in the end counts as lost."""
         fresh, self._fresh = self._fresh, []
-        counts = self.counts.take(self.clock.now(), with_current=with_current)
-        if fresh or counts:
+        minutes = self.counts.take(self.clock.now(), with_current=with_current)
+        if fresh or minutes:
             try:
-                self._waiting += await asyncio.to_thread(self._worded, fresh, counts)
+                self._waiting += await asyncio.to_thread(self._worded, fresh, minutes)
             except Exception:  # a mistake of ours; not in silence
-                self.lose(WORDING, len(fresh) + sum(each.count for each in counts))
+                self.lose(WORDING, len(fresh) + sum(minute.total for minute in minutes))
                 raise
         waiting, self._waiting = self._waiting, []
         for some in waiting:
@@ -129,7 +129,8 @@ class DecisionRecorder:
                 self._keep(some)
         await self._write_gaps()
 
-    def _worded(self, fresh: list[Observed], counts: list[MinuteCount]) -> list[_Waiting]:
+    def _worded(self, fresh: list[Observed], minutes: list[Minute]) -> list[_Waiting]:
+        counts = [each for minute in minutes for each in minute.counted()]
         counts.sort(key=_grouped)
         return [*self._in_pieces([in_full(each) for each in fresh]), *self._in_pieces(counts)]
 

@@ -294,11 +294,9 @@ def test_what_is_over_the_rows_counts_as_other_and_is_not_remembered() -> None:
     assert all(add(f"/{number}") for number in range(4)), "three, and the other ones"
     assert not any(add(f"/{number}", source="b") for number in range(5))
     assert add("/new"), "its pair has a row for the others"
-    minute = counts._current
+    (minute,) = counts.take(clock.now(), with_current=True)
     assert set(minute.seen) == {("a", PROXY)}, "no memory for what has no row"
-    counted = {
-        each.operation.path: each.count for each in counts.take(clock.now(), with_current=True)
-    }
+    counted = {each.operation.path: each.count for each in minute.counted()}
     assert counted == {"/0": 1, "/1": 1, "/2": 1, OTHER: 2}
 
 
