@@ -1,5 +1,6 @@
 """The whole life of an identity: what it has had, what was refused to it, what became of it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from admin.questions.entries import entries_about, first_of
@@ -26,16 +27,16 @@ def identity_json(
     had = holdings.had(spiffe_id, now, oldest)
     kinds = group(state.engine, Query(spiffe_id=spiffe_id), "kind")
     first = first_of(state, Query(spiffe_id=spiffe_id, oldest_first=True))
-    last = None if first is None else first_of(state, Query(spiffe_id=spiffe_id))
     newest = state.inventory.list(Filter(spiffe_id=spiffe_id), limit=NEWEST)
     serials = {*had.live, *(one.intent.serial for one in newest)}
     revoked = Listing(state.engine).among(serials)
-    query = Query(spiffe_id=spiffe_id, limit=limit, cursor=cursor)
+    page = entries_about(state, Query(spiffe_id=spiffe_id, limit=limit, cursor=cursor))
+    last = _last(state, spiffe_id, page["events"] if cursor is None else ())
     return {
         "spiffe_id": spiffe_id,
-        "known": had.certificates > 0 or last is not None,
+        "known": had.certificates > 0 or first is not None,
         "first_entry": first and first.body["time"],
-        "last_entry": last and last.body["time"],
+        "last_entry": last,
         "certificates": {
             "total": had.certificates,
             "revoked": had.revoked,
@@ -52,8 +53,16 @@ def identity_json(
             "by_kind": dict(kinds.counts),
         },
         "bans": [ban_json(ban, now) for ban in _bans(state, spiffe_id, now)],
-        **entries_about(state, query),
+        **page,
     }
+
+
+def _last(state: AdminState, spiffe_id: str, newest: Sequence[Json]) -> str | None:
+    """Return the time of the newest entry; `newest` begin with it, if it is known already."""
+    if newest:
+        return str(newest[0]["time"])
+    last = first_of(state, Query(spiffe_id=spiffe_id))
+    return None if last is None else str(last.body["time"])
 
 
 def _bans(state: AdminState, spiffe_id: str, now: datetime) -> list[Ban]:

@@ -241,6 +241,9 @@ def test_the_life_of_an_identity(tmp_path: Path) -> None:
         await asked.post("/revocations", selector={"serial": serial}, why="INC-7")
         await asked.post("/bans", selector={"spiffe_id": ORDERS}, why="INC-8")
         life = await asked.world.get("/audit/identity", spiffe_id=ORDERS, limit="2")
+        rest = await asked.world.get(
+            "/audit/identity", spiffe_id=ORDERS, limit="2", cursor=str(life["next"])
+        )
         nobody = await asked.world.get("/audit/identity", spiffe_id="spiffe://example.org/none")
 
         had = life["certificates"]
@@ -255,6 +258,10 @@ def test_the_life_of_an_identity(tmp_path: Path) -> None:
         assert [ban["why"] for ban in life["bans"]] == ["INC-8"]
         assert len(life["events"]) == 2
         assert life["next"] is not None
+        ends = life["first_entry"], life["last_entry"]
+        assert ends == (rest["first_entry"], rest["last_entry"]), "whichever page is asked for"
+        assert ends[1] == life["events"][0]["time"]
+        assert (nobody["first_entry"], nobody["last_entry"]) == (None, None)
         assert (life["known"], nobody["known"]) == (True, False)
         assert nobody["events"] == []
 
