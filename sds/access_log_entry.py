@@ -7,7 +7,7 @@ An entry has no headers; its path may carry a query.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -66,8 +66,7 @@ def read_http(entry: Any, workload: Workload, now: datetime) -> Told | None:
         host=asked.authority or None,
         claims=claims,
     )
-    told = _told(common, workload, http, verdict, now)
-    return replace(told, request_id=asked.request_id) if asked.request_id else told
+    return _told(common, workload, http, verdict, now, asked.request_id)
 
 
 def read_tcp(entry: Any, workload: Workload, now: datetime) -> Told | None:
@@ -101,7 +100,12 @@ def _method(number: int) -> str | None:
 
 
 def _told(
-    common: Any, workload: Workload, http: Http | None, verdict: tuple[bool, str], now: datetime
+    common: Any,
+    workload: Workload,
+    http: Http | None,
+    verdict: tuple[bool, str],
+    now: datetime,
+    request_id: str = "",
 ) -> Told:
     source, is_certain = _source(common.tls_properties)
     direct = _address(common.downstream_direct_remote_address)
@@ -120,7 +124,8 @@ def _told(
     )
     is_checked = is_marked(common.metadata)
     is_method_unknown = http is not None and http.method is None
-    return Told(request, *verdict, at, is_checked, not is_certain or is_method_unknown)
+    is_partial = not is_certain or is_method_unknown
+    return Told(request, *verdict, at, is_checked, is_partial, request_id)
 
 
 def _source(tls: Any) -> tuple[SpiffeId | None, bool]:

@@ -342,3 +342,21 @@ def test_a_draining_server_ends_the_streams(mesh: Mesh) -> None:
             assert doors.logs.streams == 0
 
     asyncio.run(story())
+
+
+def test_between_a_few_entries_of_all_streams_whoever_waits_has_a_turn(mesh: Mesh) -> None:
+    """Twenty proxies that told at once held up a revocation on its way by a batch at each step."""
+
+    async def story() -> None:
+        async with deciding(mesh, make_policies(READ)) as doors:
+            telling = [
+                asyncio.create_task(tell(doors, *(http_entry() for _ in range(40))))
+                for _ in range(8)
+            ]
+            most, before = 0, 0
+            while not all(task.done() for task in telling):
+                await asyncio.sleep(0)
+                most, before = max(most, len(doors.seen) - before), len(doors.seen)
+            assert (len(doors.seen), most) == (320, 4)
+
+    asyncio.run(story())
