@@ -5,20 +5,28 @@ and of what the index is not sure of, bodies are read, newest first, and a bound
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import reduce
+from itertools import chain, islice
+from operator import or_
 from typing import Final
 
+from audit.entry import KINDS, OUTCOMES
 from audit.index.blocks import positions_down
 from audit.index.search import Candidates, Snapshot, when
-from audit.index.tables import read_values
+from audit.index.tables import Segment, read_values
 from audit.index.terms import key_of
 from audit.matching import Wanted
 
 MAXIMUM_READ: Final = 100_000
 """Entries that one count reads; what is known from the index costs nothing of it."""
 _ROWS: Final = 512
+_SEGMENTS: Final = 64
+_SPELLED: Final[Mapping[str, Sequence[str]]] = {"kind": KINDS, "outcome": OUTCOMES}
+
+ByValue = Mapping[str, int]
+"""Which entries of a segment have a value, as bits."""
 
 
 @dataclass(slots=True)
@@ -39,33 +47,48 @@ class Tally:
         found = self.taken.candidates(
             self.wanted.keys(), self.wanted.span, is_ascending=False, stop=self.taken.size
         )
-        for candidates in found:
-            unsure = candidates.unsure
-            if self.wanted.text is not None or not self._count_known(candidates):
-                unsure |= candidates.sure
-            if not self._count_read(candidates, unsure):
-                return
+        while some := list(islice(found, _SEGMENTS)):
+            known = {} if self.wanted.text is not None else self._known(some)
+            for candidates in some:
+                unsure = candidates.unsure
+                if candidates.segment is None or candidates.segment.id not in known:
+                    unsure |= candidates.sure
+                else:
+                    self._count_known(candidates.sure, known[candidates.segment.id])
+                if not self._count_read(candidates, unsure):
+                    return
 
-    def _count_known(self, candidates: Candidates) -> bool:
-        """Count those that are sure without reading them; return whether that could be done."""
-        held, segment = candidates.sure, candidates.segment
-        if self.by is None or not held:
-            self.counts[""] += held.bit_count()
-            return True
-        if segment is None:
-            return False
-        values = read_values(self.taken.connection, [segment.id])[segment.id].get(self.by)
-        if values is None:
-            return False
-        keys = {key_of(self.by, value): value for value in values}
-        lists = self.taken.lists(segment, keys)
-        if lists is None:
-            return False
-        for key, list_ in lists.items():
-            self.counts[keys[key]] += (held & list_).bit_count()
-            held &= ~list_
+    def _known(self, some: Sequence[Candidates]) -> dict[int, ByValue]:
+        """Return, by segment, which of the sure have each value; not of those without names."""
+        sure = {c.segment: c.sure for c in some if c.segment is not None}
+        if self.by is None:
+            return {segment.id: {} for segment in sure}
+        # A list of names is long: those that there can be are tried first, where there are few.
+        found = self._by_value({s: _SPELLED.get(self.by, ()) for s, held in sure.items() if held})
+        rest = [s for s, held in sure.items() if held & ~_union(found.get(s.id, {}))]
+        named = read_values(self.taken.connection, [s.id for s in rest]) if rest else {}
+        values = {s: names for s in rest if (names := named[s.id].get(self.by)) is not None}
+        for segment in rest:
+            found.pop(segment.id, None)
+        return found | self._by_value(values)
+
+    def _by_value(self, values: Mapping[Segment, Sequence[str]]) -> dict[int, ByValue]:
+        """Return, by segment, which entries have each of its `values`."""
+        assert self.by is not None  # noqa: S101  # nobody asks without
+        keys = {key_of(self.by, value): value for value in chain(*values.values())}
+        if not keys:
+            return {}
+        lists = self.taken.lists(list(values), keys)
+        return {
+            segment: {keys[key]: bits for key, bits in by_key.items() if bits}
+            for segment, by_key in lists.items()
+        }
+
+    def _count_known(self, held: int, by_value: ByValue) -> None:
+        for value, bits in by_value.items():
+            self.counts[value] += (held & bits).bit_count()
+            held &= ~bits
         self.counts[""] += held.bit_count()
-        return True
 
     def _count_read(self, candidates: Candidates, held: int) -> bool:
         """Count those of `held` that match; return False when enough has been read."""
@@ -82,6 +105,10 @@ class Tally:
             self.reached = indexes[-1]
         self.reached = candidates.first
         return True
+
+
+def _union(by_value: ByValue) -> int:
+    return reduce(or_, by_value.values(), 0)
 
 
 def _chunks(first: int, held: int) -> Iterator[list[int]]:

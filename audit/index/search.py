@@ -158,14 +158,19 @@ class Snapshot:
             query = query.where(c.time.between(low, high))
         return self.connection.execute(query.order_by(c.leaf_index)).all()
 
-    def lists(self, segment: Segment, keys: Iterable[int]) -> dict[int, int] | None:
-        """Return, by key, which entries of `segment` have each of `keys`; None if not known."""
+    def lists(self, segments: Sequence[Segment], keys: Iterable[int]) -> dict[int, dict[int, int]]:
+        """Return, by segment and key, which entries have each of `keys`.
+
+        A segment of which that is not known is left out.
+        """
         wanted = list(keys)
-        blocks = self._blocks([segment], wanted)
-        held = {key: _held(segment, [key], blocks) for key in wanted}
-        if not all(is_known for _, is_known in held.values()):
-            return None
-        return {key: bits for key, (bits, _) in held.items()}
+        blocks = self._blocks(segments, wanted)
+        found: dict[int, dict[int, int]] = {}
+        for segment in segments:
+            held = {key: _held(segment, [key], blocks) for key in wanted}
+            if all(is_known for _, is_known in held.values()):
+                found[segment.id] = {key: bits for key, (bits, _) in held.items()}
+        return found
 
 
 def when(candidates: Sequence[Candidates]) -> tuple[int | None, int | None]:
