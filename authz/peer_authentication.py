@@ -22,7 +22,7 @@ class Mode(StrEnum):
     STRICT = "STRICT"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: thousands are moved at once (authz.load_memory)
 class PeerAuthentication:
     """One document; an empty `selector` selects the namespace, or from the root namespace the mesh.
 

@@ -173,7 +173,7 @@ class Rule:
         return itertools.chain(*self.sources, *self.operations, self.conditions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: thousands are moved at once (authz.load_memory)
 class Policy:
     """One AuthorizationPolicy; an empty `selector` selects every workload of its namespace.
 

@@ -38,7 +38,7 @@ class JwtRule:
     timeout_seconds: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: thousands are moved at once (authz.load_memory)
 class RequestAuthentication:
     """One document; it applies beside every other that selects the workload."""
 
