@@ -12,8 +12,8 @@ from itertools import chain, islice
 from operator import or_
 from typing import Final
 
-from audit.entry import KINDS, OUTCOMES
 from audit.index.blocks import positions_down
+from audit.index.building import VALUED
 from audit.index.search import Candidates, Snapshot, when
 from audit.index.tables import Segment, read_values
 from audit.index.terms import key_of
@@ -22,8 +22,10 @@ from audit.matching import Wanted
 MAXIMUM_READ: Final = 100_000
 """Entries that one count reads; what is known from the index costs nothing of it."""
 _ROWS: Final = 512
+_FIRST_SEGMENTS: Final = 4
 _SEGMENTS: Final = 64
-_SPELLED: Final[Mapping[str, Sequence[str]]] = {"kind": KINDS, "outcome": OUTCOMES}
+_TRIED: Final = 32
+"""Values seen already that are looked for by name; of more, a segment's own list is read."""
 
 ByValue = Mapping[str, int]
 """Which entries of a segment have a value, as bits."""
@@ -47,7 +49,9 @@ class Tally:
         found = self.taken.candidates(
             self.wanted.keys(), self.wanted.span, is_ascending=False, stop=self.taken.size
         )
-        while some := list(islice(found, _SEGMENTS)):
+        at_once = _FIRST_SEGMENTS
+        while some := list(islice(found, at_once)):
+            at_once = _SEGMENTS
             known = {} if self.wanted.text is not None else self._known(some)
             for candidates in some:
                 unsure = candidates.unsure
@@ -63,8 +67,10 @@ class Tally:
         sure = {c.segment: c.sure for c in some if c.segment is not None}
         if self.by is None:
             return {segment.id: {} for segment in sure}
-        # A list of names is long: those that there can be are tried first, where there are few.
-        found = self._by_value({s: _SPELLED.get(self.by, ()) for s, held in sure.items() if held})
+        # A list of names is long to read: those that were seen so far are tried first, if few.
+        is_worth_it = self.by in VALUED and len(self.counts) <= _TRIED
+        tried = [value for value in self.counts if value and is_worth_it]
+        found = self._by_value({segment: tried for segment, held in sure.items() if held})
         rest = [s for s, held in sure.items() if held & ~_union(found.get(s.id, {}))]
         named = read_values(self.taken.connection, [s.id for s in rest]) if rest else {}
         values = {s: names for s in rest if (names := named[s.id].get(self.by)) is not None}

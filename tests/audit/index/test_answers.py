@@ -3,12 +3,15 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from audit.entry import Entry
 from audit.index.building import LARGE, SMALL
 from audit.index.search import snapshot
 from audit.index.tables import mark_for_rebuild
@@ -95,6 +98,28 @@ def test_answers_from_a_large_segment_are_those_of_reading_everything(long_log: 
     append(long_log, entries(LARGE - 1, LARGE + 1_500))
     index(long_log)
     compare(long_log, 12)
+
+
+def test_groups_over_many_segments_are_those_of_reading_everything(
+    both_engines: sa.Engine,
+) -> None:
+    """What newer segments name is looked for in older ones, and is not all there is in them."""
+    rare = Entry(START, "read", "done", actor="auditor", namespace="gone")
+    speaks = replace(rare, namespace="", details={"serials": ["aa"]})  # of it, and has none
+    append(both_engines, chain([speaks, rare], entries(2, SMALL)))
+    for number in range(1, 7):
+        own = replace(speaks, serial="aa" if number > 4 else "")
+        append(both_engines, chain(entries(number * SMALL, (number + 1) * SMALL - 1), [own]))
+    index(both_engines)
+    bodies = [stored.document() or {} for stored in Log(both_engines).entries()]
+    asked_for: tuple[dict[str, Any], ...] = ({}, {"actor": "auditor"}, {"kind": "read"})
+    for filters in asked_for:
+        asked = [b for b in bodies if filters.items() <= b.items()]
+        for field in FIELDS:
+            expected = Counter(body[field] for body in asked)
+            grouped = group(both_engines, Query(**filters), field)
+            assert (grouped.values, grouped.total.count) == (len(expected), len(asked)), field
+            assert all(expected[value] == count for value, count in grouped.counts), field
 
 
 def test_times_of_a_clock_that_went_back_are_found_where_they_are(indexed: sa.Engine) -> None:
