@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,10 +125,19 @@ def test_a_backup_changed_at_any_byte_is_refused(tmp_path: Path) -> None:
     for position in range(10, len(content), 13):  # the head of gzip has bytes of no meaning
         changed = bytearray(content)
         changed[position] ^= 0x40
+        if _unpacked(changed) == _unpacked(content):  # the bits that fill the last byte of a block
+            continue
         with pytest.raises(BackupRefused):
             bring_back(engine, bytes(changed))
     assert Log(engine).head().size == 0
     engine.dispose()
+
+
+def _unpacked(content: bytes | bytearray) -> bytes | None:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def _body(lines: Lines) -> None:
