@@ -186,7 +186,8 @@ def test_a_replica_that_is_killed_stops_nobody_and_comes_back_under_its_name(mes
         renew(orders)  # what it has must do for a while
         held = orders.serials()
         b.stop(signal.SIGKILL)
-        keep_going(traffic)
+        without = traffic.requests + 50  # few: what it has lives for 20 seconds
+        wait_until(lambda: traffic.requests > without, within_seconds=10, what="more traffic")
         assert orders.serials() == held
         renew(frontend)
 
