@@ -183,7 +183,8 @@ class Policy:
     policy at stage CANARY is in force. `break_glass`, if not empty, is why the policy exists: it
     is in force only while a second person's approval of its `digest` stands. `source` and `line`
     say where it was read and are no part of its meaning. `made` remembers what was worked out from
-    the meaning alone; the same policy read at another place shares it.
+    the meaning alone; the same policy read at another place shares it, and what `replace` makes,
+    which may mean something else, begins without.
     """
 
     namespace: str
@@ -197,7 +198,7 @@ class Policy:
     canary: frozenset[str] = frozenset()
     expires: float | None = None
     break_glass: str = ""
-    made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    made: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     source: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

@@ -1,6 +1,7 @@
 """A load with what earlier loads have read is the load without it, wherever documents moved."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,3 +127,16 @@ def test_a_warning_that_depends_on_other_documents_comes_and_goes_with_them() ->
         said = " ".join(problem.message for problem in load(texts, memory).warnings)
         seen.append(("no token is ever valid" in said, "plaintext evades" in said))
     assert seen == [(True, False), (True, True), (False, False), (True, False)]
+
+
+def test_what_is_made_of_a_policy_shares_nothing_of_what_it_remembers() -> None:
+    """An approval names a digest: it must not hold for what means something else."""
+    for is_asked_first in (True, False):
+        text = json.dumps(document("p", rules=[rule({"namespaces": ["a"]})]))
+        (policy,), (again,) = (load((("a", text),)).policies for _ in range(2))
+        expected = again.digest
+        if is_asked_first:
+            assert policy.digest == expected
+        changed = replace(policy, rules=())
+        assert changed.digest != expected
+        assert policy.digest == expected
