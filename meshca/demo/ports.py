@@ -9,22 +9,27 @@ import contextlib
 import itertools
 import os
 import socket
+from collections.abc import Iterable
 
-_FIRST = 20_000
-_COUNT = 10_000
+_RANGE = range(20_000, 30_000)
 _candidates = itertools.count(int.from_bytes(os.urandom(2)))
 
 
 def free_port() -> int:
     """Return a TCP port that nothing listens on, another one at each call of a process.
 
-    Raises:
-        RuntimeError: Every port of the range is in use.
+    Raises RuntimeError when every port of the range is in use.
     """
-    for candidate in itertools.islice(_candidates, _COUNT):
-        port = _FIRST + candidate % _COUNT
+    numbers = itertools.islice(_candidates, len(_RANGE))
+    return first_free(_RANGE[number % len(_RANGE)] for number in numbers)
+
+
+def first_free(ports: Iterable[int]) -> int:
+    """Return the first of `ports` of 127.0.0.1 that nothing listens on; raises RuntimeError."""
+    tried = 0
+    for port in ports:
+        tried += 1
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
-    message = f"every port from {_FIRST} to {_FIRST + _COUNT - 1} of 127.0.0.1 is in use"
-    raise RuntimeError(message)
+    raise RuntimeError(f"all of the {tried} ports of 127.0.0.1 that were tried are in use")

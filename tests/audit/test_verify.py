@@ -210,21 +210,24 @@ def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
             verify(engine)
 
 
-@pytest.mark.parametrize("time", ["'soon'", "9e40", "-9e15", "1e18", "x'00'"])
-def test_a_column_that_is_no_time_is_named(tmp_path: Path, time: str) -> None:
-    with sqlite_engine(tmp_path) as engine:
-        append(engine, [entry(0)])
-        execute(engine, f"UPDATE audit_entries SET time = {time}")  # noqa: S608
-        with pytest.raises(EvidenceBroken, match="column time of entry 0"):
-            verify(engine)
+_SQLITE_KEEPS_ANYTHING = [
+    *(
+        (f"time = {value}", "column time of entry 0")
+        for value in ("'soon'", "9e40", "-9e15", "1e18", "x'00'")
+    ),
+    *(
+        (f"body = NULL, leaf_hash = {value}", "entry 0 has neither a body nor a hash")
+        for value in ("'soon'", "x'00'", "7")
+    ),
+]
 
 
-@pytest.mark.parametrize("leaf", ["'soon'", "x'00'", "7"])
-def test_a_redacted_entry_whose_hash_is_none_is_named(tmp_path: Path, leaf: str) -> None:
+@pytest.mark.parametrize(("change", "said"), _SQLITE_KEEPS_ANYTHING)
+def test_a_column_of_another_type_is_named(tmp_path: Path, change: str, said: str) -> None:
     with sqlite_engine(tmp_path) as engine:
         append(engine, [entry(0)])
-        execute(engine, f"UPDATE audit_entries SET body = NULL, leaf_hash = {leaf}")  # noqa: S608
-        with pytest.raises(EvidenceBroken, match="entry 0 has neither a body nor a hash"):
+        execute(engine, f"UPDATE audit_entries SET {change}")  # noqa: S608
+        with pytest.raises(EvidenceBroken, match=said):
             verify(engine)
 
 
