@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import random
 import ssl
-import time
 from typing import Any, Final
 
 import uvloop
 
 from benchmarks import worker
+from meshca.clock import SystemClock
 
 OPEN_PAUSE: Final = 0.03
 """Every 10 ms were two thousand requests a second, each told to the server: most of the load."""
@@ -82,13 +82,13 @@ class Thief:
     async def _watch_open(self, connection: Connection) -> float:
         while await connection.ask() == 200:
             await asyncio.sleep(OPEN_PAUSE)
-        return time.time()
+        return SystemClock().now().timestamp()
 
     async def _watch_new(self, port: int) -> float:
         while True:
             await asyncio.sleep(self._draw.uniform(*NEW_PAUSE))
             if await self._try(port) == _REFUSED:
-                return time.time()
+                return SystemClock().now().timestamp()
 
     async def _try(self, port: int) -> int:
         """Return the status over a connection of its own; 0 when TLS was refused."""

@@ -13,7 +13,7 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ import grpc
 import uvloop
 
 from admin.api import create_app
+from admin.errors import LastResort
 from admin.health import create_health_app
 from admin.public import create_bundle_app, create_public_app
 from admin.serve import serve_tcp, serve_unix
@@ -39,6 +40,7 @@ from meshca.process_entries import start_entries, stop_entry
 from meshca.readiness import Readiness
 from meshca.settings import BundleEndpoint, Settings
 from meshca.wiring import Service, admin_state, build, own_caller
+from meshca.wiring_audit import Loop
 from sds.grpc_server import OPTIONS, handlers
 
 DRAIN_SECONDS: Final = 5.0
@@ -171,35 +173,7 @@ async def _doors(
     settings = service.settings
     running = [
         loops.create_task(_kept_running(service.metrics, name, loop))
-        for name, loop in {
-            "leaves": service.leaves.run,
-            "intermediates": service.intermediates.run,
-            "taints": service.intermediates.run_bars,
-            "changes": service.feed.run,
-            "revocation": service.revocation.state.run,
-            "lists": service.revocation.lists.run,
-            "upper lists": service.upper.run,
-            "ocsp": service.revocation.signers.run,
-            "ocsp colleagues": service.revocation.colleagues.run,
-            "interrupted": service.revocation.operations.run,
-            "effects": service.effects.run,
-            "keys": service.authenticator.run,
-            "policies": service.policies.run,
-            "policy history": service.history.run,
-            "pods": service.pods.run,
-            "token keys": service.token_keys.run,
-            "decisions": service.decisions.recorder.run,
-            "old decisions": service.decisions.retention.run,
-            "staging": service.staging.live.run,
-            "canary": service.staging.watch.run,
-            "bundle": service.journal.run,
-            "federation": service.federation.run,
-            "publication": service.publisher.run,
-            **service.admin.loops(),
-            **service.audit.loops(),
-            "sweep": lambda: _sweep(service),
-            "flush": lambda: _flush(service),
-        }.items()
+        for name, loop in _loops(service).items()
     ]
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -212,16 +186,8 @@ async def _doors(
             serve_tcp(metrics_app, settings.listen.metrics, key="listen.metrics")
         )
         if settings.listen.public is not None:
-            public_app = create_public_app(
-                service.journal.current,
-                lambda name: service.intermediates.standings.get(name).chain[0],
-                service.revocation.lists.get,
-                service.revocation.responder,
-                lambda: service.upper.current().pem,
-                service.audit.outside.witness,
-            )
             await stack.enter_async_context(
-                serve_tcp(public_app, settings.listen.public, key="listen.public")
+                serve_tcp(_public(service), settings.listen.public, key="listen.public")
             )
         if settings.bundle_endpoint is not None:
             await stack.enter_async_context(
@@ -246,7 +212,52 @@ async def _doors(
         task.cancel()
 
 
-async def _kept_running(metrics: Metrics, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+def _loops(service: Service) -> Mapping[str, Loop]:
+    """Return what runs for as long as the service does, by name."""
+    return {
+        "leaves": service.leaves.run,
+        "intermediates": service.intermediates.run,
+        "taints": service.intermediates.run_bars,
+        "changes": service.feed.run,
+        "revocation": service.revocation.state.run,
+        "lists": service.revocation.lists.run,
+        "upper lists": service.upper.run,
+        "ocsp": service.revocation.signers.run,
+        "ocsp colleagues": service.revocation.colleagues.run,
+        "interrupted": service.revocation.operations.run,
+        "effects": service.effects.run,
+        "keys": service.authenticator.run,
+        "policies": service.policies.run,
+        "policy history": service.history.run,
+        "pods": service.pods.run,
+        "token keys": service.token_keys.run,
+        "decisions": service.decisions.recorder.run,
+        "old decisions": service.decisions.retention.run,
+        "staging": service.staging.live.run,
+        "canary": service.staging.watch.run,
+        "bundle": service.journal.run,
+        "federation": service.federation.run,
+        "publication": service.publisher.run,
+        **service.admin.loops(),
+        **service.audit.loops(),
+        "sweep": lambda: _sweep(service),
+        "flush": lambda: _flush(service),
+    }
+
+
+def _public(service: Service) -> LastResort:
+    """Return what is served at the public door."""
+    return create_public_app(
+        service.journal.current,
+        lambda name: service.intermediates.standings.get(name).chain[0],
+        service.revocation.lists.get,
+        service.revocation.responder,
+        lambda: service.upper.current().pem,
+        service.audit.outside.witness,
+    )
+
+
+async def _kept_running(metrics: Metrics, name: str, loop: Loop) -> None:
     """Run `loop` until cancelled, again and again if it fails."""
     while True:
         try:
