@@ -29,6 +29,14 @@ def envoy() -> str:
     return found
 
 
+def chromium() -> str:
+    """Return the path of the browser."""
+    found = shutil.which("chromium")
+    require(found is not None, "chromium", "apt-get install chromium")
+    assert found is not None
+    return found
+
+
 def wait_until(condition: Callable[[], bool], *, within_seconds: float, what: str) -> None:
     """Poll `condition` until it holds; fail, saying `what` was awaited, at the deadline.
 
