@@ -1,11 +1,13 @@
-"""The admin doors: one FastAPI app under /v1, on the unix socket and, if configured, over TLS.
+"""The admin doors: one FastAPI app, on the unix socket and, if configured, over TLS.
+
+The API is below /v1, the web console that asks it below /console.
 
 Who asks is proven (`admin.proofs`), what they may is in one table (`admin.permissions`), reads are
 recorded (`admin.entrance`), bodies are bounded, parameters are strict, errors have one shape
 (`admin.errors`). What the routes answer with is documented in docs/cli.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -27,6 +29,7 @@ from admin import (
     audit_retention,
     authorities,
     changes,
+    console,
     decisions,
     errors,
     federation,
@@ -54,19 +57,26 @@ def create_app(state: AdminState) -> ASGIApp:
     """
     routers = create_routers(state)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.guard = permit(state.access, guarded(routers, PREFIX))
+    app.state.guard = permit(state.access, guarded(routers))
     app.router.route_class = GuardedRoute
     errors.install(app)
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
-    for route in (route for router in routers for route in router.routes):
+    for prefix, route in ((prefix, route) for prefix, router in routers for route in router.routes):
         assert isinstance(route, APIRoute)  # noqa: S101  # `guarded` takes nothing else
-        path, methods = PREFIX + route.path, list(route.methods or ())
+        path, methods = prefix + route.path, list(route.methods or ())
         app.add_api_route(path, route.endpoint, methods=methods)
     return errors.LastResort(Entrance(errors.LimitedBody(app, body_limit), state.access))
 
 
-def create_routers(state: AdminState) -> Sequence[APIRouter]:
-    """Return every route there is; each is named in `admin.permissions.TABLE`."""
+def create_routers(state: AdminState) -> Sequence[tuple[str, APIRouter]]:
+    """Return every route there is, with the prefix of its path.
+
+    Each is named in `admin.permissions.TABLE`.
+    """
+    return (*((PREFIX, router) for router in _api(state)), ("", console.create_router()))
+
+
+def _api(state: AdminState) -> Iterable[APIRouter]:
     return (
         whoami.create_router(),
         reads.create_router(state),

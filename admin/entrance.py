@@ -1,11 +1,12 @@
 """The way in to every admin route: attest, record, and let the answer out only once it may.
 
     1  a request id: the caller's `x-request-id` if it is one, else ours; the answer names it
-    2  who it is (`admin.proofs`); nobody is 401, somebody without a role 403; both are recorded
-    3  the first request of a remote visitor is recorded as a `login`, before anything else happens
-    4  what the route needs (`admin.guard`, which runs where the request was dispatched), else 403
-    5  evidence goes out once the read is recorded; if it cannot be, the answer is 503 instead
-    6  an answer that goes on and on (a followed log) ends with the proof of whoever asked
+    2  what a browser sends for a page of another site is refused (`admin.cross_site`), 403
+    3  who it is (`admin.proofs`); nobody is 401, somebody without a role 403; both are recorded
+    4  the first request of a remote visitor is recorded as a `login`, before anything else happens
+    5  what the route needs (`admin.guard`, which runs where the request was dispatched), else 403
+    6  evidence goes out once the read is recorded; if it cannot be, the answer is 503 instead
+    7  an answer that goes on and on (a followed log) ends with the proof of whoever asked
 
 Refusals are recorded at a bounded rate (`audit.refusals`): whoever is refused can come again.
 """
@@ -20,6 +21,7 @@ from typing import Final, Protocol
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from admin.cross_site import CrossSite, check_same_site
 from admin.errors import error_response
 from admin.logins import Logins
 from admin.peer import tls_peer
@@ -132,6 +134,7 @@ class Entrance:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
             return error_response(431, "too_large", "the request's headers are too large")
         try:
+            check_same_site(scope["headers"], scope.get("scheme", ""))
             visitor = await access.proofs.attest(scope)
             if not visitor.roles:
                 raise IdentityForbidden("no_role", f"{visitor.actor} has no role here")
@@ -141,7 +144,7 @@ class Entrance:
             return error_response(401, "unauthenticated", "the connection says nothing of you")
         except Refused as error:
             access.refuse(error, visit, _where(scope), visitor)
-            return _refused(visitor)
+            return _refused(error, visitor)
         except (Unavailable, Overloaded) as error:
             log.warning("admin_unavailable", error=str(error))
             return error_response(503, "unavailable", "nobody can be let in now; retry")
@@ -222,8 +225,10 @@ def _outcome(status: int) -> str:
     return "refused" if status < 500 else "failed"
 
 
-def _refused(visitor: Visitor | None) -> ASGIApp:
-    """Return the answer to whoever proved nothing, or has no role."""
+def _refused(error: Refused, visitor: Visitor | None) -> ASGIApp:
+    """Return the answer to another site's page, and whoever proved nothing or has no role."""
+    if isinstance(error, CrossSite):
+        return error_response(403, error.reason, error.public_message)
     if visitor is None:
         response = error_response(401, "unauthenticated", f"authentication failed: {_WHAT_TO_DO}")
         response.headers["www-authenticate"] = "Bearer"

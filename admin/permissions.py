@@ -3,7 +3,7 @@
 A route that is not in `TABLE` stops the server at its start, so that none is ever open because
 somebody forgot it. What a permission means:
 
-    enter   learn who one is here: whoever has any role
+    enter   learn who one is here, and get the console, which holds no data: whoever has any role
     look    whether the service works, and what is public anyway: no evidence, and not recorded
     read    evidence and policy; each answer is recorded before it goes out (kind `read`)
     check   ask for a decision; whoever may read, about anything; an application, about itself
@@ -71,6 +71,9 @@ OPERATE_AND_TELL: Final = Rule(Permission.OPERATE, is_telling=True)
 GOVERN: Final = Rule(Permission.GOVERN)
 
 TABLE: Final[Mapping[str, Rule]] = {
+    "GET /console": ENTER,
+    "GET /console/": ENTER,
+    "GET /console/{name}": ENTER,
     "GET /v1/whoami": ENTER,
     "GET /v1/status": LOOK,
     "GET /v1/bundle": LOOK,
@@ -172,11 +175,14 @@ Endpoint = Callable[..., Any]
 
 
 def guarded(
-    routers: Iterable[APIRouter], prefix: str, table: Mapping[str, Rule] = TABLE
+    routers: Iterable[tuple[str, APIRouter]], table: Mapping[str, Rule] = TABLE
 ) -> Mapping[Endpoint, Guarded]:
-    """Return how each route of `routers` is guarded, by its endpoint; raises UndeclaredRoute."""
+    """Return how each route is guarded, by its endpoint; raises UndeclaredRoute.
+
+    `routers` come with the prefix of their paths.
+    """
     found: dict[Endpoint, Guarded] = {}
-    for router in routers:
+    for prefix, router in routers:
         for route in router.routes:
             if not isinstance(route, APIRoute) or len(route.methods or ()) != 1:
                 raise UndeclaredRoute(f"{route!r} is no route of one method that can be guarded")

@@ -57,7 +57,7 @@ def test_every_flag_and_number_of_a_body_is_strict(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         lax, models = [], []
-        for router in create_routers(world.state):
+        for _prefix, router in create_routers(world.state):
             for route in router.routes:
                 models += [f.field_info.annotation for f in route.dependant.body_params]  # type: ignore[attr-defined]  # an APIRoute
         for model in models:
@@ -174,14 +174,13 @@ def test_a_body_that_nothing_describes_does_not_start() -> None:
         return asked
 
     with pytest.raises(UndeclaredRoute, match="nothing says what to record"):
-        guarded([router], PREFIX, {"POST /v1/anything": READ})
+        guarded([(PREFIX, router)], {"POST /v1/anything": READ})
 
 
 def test_names_are_those_that_are_sent(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         found = {
-            route.name: route.parameters
-            for route in guarded(create_routers(world.state), PREFIX).values()
+            route.name: route.parameters for route in guarded(create_routers(world.state)).values()
         }
         assert {"from", "to", "format"} <= found["GET /v1/audit/export"]
         assert "start" not in found["GET /v1/audit/export"]
