@@ -5,16 +5,13 @@ and of what the index is not sure of, bodies are read, newest first, and a bound
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from operator import or_
 from typing import Final
 
-from audit.index.blocks import positions_down
 from audit.index.building import VALUED
-from audit.index.search import Candidates, Snapshot, when
+from audit.index.search import Candidates, Snapshot, batches
 from audit.index.tables import Segment, read_values
 from audit.index.terms import key_of
 from audit.matching import Wanted
@@ -27,8 +24,13 @@ _SEGMENTS: Final = 64
 _TRIED: Final = 32
 """Values seen already that are looked for by name; of more, a segment's own list is read."""
 
-ByValue = Mapping[str, int]
-"""Which entries of a segment have a value, as bits."""
+
+@dataclass(slots=True)
+class _Told:
+    """What the index tells of entries: how many have each value, and of which it does not."""
+
+    counts: Counter[str]
+    untold: int
 
 
 @dataclass(slots=True)
@@ -50,77 +52,68 @@ class Tally:
             self.wanted.keys(), self.wanted.span, is_ascending=False, stop=self.taken.size
         )
         at_once = _FIRST_SEGMENTS
-        while some := list(islice(found, at_once)):
+        while self.is_exact and (some := list(islice(found, at_once))):
             at_once = _SEGMENTS
-            known = {} if self.wanted.text is not None else self._known(some)
-            for candidates in some:
-                unsure = candidates.unsure
-                if candidates.segment is None or candidates.segment.id not in known:
-                    unsure |= candidates.sure
-                else:
-                    self._count_known(candidates.sure, known[candidates.segment.id])
-                if not self._count_read(candidates, unsure):
-                    return
+            told = self._told(some)
+            self._count_read(
+                [
+                    replace(c, sure=0, unsure=c.unsure | t.untold)
+                    for c, t in zip(some, told, strict=True)
+                ]
+            )
+            if not self.is_exact:  # what is older than the last that was read is not counted
+                told = self._told([c.within(self.reached, self.taken.size) for c in some])
+            for each in told:
+                self.counts.update(each.counts)
 
-    def _known(self, some: Sequence[Candidates]) -> dict[int, ByValue]:
-        """Return, by segment, which of the sure have each value; not of those without names."""
-        sure = {c.segment: c.sure for c in some if c.segment is not None}
+    def _told(self, some: Sequence[Candidates]) -> list[_Told]:
+        """Return what the index tells of the sure ones of each of `some`."""
+        if self.wanted.text is not None:
+            return [_Told(Counter(), c.sure) for c in some]
         if self.by is None:
-            return {segment.id: {} for segment in sure}
-        # A list of names is long to read: those that were seen so far are tried first, if few.
-        is_worth_it = self.by in VALUED and len(self.counts) <= _TRIED
-        tried = [value for value in self.counts if value and is_worth_it]
-        found = self._by_value({segment: tried for segment, held in sure.items() if held})
-        rest = [s for s, held in sure.items() if held & ~_union(found.get(s.id, {}))]
+            return [_Told(Counter({"": c.sure.bit_count()}), 0) for c in some]
+        told = self._by_value(self.by, {c.segment: c.sure for c in some if c.segment and c.sure})
+        nothing = _Told(Counter(), 0)
+        return [told.get(c.segment, nothing) if c.segment else nothing for c in some]
+
+    def _by_value(self, by: str, held: Mapping[Segment, int]) -> dict[Segment, _Told]:
+        told = {segment: _Told(Counter(), bits) for segment, bits in held.items()}
+        if by in VALUED and len(self.counts) <= _TRIED:  # a segment's own list is long to read
+            tried = [value for value, _ in self.counts.most_common() if value]
+            self._look_for(by, tried, told)
+        rest = [segment for segment, each in told.items() if each.untold]
         named = read_values(self.taken.connection, [s.id for s in rest]) if rest else {}
-        values = {s: names for s in rest if (names := named[s.id].get(self.by)) is not None}
-        for segment in rest:
-            found.pop(segment.id, None)
-        return found | self._by_value(values)
+        values = {s: names for s in rest if (names := named[s.id].get(by)) is not None}
+        all_values = list(dict.fromkeys(chain(*values.values())))
+        for segment in self._look_for(by, all_values, {s: told[s] for s in values}):
+            each = told[segment]
+            each.counts[""] += each.untold.bit_count()
+            each.untold = 0
+        return told
 
-    def _by_value(self, values: Mapping[Segment, Sequence[str]]) -> dict[int, ByValue]:
-        """Return, by segment, which entries have each of its `values`."""
-        assert self.by is not None  # noqa: S101  # nobody asks without
-        keys = {key_of(self.by, value): value for value in chain(*values.values())}
-        if not keys:
-            return {}
-        lists = self.taken.lists(list(values), keys)
-        return {
-            segment: {keys[key]: bits for key, bits in by_key.items() if bits}
-            for segment, by_key in lists.items()
-        }
+    def _look_for(
+        self, by: str, values: Sequence[str], told: Mapping[Segment, _Told]
+    ) -> Sequence[Segment]:
+        """Count the untold that have one of `values`; return the segments that know about those."""
+        keys = {key_of(by, value): value for value in values}
+        found = self.taken.split({s: each.untold for s, each in told.items()}, list(keys))
+        for segment, parts in found.items():
+            for key, bits in parts:
+                told[segment].counts[keys[key]] += bits.bit_count()
+                told[segment].untold &= ~bits
+        return list(found)
 
-    def _count_known(self, held: int, by_value: ByValue) -> None:
-        for value, bits in by_value.items():
-            self.counts[value] += (held & bits).bit_count()
-            held &= ~bits
-        self.counts[""] += held.bit_count()
-
-    def _count_read(self, candidates: Candidates, held: int) -> bool:
-        """Count those of `held` that match; return False when enough has been read."""
-        for indexes in _chunks(candidates.first, held):
+    def _count_read(self, some: Sequence[Candidates]) -> None:
+        """Count those of `some` that match, unless enough has been read."""
+        for indexes, low, high in batches(some, _ROWS, _ROWS, is_ascending=False):
             if self._read >= self.maximum_read:
                 self.is_exact = False
-                return False
-            for row in self.taken.rows(indexes, *when([candidates])):
+                return
+            for row in self.taken.rows(indexes, low, high):
                 document = self.wanted.match(row)
                 if document is not None:
                     value = "" if self.by is None else document.get(self.by)
                     self.counts[value if isinstance(value, str) else ""] += 1
             self._read += len(indexes)
             self.reached = indexes[-1]
-        self.reached = candidates.first
-        return True
-
-
-def _union(by_value: ByValue) -> int:
-    return reduce(or_, by_value.values(), 0)
-
-
-def _chunks(first: int, held: int) -> Iterator[list[int]]:
-    """Yield the indexes of `held`, counted from `first`, the newest first."""
-    if not held:
-        return
-    descending = positions_down(held)
-    while some := [first + position for position in islice(descending, _ROWS)]:
-        yield some
+        self.reached = some[-1].first

@@ -15,8 +15,7 @@ import sqlalchemy as sa
 
 from audit.counting import MAXIMUM_READ, Tally
 from audit.filters import one_of, spelled
-from audit.index.blocks import positions, positions_down
-from audit.index.search import Candidates, Snapshot, Span, snapshot, when
+from audit.index.search import Snapshot, Span, batches, snapshot
 from audit.index.terms import FIELDS
 from audit.log import microseconds
 from audit.matching import StoredRow, Wanted
@@ -233,24 +232,8 @@ def _rows(taken: Snapshot, query: Query, wanted: Wanted) -> Iterator[StoredRow]:
     found = taken.candidates(
         wanted.keys(), wanted.span, is_ascending=query.oldest_first, start=start, stop=stop
     )
-    for indexes, low, high in _batches(found, min(query.limit, _MOST_ROWS), query.oldest_first):
+    for indexes, low, high in batches(
+        found, min(query.limit, _MOST_ROWS), _MOST_ROWS, is_ascending=query.oldest_first
+    ):
         rows = taken.rows(indexes, low, high)
         yield from rows if query.oldest_first else reversed(rows)
-
-
-def _batches(
-    found: Iterator[Candidates], at_once: int, is_ascending: bool
-) -> Iterator[tuple[list[int], int | None, int | None]]:
-    """Yield indexes to read together, `at_once` and then more, and when those entries were."""
-    in_order = positions if is_ascending else positions_down
-    indexes: list[int] = []
-    among: list[Candidates] = []
-    for candidates in found:
-        among.append(candidates)
-        for offset in in_order(candidates.sure | candidates.unsure):
-            indexes.append(candidates.first + offset)
-            if len(indexes) == at_once:
-                yield indexes, *when(among)
-                indexes, among, at_once = [], [candidates], _MOST_ROWS
-    if indexes:
-        yield indexes, *when(among)

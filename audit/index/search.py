@@ -8,14 +8,14 @@ which `audit.index.check` notices and no proof of the log does.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from audit.index.blocks import decode_list, find_list
+from audit.index.blocks import decode_list, find_list, positions, positions_down
 from audit.index.building import LARGE, LARGE_BITS, SMALL_BITS, TIME_BLOCK
 from audit.index.tables import (
     Segment,
@@ -158,19 +158,17 @@ class Snapshot:
             query = query.where(c.time.between(low, high))
         return self.connection.execute(query.order_by(c.leaf_index)).all()
 
-    def lists(self, segments: Sequence[Segment], keys: Iterable[int]) -> dict[int, dict[int, int]]:
-        """Return, by segment and key, which entries have each of `keys`.
+    def split(
+        self, held: Mapping[Segment, int], keys: Sequence[int]
+    ) -> dict[Segment, list[tuple[int, int]]]:
+        """Return, by segment, which of its `held` entries have each of `keys`.
 
-        A segment of which that is not known is left out.
+        Each entry is with the first key that it has; when none is left, no key is looked for. A
+        segment of which something is not known is left out.
         """
-        wanted = list(keys)
-        blocks = self._blocks(segments, wanted)
-        found: dict[int, dict[int, int]] = {}
-        for segment in segments:
-            held = {key: _held(segment, [key], blocks) for key in wanted}
-            if all(is_known for _, is_known in held.values()):
-                found[segment.id] = {key: bits for key, (bits, _) in held.items()}
-        return found
+        blocks = self._blocks(list(held), keys)
+        found = {segment: _split(segment, bits, keys, blocks) for segment, bits in held.items()}
+        return {segment: parts for segment, parts in found.items() if parts is not None}
 
 
 def when(candidates: Sequence[Candidates]) -> tuple[int | None, int | None]:
@@ -179,6 +177,27 @@ def when(candidates: Sequence[Candidates]) -> tuple[int | None, int | None]:
     if len(segments) < len(candidates):
         return None, None
     return min(s.minimum_time for s in segments), max(s.maximum_time for s in segments)
+
+
+def batches(
+    found: Iterable[Candidates], at_once: int, most: int, *, is_ascending: bool
+) -> Iterator[tuple[list[int], int | None, int | None]]:
+    """Yield indexes to read together, and when those entries were, as far as that is known.
+
+    First come `at_once`, then `most` at a time, all in the order of `found`.
+    """
+    in_order = positions if is_ascending else positions_down
+    indexes: list[int] = []
+    among: list[Candidates] = []
+    for candidates in found:
+        among.append(candidates)
+        for offset in in_order(candidates.sure | candidates.unsure):
+            indexes.append(candidates.first + offset)
+            if len(indexes) == at_once:
+                yield indexes, *when(among)
+                indexes, among, at_once = [], [candidates], most
+    if indexes:
+        yield indexes, *when(among)
 
 
 @contextlib.contextmanager
@@ -221,6 +240,22 @@ def _held(
             return 0, True
         held &= decode_list(encoded, segment.entries)
     return held, is_known
+
+
+def _split(
+    segment: Segment, held: int, keys: Sequence[int], blocks: dict[tuple[int, int], bytes]
+) -> list[tuple[int, int]] | None:
+    parts: list[tuple[int, int]] = []
+    for key in keys:
+        if not held:
+            break
+        bits, is_known = _held(segment, [key], blocks)
+        if not is_known:
+            return None
+        if held & bits:
+            parts.append((key, held & bits))
+            held &= ~bits
+    return parts
 
 
 def _timed(segment: Segment, times: Sequence[int] | None, span: Span) -> tuple[int, int]:

@@ -122,6 +122,31 @@ def test_groups_over_many_segments_are_those_of_reading_everything(
             assert all(expected[value] == count for value, count in grouped.counts), field
 
 
+@pytest.mark.parametrize("maximum_read", [1, 700, 1_400])
+def test_a_count_that_stops_counts_what_is_newer_and_nothing_else(
+    both_engines: sa.Engine, maximum_read: int
+) -> None:
+    append(both_engines, entries(0, 4 * SMALL + 300))
+    index(both_engines)
+    with (
+        both_engines.connect().execution_options(meshca_writes=True) as connection,
+        connection.begin(),
+    ):  # of these segments the index is not sure; of the others it is
+        mark_for_rebuild(connection, 0, 1)
+        mark_for_rebuild(connection, 2 * SMALL, 1)
+    bodies = [stored.document() or {} for stored in Log(both_engines).entries()]
+    stopped = 0
+    for field in FIELDS:
+        grouped = group(both_engines, Query(outcome="done"), field, maximum_read=maximum_read)
+        asked = [b for b in bodies[grouped.total.reached :] if b["outcome"] == "done"]
+        expected = Counter(body[field] for body in asked)
+        assert (grouped.total.count, grouped.values) == (len(asked), len(expected)), field
+        assert all(expected[value] == count for value, count in grouped.counts), field
+        assert grouped.total.is_exact == (grouped.total.reached == 0)
+        stopped += not grouped.total.is_exact
+    assert stopped
+
+
 def test_times_of_a_clock_that_went_back_are_found_where_they_are(indexed: sa.Engine) -> None:
     # Entry 1000 says the time of entry 910.
     at = START + timedelta(seconds=910)
