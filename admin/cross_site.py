@@ -40,7 +40,7 @@ def check_same_site(headers: Headers, scheme: str) -> None:
     fetched, origins = values(given, b"sec-fetch-site"), values(given, b"origin")
     if fetched and (len(fetched) > 1 or fetched[0] not in _OURS):
         raise _refused("sec-fetch-site", fetched)
-    if origins and not _is_ours(origins, values(given, b"host"), scheme):
+    if origins and not is_own(origins, values(given, b"host"), scheme):
         raise _refused("origin", origins)
 
 
@@ -49,7 +49,8 @@ def values(headers: Headers, wanted: bytes) -> list[bytes]:
     return [bytes(value) for name, value in headers if name == wanted]
 
 
-def _is_ours(origins: list[bytes], hosts: list[bytes], scheme: str) -> bool:
+def is_own(origins: list[bytes], hosts: list[bytes], scheme: str) -> bool:
+    """Return whether the one origin is the one host, asked by `scheme`."""
     prefix = f"{scheme}://".encode("ascii")
     if len(origins) != 1 or len(hosts) != 1 or not origins[0].startswith(prefix):
         return False

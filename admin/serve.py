@@ -34,15 +34,21 @@ KEEP_ALIVE_SECONDS = 10
 
 @asynccontextmanager
 async def serve_tcp(
-    app: ASGIApp, address: str, *, key: str, tls: ssl.SSLContext | None = None
+    app: ASGIApp,
+    address: str,
+    *,
+    key: str,
+    tls: ssl.SSLContext | None = None,
+    most: int = MAXIMUM_CONNECTIONS,
 ) -> AsyncIterator[str]:
     """Serve `app` on `address` (HOST:PORT) for the duration; yield the address bound.
 
-    `key` is the address's path in the configuration, for CannotListen. With `tls` it is HTTPS.
+    `key` is the address's path in the configuration, for CannotListen. With `tls` it is HTTPS. From
+    `most` connections on the answer is 503.
     """
     bound = bind_tcp(address, key=key)
     host, port = bound.getsockname()[:2]
-    async with _serving(app, bound, PatientProtocol, tls):
+    async with _serving(app, bound, PatientProtocol, tls, most=most):
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -161,6 +167,7 @@ async def _serving(
     protocol: type[H11Protocol],
     tls: ssl.SSLContext | None = None,
     handshake_seconds: float = HANDSHAKE_SECONDS,
+    most: int = MAXIMUM_CONNECTIONS,
 ) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
@@ -171,7 +178,7 @@ async def _serving(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAXIMUM_CONNECTIONS,
+        limit_concurrency=most,
         h11_max_incomplete_event_size=MAXIMUM_HEAD_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,

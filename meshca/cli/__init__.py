@@ -23,6 +23,7 @@ from meshca.cli import (
     bundle,
     ca,
     config,
+    console,
     credentials,
     demo,
     dev,
@@ -58,6 +59,7 @@ app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
 app.command("whoami")(whoami.whoami)
+app.command("console")(console.console)
 app.command("proxies")(proxies.proxies)
 revocation.register(svid.app)
 bans.register(svid.app)

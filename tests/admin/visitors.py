@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 from cryptography import x509
+from starlette.types import ASGIApp
 
 from admin.api import create_app
 from admin.peer import TlsPeer
@@ -66,12 +67,7 @@ def visitor(
     address: str = "192.0.2.1:4000",
 ) -> httpx.AsyncClient:
     """Return a client that comes over one connection of its own, to a door with these roles."""
-    access = world.state.access
-    people = build_oidc(_oidc(world.socket.parent), clock=world.clock)
-    proofs = replace(access.proofs, roles=given, people=people)
-    applications = replace(world.state.applications, roles=given)
-    state = replace(world.state, access=replace(access, proofs=proofs), applications=applications)
-    app, peer = create_app(state), TlsPeer(address, tuple(chain))
+    app, peer = app_for(world, given), TlsPeer(address, tuple(chain))
 
     async def door(scope: Any, receive: Any, send: Any) -> None:
         scope["state"] = {"tls": peer}
@@ -80,6 +76,17 @@ def visitor(
     transport = httpx.ASGITransport(app=door)
     return httpx.AsyncClient(
         transport=transport, base_url="http://meshca/v1", headers=headers or {}
+    )
+
+
+def app_for(world: World, given: Roles) -> ASGIApp:
+    """Return the app of a door with these roles, which believes the test's issuer."""
+    access = world.state.access
+    people = build_oidc(_oidc(world.socket.parent), clock=world.clock)
+    proofs = replace(access.proofs, roles=given, people=people)
+    applications = replace(world.state.applications, roles=given)
+    return create_app(
+        replace(world.state, access=replace(access, proofs=proofs), applications=applications)
     )
 
 
