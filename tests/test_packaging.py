@@ -106,6 +106,24 @@ def test_the_wheel_holds_every_module_of_every_package(wheel: Path) -> None:
     assert not any(name.startswith(("tests/", "benchmarks/", "docs/")) for name in held)
 
 
+def test_the_wheel_holds_and_serves_every_file_of_the_console(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "import sys, admin.console as c; assert c.__file__.startswith(sys.argv[1]), c;"
+        "c.create_router(); print(*sorted(c.read_files(c.web())))"
+    )
+    served = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert served.stdout.split() == sorted(path.name for path in (ROOT / "admin/web").iterdir())
+
+
 def test_the_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
