@@ -26,9 +26,6 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
 from meshca.clock import Clock
@@ -147,6 +144,11 @@ def migrate(engine: sa.Engine) -> None:
 
     Raises StoreUnavailable when the database is read-only, full, or newer than this program.
     """
+    # A third of the time that a process takes to begin, and only a server's beginning needs it.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
