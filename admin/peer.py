@@ -104,14 +104,17 @@ def _credentials(transport: asyncio.Transport) -> Peer | None:
 
 
 def _chain(transport: asyncio.Transport) -> tuple[x509.Certificate, ...]:
-    """Return what the client showed, leaf first; nothing if that cannot be read.
+    """Return what the client showed, leaf first, and what OpenSSL completed it with, less the root.
 
-    Python has a public name for it from 3.13 on; what it calls is here since 3.10.
+    Nothing if that cannot be read. Python has public names for it from 3.13 on; what they call is
+    here since 3.10.
     """
     connection = transport.get_extra_info("ssl_object")
     try:
         shown = connection._sslobj.get_unverified_chain() or ()
-        ders = [bytes(each.public_bytes(_DER)) for each in shown if each is not None]
+        verified = (connection._sslobj.get_verified_chain() or ()) if shown else ()
+        known = [*shown, *verified[:-1]]
+        ders = dict.fromkeys(bytes(each.public_bytes(_DER)) for each in known if each is not None)
         return tuple(x509.load_der_x509_certificate(der) for der in ders)
     except (AttributeError, ValueError) as error:
         log.warning("client_chain_not_read", error=type(error).__name__)

@@ -40,6 +40,7 @@ class ServerTls:
         self.context.options |= ssl.OP_NO_TICKET
         self.context.num_tickets = 0
         self.context.sslobject_class = _telling(on_refused)
+        self.context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN  # a chain ends at a root
 
     def trust(self, roots_pem: bytes) -> None:
         """Take these roots, too, for the handshake.
@@ -48,6 +49,14 @@ class ServerTls:
         is decided after the handshake, by the roots of then.
         """
         self.context.load_verify_locations(cadata=roots_pem.decode("ascii"))
+
+    def know(self, intermediates_pem: bytes) -> None:
+        """Complete chains with these, which are not trusted: each has to lead to a root.
+
+        Browsers show a certificate without them when the server does not name its roots, which
+        Python's TLS cannot do.
+        """
+        self.context.load_verify_locations(cadata=intermediates_pem.decode("ascii"))
 
     def replace(self, private_key_pem: bytes, chain_pem: bytes) -> None:
         """Show `chain_pem` from the next handshake on; raises ValueError when the key is another's.

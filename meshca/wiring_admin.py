@@ -66,6 +66,8 @@ class AdminParts:
         def trust() -> None:
             with contextlib.suppress(AuthorityUnavailable):  # the roots there were stay
                 tls.trust(self.authorities.bundle.pem())
+            for authority in self.authorities.held():
+                tls.know(b"".join(authority.chain_pem))
 
         trust()
         self.authorities.subscribe(trust)

@@ -88,6 +88,48 @@ def test_a_root_that_comes_later_counts(tmp_path: Path) -> None:
     assert asyncio.run(story()) == 2
 
 
+def alone(directory: Path, pki: Pki) -> ssl.SSLContext:
+    """Return a client's context that shows a leaf of `pki` without its intermediate."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.load_verify_locations(cadata=ROOT.decode())
+    key, chain = leaf(pki, uri=ENDPOINT_ID)
+    path = directory / "leaf.pem"
+    path.write_bytes(chain[: chain.index(b"-----BEGIN", 1)] + b"\n" + key)
+    made.load_cert_chain(path)
+    return made
+
+
+@RUNNERS
+def test_a_leaf_without_its_intermediate_as_browsers_show_it_is_completed(
+    tmp_path: Path, run: Any
+) -> None:
+    async def story() -> int:
+        tls = server([])
+        tls.know(PKI.intermediate.public_bytes(Encoding.PEM))
+        async with serve_admin_tls(shown, "127.0.0.1:0", tls.context) as address:
+            assert await ask(address, context(tmp_path, PKI)) == 2
+            return int(await ask(address, alone(tmp_path, PKI)))
+
+    assert run(story()) == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_completes_a_chain_is_not_trusted(tmp_path: Path, known: bool) -> None:
+    refused: list[str] = []
+
+    async def story() -> None:
+        tls = server(refused)
+        if known:
+            tls.know(OTHER.intermediate.public_bytes(Encoding.PEM))
+        async with serve_admin_tls(shown, "127.0.0.1:0", tls.context) as address:
+            with pytest.raises(httpx.TransportError):
+                await ask(address, alone(tmp_path, OTHER))
+
+    asyncio.run(story())
+    assert refused == ["unable to get local issuer certificate" if not known else
+                       "unable to get issuer certificate"]  # fmt: skip
+
+
 class Impatient(TlsProtocol):
     """The door's protocol, for which a fifth of a second is long."""
 

@@ -141,6 +141,17 @@ def test_a_service_operates_by_its_svid_until_that_is_revoked(doors: Doors) -> N
     assert (refused.returncode, "authentication failed" in refused.stderr) == (1, True)
 
 
+def test_a_browser_shows_its_svid_alone_and_is_known(doors: Doors, tmp_path: Path) -> None:
+    whole = doors.svid("deployer").read_text()
+    leaf, *_, key = (f"-----BEGIN {each}" for each in whole.split("-----BEGIN ")[1:])
+    (tmp_path / "alone.pem").write_text(leaf + key)
+    with doors.client(tmp_path / "alone.pem") as browser:
+        who = browser.get("/whoami", headers={"sec-fetch-site": "same-origin"}).json()
+        page = browser.get(f"{doors.url}/console/", headers={"sec-fetch-site": "none"})
+    assert (who["actor"], who["roles"]) == (spiffe_id("deployer"), ["operator"])
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+
+
 def test_an_svid_of_somebody_else_is_no_role(doors: Doors) -> None:
     refused = doors.run("status", cert=doors.svid("stranger"))
     assert "has no role here" in refused.stderr
