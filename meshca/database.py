@@ -81,7 +81,7 @@ def open_engine(url: str) -> sa.Engine:
     StoreUnavailable, naming the database, when it cannot be opened.
     """
     engine = sa.create_engine(
-        url, pool_pre_ping=not url.startswith("sqlite"), connect_args=_patience(url)
+        url, pool_pre_ping=not url.startswith("sqlite"), connect_args=_connecting(url)
     )
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
@@ -95,11 +95,22 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
-def _patience(url: str) -> dict[str, int]:
+def _connecting(url: str) -> dict[str, Any]:
+    """Return what a connection is made with."""
     if not url.startswith("postgresql"):
         return {}
     said = make_url(url).query
-    return {key: value for key, value in NO_LONGER.items() if key not in said}
+    patience = {key: value for key, value in NO_LONGER.items() if key not in said}
+    return {**patience, "cursor_factory": _binary_cursor}
+
+
+def _binary_cursor(connection: Any, **options: Any) -> Any:
+    """Return a cursor that asks for values in binary: as text, bytes take five times as long."""
+    import psycopg
+
+    cursor = psycopg.Cursor(connection, **options)
+    cursor.format = psycopg.pq.Format.BINARY
+    return cursor
 
 
 @contextlib.contextmanager

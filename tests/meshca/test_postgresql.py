@@ -35,6 +35,15 @@ def engine(server: Postgresql) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
+def test_values_come_in_binary_and_not_as_text(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        asked = connection.exec_driver_sql("SELECT '\\x00ff'::bytea, 7::bigint, 'ü'::text, null")
+        result = asked.cursor.pgresult  # type: ignore[union-attr]  # psycopg's own
+        assert {result.fformat(column) for column in range(4)} == {1}
+        assert result.get_value(0, 0) == b"\x00\xff"
+        assert asked.one() == (b"\x00\xff", 7, "ü", None)
+
+
 def test_a_server_that_is_silent_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
