@@ -38,7 +38,7 @@ def engine(server: Postgresql) -> Iterator[sa.Engine]:
 def test_values_come_in_binary_and_not_as_text(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         asked = connection.exec_driver_sql("SELECT '\\x00ff'::bytea, 7::bigint, 'ü'::text, null")
-        result = asked.cursor.pgresult  # type: ignore[union-attr]  # psycopg's own
+        result = asked.cursor.pgresult
         assert {result.fformat(column) for column in range(4)} == {1}
         assert result.get_value(0, 0) == b"\x00\xff"
         assert asked.one() == (b"\x00\xff", 7, "ü", None)
