@@ -32,8 +32,12 @@ from meshca.cli.upstream import Upstream
 
 MAXIMUM_CONNECTIONS: Final = 64
 SECRET_BYTES: Final = 32
-_SENT_ON: Final = ("accept", "content-type", "x-request-id")
-_SENT_BACK: Final = ("content-type", "x-request-id", *HEADERS)
+_SENT_ON: Final = (b"accept", b"content-type", b"x-request-id")
+_ALWAYS: Final[Mapping[bytes, bytes]] = {
+    **{name.encode("ascii"): value.encode("ascii") for name, value in HEADERS.items()},
+    b"cache-control": b"no-store",
+}
+_SENT_BACK: Final = (b"content-type", b"x-request-id", *_ALWAYS)
 _METHODS: Final = ("GET", "POST")
 _SEGMENT: Final = rb"(?:[\w.~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+"
 _PATH: Final = re.compile(rb"/(?:console/(?:%s)?|v1(?:/%s)+)" % (_SEGMENT, _SEGMENT))
@@ -132,13 +136,12 @@ class Relay:
             async with self.upstream.stream(
                 scope["method"], raw_path, _sent_on(scope), body
             ) as answer:
-                headers = [(name.encode(), text.encode()) for name, text in _sent_back(answer)]
                 is_begun = True
                 await send(
                     {
                         "type": "http.response.start",
                         "status": answer.status_code,
-                        "headers": headers,
+                        "headers": _sent_back(answer),
                     }
                 )
                 async for piece in answer.aiter_raw():
@@ -175,22 +178,18 @@ def _split(path: bytes) -> tuple[bytes, bytes]:
     return (path, b"") if end < 0 else (path[:end], path[end:])
 
 
-def _sent_on(scope: Scope) -> Mapping[str, str]:
-    found = {}
-    for name in _SENT_ON:
-        for value in values(scope["headers"], name.encode("ascii"))[:1]:
-            found[name] = value.decode("latin-1")
-    return found
+def _sent_on(scope: Scope) -> Mapping[bytes, bytes]:
+    return {name: value for name, value in scope["headers"] if name in _SENT_ON}
 
 
-def _sent_back(answer: httpx.Response) -> list[tuple[str, str]]:
-    said = {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
-    return [*{**HEADERS, **said, "cache-control": "no-store"}.items()]
+def _sent_back(answer: httpx.Response) -> list[tuple[bytes, bytes]]:
+    said = {name.lower(): value for name, value in answer.headers.raw}
+    return [*{**_ALWAYS, **{name: said[name] for name in _SENT_BACK if name in said}}.items()]
 
 
 def _error(status: int, code: str, message: str) -> Response:
     response = error_response(status, code, message)
-    response.headers.update({**HEADERS, "cache-control": "no-store"})
+    response.raw_headers.extend(_ALWAYS.items())
     return response
 
 

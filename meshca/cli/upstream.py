@@ -37,7 +37,7 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, raw_path: bytes, headers: Mapping[str, str], body: bytes
+        self, method: str, raw_path: bytes, headers: Mapping[bytes, bytes], body: bytes
     ) -> AsyncIterator[httpx.Response]:
         """Ask, with our credentials, for the duration of the answer; its body is not read.
 
@@ -49,7 +49,7 @@ class Upstream:
             request = held.client.build_request(
                 method,
                 self._url(raw_path),
-                headers={**headers, "accept-encoding": "identity", **self._proof()},
+                headers={**headers, b"accept-encoding": b"identity", **self._proof()},
                 content=body or None,
             )
             response = await held.client.send(request, stream=True)
@@ -87,9 +87,10 @@ class Upstream:
         base = httpx.URL(server.url if isinstance(server, Remote) else "http://meshca")
         return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + raw_path)
 
-    def _proof(self) -> dict[str, str]:
+    def _proof(self) -> dict[bytes, bytes]:
         server = self.admin.server
-        return server.credentials.headers() if isinstance(server, Remote) else {}
+        given = server.credentials.headers() if isinstance(server, Remote) else {}
+        return {name.encode("ascii"): value.encode("ascii") for name, value in given.items()}
 
     async def _current(self) -> _Held:
         before, stamp = self._held, self._stamp()

@@ -93,7 +93,7 @@ def test_the_console_and_the_api_are_the_servers(tmp_path: Path, listen: str) ->
         assert (page.status_code, page.content) == (200, at_server.content)
         for name in ("content-type", "content-security-policy", "referrer-policy"):
             assert page.headers[name] == at_server.headers[name]
-        given = {"x-request-id": "r-7", "accept": "application/json"}
+        given = {b"x-request-id": b"r-7", b"accept": b"application/json, \xff/\xe4"}
         who = await browser.get(api(console, "whoami"), headers=given)
         assert who.json()["actor"] == f"uid:{os.geteuid()}"
         assert who.headers["x-request-id"] == "r-7"
