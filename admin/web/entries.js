@@ -84,7 +84,7 @@ function cells(entry, query) {
  */
 function about(entry, query) {
   const parts = [adding(query, "spiffe_id", entry.spiffe_id, name(entry.spiffe_id))];
-  if (entry.destination) parts.push(h("span", { class: "to" }, "→ ", adding(query, "destination", entry.destination)));
+  if (entry.destination) parts.push(h("span", { class: "to" }, " → ", adding(query, "destination", entry.destination)));
   if (entry.serial && !entry.spiffe_id) parts.push(adding(query, "serial", entry.serial));
   if (!entry.spiffe_id && !entry.serial && !entry.destination) parts.push(h("span", { class: "said" }, summary(entry)));
   return parts;

@@ -42,9 +42,9 @@ export function heading(title, ...beside) {
  * @param {{onError?: (error: ApiError) => import("./dom.js").Child, waiting?: string}} [options]
  */
 export async function load(place, signal, work, show, { onError, waiting = "" } = {}) {
-  const busy = /** @type {HTMLElement} */ (document.getElementById("busy"));
+  let done = () => {};
   const late = setTimeout(() => {
-    busy.hidden = false;
+    done = busy();
     if (!place.hasChildNodes() || waiting) fill(place, h("p", { class: "waiting", role: "status" }, waiting || "Asking the server …"));
   }, PATIENCE_MILLISECONDS);
   place.setAttribute("aria-busy", "true");
@@ -57,9 +57,22 @@ export async function load(place, signal, work, show, { onError, waiting = "" } 
     fill(place, onError?.(said) || problem(said, () => load(place, signal, work, show, { onError, waiting })));
   } finally {
     clearTimeout(late);
-    busy.hidden = true;
+    done();
     place.removeAttribute("aria-busy");
   }
+}
+
+let waitingNow = 0;
+
+/** Show that something takes long; return what ends that. */
+function busy() {
+  const sign = /** @type {HTMLElement} */ (document.getElementById("busy"));
+  waitingNow += 1;
+  sign.hidden = false;
+  return () => {
+    waitingNow -= 1;
+    sign.hidden = waitingNow === 0;
+  };
 }
 
 /**
