@@ -110,4 +110,14 @@ def test_the_policy_lets_nothing_run_but_our_own_files() -> None:
     )
     assert directives.pop("require-trusted-types-for") == "'script'"
     assert set(directives.values()) == {"'none'", "'self'"}
-    assert directives["default-src"] == directives["frame-ancestors"] == "'none'"
+    own = {"script-src", "style-src", "img-src", "connect-src"}
+    assert {name for name, value in directives.items() if value == "'self'"} == own
+    assert {*directives} - own == {"default-src", "base-uri", "form-action", "frame-ancestors"}
+    assert {
+        name: value for name, value in HEADERS.items() if name != "content-security-policy"
+    } == {
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+    }

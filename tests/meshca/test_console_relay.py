@@ -10,15 +10,16 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 
 from admin.cross_site import PUBLIC_MESSAGE
 from admin.errors import MAXIMUM_BODY_BYTES
-from admin.peer import tls_peer
+from admin.peer import TlsProtocol, tls_peer
 from admin.serve import serve_admin_tls, serve_tcp
 from admin.tls import ServerTls
 from meshca.cli.client import AdminClient, Remote
@@ -392,16 +393,36 @@ def test_a_token_is_read_for_each_request_and_goes_to_the_server_only(tmp_path: 
     asyncio.run(scene())
 
 
-async def told_whose(scope: Any, _receive: Any, send: Any) -> None:
-    """Answer with the serial of the client's certificate, line by line without end."""
-    serial = f"{tls_peer(scope).chain[0].serial_number:x}\n".encode()
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    if scope["path"] != "/v1/follow":
-        await send({"type": "http.response.body", "body": serial})
-        return
-    while True:
-        await send({"type": "http.response.body", "body": serial, "more_body": True})
-        await asyncio.sleep(0.01)
+class Open(TlsProtocol):
+    """The door's protocol, which counts the connections there are."""
+
+    now: ClassVar[int] = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        Open.now += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        Open.now -= 1
+
+
+@dataclass
+class Whose:
+    """Answers with the serial of the client's certificate, and how often it was asked."""
+
+    asked: int = 0
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        self.asked += 1
+        serial = f"{tls_peer(scope).chain[0].serial_number:x}"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        is_followed = scope["path"] == "/v1/follow"
+        while is_followed:
+            line = f"{serial} {self.asked}\n".encode()
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": serial.encode()})
 
 
 def test_a_certificate_is_shown_as_it_is_now_and_what_is_followed_goes_on(tmp_path: Path) -> None:
@@ -415,21 +436,30 @@ def test_a_certificate_is_shown_as_it_is_now_and_what_is_followed_goes_on(tmp_pa
 
         renew()
         async with AsyncExitStack() as stack:
-            door = serve_admin_tls(told_whose, HERE, tls_of_server().context)
+            door = serve_admin_tls(Whose(), HERE, tls_of_server().context, protocol=Open)
             address = await stack.enter_async_context(door)
             server = Remote(f"https://{address}", Credentials(cert=cert, ca=roots(tmp_path)))
             console = await stack.enter_async_context(relaying(server))
             browser = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
             first = (await browser.get(api(console, "whose"))).text
             assert (await browser.get(api(console, "whose"))).text == first
-            async with browser.stream("GET", api(console, "follow")) as answer:
+            async with (
+                browser.stream("GET", api(console, "follow")) as answer,
+                httpx.AsyncClient(trust_env=False) as beside,
+            ):
                 lines = answer.aiter_lines()
-                assert await anext(lines) == first.strip()
+                assert await anext(lines) == f"{first} 3"
+                assert (await beside.get(api(console, "whose"))).text == first
                 renew()
-                second = (await browser.get(api(console, "whose"))).text
+                second = (await beside.get(api(console, "whose"))).text
                 assert second != first
-                for _ in range(3):
-                    assert await anext(lines) == first.strip()
+                async with asyncio.timeout(20):
+                    while await anext(lines) != f"{first} 5":  # made after the renewal
+                        pass
+                assert Open.now == 3
+            async with asyncio.timeout(5):  # less than the door waits for another request
+                while Open.now > 1:
+                    await asyncio.sleep(0.01)
 
     asyncio.run(scene())
 
