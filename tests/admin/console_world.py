@@ -173,7 +173,7 @@ class Watched:
         assert self.wrong == []
 
     def _said(self, message: ConsoleMessage) -> None:
-        expected = message.text.startswith("Failed to load resource: the server responded")
+        expected = message.text.startswith("Failed to load resource: ")
         if message.type in ("error", "warning") and not expected:
             self.wrong.append(f"{message.type}: {message.text}")
 

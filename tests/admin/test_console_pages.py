@@ -1,5 +1,6 @@
 """The console in a browser: finding entries, page by page, in groups, and as they come."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -244,6 +245,35 @@ def test_entries_are_followed_over_a_stop_of_the_server_and_none_is_missed(look:
     expect(page.get_by_text("3 entries came")).to_be_visible()
     command = "meshca audit query --kind revocation --follow"
     expect(page.locator(".command code")).to_have_text(command)
+
+
+def test_after_a_break_it_goes_on_behind_the_last_that_came(look: Watched) -> None:
+    page, asked = look.page, list[str]()
+    beat = json.dumps({"heartbeat": "2026-11-01T12:10:00Z", "size": 40})
+    entry = json.dumps(look.console.do(look.console.world.get("/audit/entries/50")))
+    answers = [[], [beat], [beat, entry], ["no JSON"]]
+
+    def answer(route: Route) -> None:
+        asked.append(urlsplit(route.request.url).query)
+        if len(asked) > len(answers):
+            return  # it is heard of no more
+        lines = answers[len(asked) - 1]
+        route.fulfill(body="".join(f"{line}\n" for line in lines)) if lines else route.abort()
+
+    page.route("**/v1/audit/follow**", answer)
+    look.open("#/log?follow=1&outcome=done")
+    for _ in answers:
+        expect(page.locator("#follow-state")).to_contain_text("Going on in")
+        page.get_by_role("button", name="Now").click()
+    wait_until(lambda: len(asked) == 5, within_seconds=20, what="it goes on")
+    assert asked == [
+        "outcome=done",
+        "outcome=done",
+        "outcome=done&cursor=39",
+        "outcome=done&cursor=50",
+        "outcome=done&cursor=50",
+    ]
+    expect(page.locator("td.c-index")).to_have_text(["50"])
 
 
 def test_following_ends_when_the_view_is_left(look: Watched) -> None:

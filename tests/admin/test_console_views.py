@@ -159,6 +159,17 @@ def _other_size(text: str) -> str:
     return re.sub(r"\n\n(\S+)\n(\d+)\n", lambda m: f"\n\n{m[1]}\n{int(m[2]) - 1}\n", text, count=1)
 
 
+def test_a_browser_without_ed25519_says_what_it_did_not_check(
+    chrome: Browser, served: Console
+) -> None:
+    with watched(chrome, served) as look:
+        look.page.add_init_script("crypto.subtle.importKey = () => Promise.reject(new Error())")
+        page = look.open("#/entry/4")
+        prove(page)
+        expect(page.locator("#proof .notice.warn")).to_contain_text("as far as it could be checked")
+        expect(page.locator("#proof li.open")).to_contain_text("signature was not checked")
+
+
 def test_the_whole_life_of_an_identity(look: Watched) -> None:
     page = look.open("#/identity")
     page.get_by_label("SPIFFE ID").fill(ORDERS)
