@@ -95,10 +95,16 @@ def test_our_own_page_asks_and_leaves_nothing_in_the_browser(
     browser: Browser, address: str, server: RunningServer
 ) -> None:
     with browser.new_context() as context:
-        page = context.new_page()
-        shown = page.goto(address)
+        page, wrong = context.new_page(), list[str]()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("requestfailed", lambda request: wrong.append(request.url))
+        answers = watched(page, address)
+        shown = page.goto(address, wait_until="networkidle")
         assert shown is not None
         assert shown.status == 200
+        assert {status for _, status in answers} == {200}
+        assert {"document", "script", "stylesheet", "fetch"} <= {kind for kind, _ in answers}
+        assert wrong == []
         status, text = page.evaluate(ASK, ["../v1/whoami", None])
         assert (status, json.loads(text)["actor"]) == (200, f"uid:{os.geteuid()}")
         status, text = page.evaluate(ASK, ["../v1/audit/certificate", '{"pem": "none"}'])
