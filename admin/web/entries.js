@@ -50,7 +50,21 @@ export function entryRow(entry, query) {
  * @param {string} caption
  */
 export function entryTable(entries, query, caption) {
-  return table(caption, COLUMNS, entries.map((entry) => cells(entry, query)), "entries");
+  const made = table(caption, COLUMNS, entries.map((entry) => cells(entry, query)), "entries");
+  if (entries.length) narrow(made);
+  return made;
+}
+
+/**
+ * Give the room of columns in which nothing stands to the others.
+ *
+ * @param {HTMLElement} made
+ */
+function narrow(made) {
+  for (const column of ["about", "actor", "where", "reason"]) {
+    const cells = [...made.querySelectorAll(`.c-${column}`)];
+    if (cells.every((cell) => cell.textContent === "")) made.classList.add(`no-${column}`);
+  }
 }
 
 /**

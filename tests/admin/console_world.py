@@ -47,6 +47,11 @@ HOSTILE = (
 """What a stranger may claim of itself."""
 
 PATIENCE_MILLISECONDS = 20_000
+_REFUSALS = (
+    ("token_expired", "the token expired 14 s ago"),
+    ("unknown_issuer", "no issuer https://oidc.example.org/dev is configured"),
+    ("not_bound_to_pod", "the token is bound to no pod"),
+)
 Answer = TypeVar("Answer")
 
 
@@ -242,10 +247,10 @@ def _entries(world: World) -> list[Entry]:
         name = f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{account}"
         ago = 7000 - 45 * number
         if number % 4 == 3:
-            reason = ("token_expired", "unknown_issuer", "not_bound_to_pod")[number % 3]
+            reason, message = _REFUSALS[number % 3]
             details: dict[str, Any] = {
                 "door": "sds",
-                "message": "the token expired 14 s ago",
+                "message": message,
                 "from": f"10.3.{number % 7}.{number}:41822",
                 "claimed": {"sub": f"system:serviceaccount:{namespace}:{account}"},
             }
