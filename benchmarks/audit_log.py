@@ -23,7 +23,8 @@ from audit.merkle import Frontier, leaf_hash, verify_inclusion
 from audit.note import SigningKey
 from audit.verify import Verification, verify
 from benchmarks.figure import Context, Row, Target
-from meshca.database import MAXIMUM_GROUP, migrate, open_engine
+from meshca.database import MAXIMUM_GROUP, open_engine
+from meshca.schema import migrate
 
 TITLE = "The audit log"
 ORIGIN = "example.org/meshca/audit"

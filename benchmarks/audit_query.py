@@ -30,9 +30,10 @@ from benchmarks import audit_corpus
 from benchmarks.audit_questions import questions, write_inventory
 from benchmarks.figure import Context, Row, Target
 from meshca.clock import SystemClock
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter, open_engine
 from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
+from meshca.schema import migrate
 from meshca.service import calm_collector
 from tests.stores import postgresql
 

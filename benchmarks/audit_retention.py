@@ -30,7 +30,8 @@ from audit.retention.rules import Rules
 from benchmarks import audit_corpus
 from benchmarks.figure import Context, Row, Target
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 
 TITLE = "Retention of the audit log"
 ORIGIN = "example.org/meshca/audit"

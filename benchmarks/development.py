@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from identity.development import UnsafeDevelopmentCluster
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.demo.ports import free_port
 from meshca.metrics import Metrics
+from meshca.schema import migrate
 from meshca.settings import Settings, load
 from meshca.wiring import Service, build
 

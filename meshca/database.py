@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -91,7 +90,7 @@ def open_engine(url: str) -> sa.Engine:
             connection.exec_driver_sql("SELECT 1")
     except sa.exc.SQLAlchemyError as error:
         engine.dispose()
-        raise StoreUnavailable(f"cannot open {describe(url)}: {_cause(error)}") from error
+        raise StoreUnavailable(f"cannot open {describe(url)}: {cause(error)}") from error
     return engine
 
 
@@ -120,7 +119,7 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         with engine.connect() as connection:
             yield connection
     except sa.exc.SQLAlchemyError as error:
-        raise StoreUnavailable(f"the database does not answer: {_cause(error)}") from error
+        raise StoreUnavailable(f"the database does not answer: {cause(error)}") from error
 
 
 def describe(url: str) -> str:
@@ -128,7 +127,8 @@ def describe(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
+    """Return what the database itself says of an error, in a line."""
     original = getattr(error, "orig", None)
     return str(original or error).splitlines()[0]
 
@@ -148,33 +148,6 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer takes the lock before it reads the log's head: no upgrade can fail half way.
     writes = connection.get_execution_options().get("meshca_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to the version this program was written for.
-
-    Raises StoreUnavailable when the database is read-only, full, or newer than this program.
-    """
-    # A third of the time that a process takes to begin, and only a server's beginning needs it.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    try:
-        with (
-            engine.connect().execution_options(meshca_writes=True) as connection,
-            connection.begin(),
-        ):
-            if engine.dialect.name == "postgresql":  # replicas may start together
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1835365223)")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except (sa.exc.SQLAlchemyError, CommandError) as error:
-        raise StoreUnavailable(
-            f"cannot migrate {describe(str(engine.url))}: {_cause(error)}"
-        ) from error
 
 
 def bulk_insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]]) -> None:
@@ -371,7 +344,7 @@ class GroupWriter:
         try:
             connection = self.engine.connect().execution_options(meshca_writes=True)
         except sa.exc.SQLAlchemyError as error:
-            log.error("database_unreachable", error=_cause(error))
+            log.error("database_unreachable", error=cause(error))
             return None
         return stack.enter_context(connection)
 
@@ -404,8 +377,8 @@ class GroupWriter:
         except MeshcaError as error:  # a sink says why, in its own words
             return error
         except Exception as error:  # noqa: BLE001  # the writer must outlive any record; each caller gets the error
-            log.error("write_failed", error=_cause(error), submissions=len(group))
-            failure = StoreUnavailable(f"the database refused the record: {_cause(error)}")
+            log.error("write_failed", error=cause(error), submissions=len(group))
+            failure = StoreUnavailable(f"the database refused the record: {cause(error)}")
             failure.__cause__ = error
             return failure
         return None

@@ -31,13 +31,14 @@ from admin.tls import CertificateFiles, ServerTls
 from audit.refusals import FLUSH_SECONDS
 from meshca import logs
 from meshca.clock import Clock, SystemClock
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.errors import CannotListen, MeshcaError, Unavailable
 from meshca.logs import get_logger
 from meshca.metrics import Metrics
 from meshca.policy_audit import missed_change
 from meshca.process_entries import start_entries, stop_entry
 from meshca.readiness import Readiness
+from meshca.schema import migrate
 from meshca.settings import BundleEndpoint, Settings
 from meshca.wiring import Service, admin_state, build, own_caller
 from meshca.wiring_audit import Loop

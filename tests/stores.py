@@ -38,8 +38,9 @@ from ca.revocation.crl_store import CRL_SINKS
 from ca.revocation.effects import EFFECT_SINKS
 from ca.revocation.sinks import REVOCATION_SINKS
 from ca.store import Intent, Planned, PlannedSink, Signed, SignedSink, insert
-from meshca.database import GroupWriter, Sink, migrate, open_engine
+from meshca.database import GroupWriter, Sink, open_engine
 from meshca.metrics import Metrics
+from meshca.schema import migrate
 from rotation.build import AUTHORITY_SINKS
 from tests.fakes import FakeClock
 from tests.real_parts import require, wait_until

@@ -191,7 +191,8 @@ def _restore(
     from audit.backup.restore import Terms, known_checkpoints
     from audit.signing import LastSigned
     from meshca.clock import SystemClock
-    from meshca.database import migrate, open_engine
+    from meshca.database import open_engine
+    from meshca.schema import migrate
 
     last = LastSigned(settings.data_dir / "audit" / "last-checkpoint")
     engine = open_engine(settings.database_url)

@@ -1,4 +1,4 @@
-"""Alembic's entry: run on the connection that `meshca.database.migrate` hands over."""
+"""Alembic's entry: run on the connection that `meshca.schema.migrate` hands over."""
 
 from alembic import context
 

@@ -15,9 +15,10 @@ from audit.log import Log
 from audit.log_keys import LogKeys
 from audit.signing import CheckpointSigner, LastSigned
 from meshca.clock import Clock
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter, open_engine
 from meshca.metrics import Metrics
 from meshca.name_locks import NameLocks, open_name_locks
+from meshca.schema import migrate
 from tests.audit.test_log import entry
 from tests.fakes import FakeClock
 from tests.stores import Postgresql, sqlite_engine, writer_of

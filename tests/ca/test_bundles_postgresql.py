@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from ca.authority import Authorities
 from ca.bundle_journal import BundleJournal, bundle_versions
 from ca.federation.store import ACTIVE, REMOVED, Received, Relation, Stored, read_all
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter, open_engine
+from meshca.schema import migrate
 from tests.builders import NOW, TRUST_DOMAIN, Pki, make_pki
 from tests.fakes import FakeClock
 from tests.stores import postgresql, writer_of

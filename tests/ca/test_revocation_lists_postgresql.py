@@ -11,7 +11,8 @@ from ca.revocation.crl_store import CRLS_CHANGED
 from ca.revocation.store import REVOCATIONS_CHANGED
 from meshca.change_feed import ChangeFeed
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 from tests.ca.lists_world import World, authority_now, replica, running, serials, until
 from tests.stores import postgresql
 

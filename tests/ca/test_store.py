@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from ca.store import Filter, Intent, Inventory, Signed, SignedSink
 from identity.caller import Evidence
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.errors import NotFound
+from meshca.schema import migrate
 from tests.builders import EVIDENCE, NOW
 from tests.stores import IntentSink, postgresql, sqlite_engine
 

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from meshca.change_feed import ChangeFeed, announce
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 from tests.stores import Postgresql, postgresql
 
 

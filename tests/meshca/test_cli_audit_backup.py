@@ -10,8 +10,9 @@ from audit.log import Log
 from audit.note import Note
 from audit.signing import LastSigned
 from audit.verify import verify
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.name_locks import open_name_locks
+from meshca.schema import migrate
 from tests.audit.backup.world import KEY, ORIGIN, OTHER_KEY, sign
 from tests.audit.retention.world import append, entry
 from tests.meshca.cli import Result, meshca

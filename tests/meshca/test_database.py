@@ -17,9 +17,10 @@ from audit.retention.holds import HoldChange
 from audit.retention.redaction import Redact
 from ca.store import Filter, Intent, Inventory
 from identity.caller import Evidence
-from meshca.database import MAXIMUM_GROUP, GroupWriter, Sink, migrate, open_engine
+from meshca.database import MAXIMUM_GROUP, GroupWriter, Sink, open_engine
 from meshca.errors import Overloaded, StoreUnavailable
 from meshca.metrics import Metrics
+from meshca.schema import migrate
 from meshca.wiring_audit import AUDIT_SINKS
 from tests.fakes import FakeClock
 from tests.stores import SINKS, IntentSink, sqlite_engine, writer_of

@@ -12,8 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from ca.store import certificates
-from meshca.database import metadata, migrate, open_engine
+from meshca.database import metadata, open_engine
 from meshca.errors import StoreUnavailable
+from meshca.schema import migrate
 from tests.real_parts import ROOT
 from tests.stores import postgresql, sqlite_engine
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from audit.query import Query, find
 from audit.verify import verify
-from meshca.database import NO_LONGER, migrate, open_engine
+from meshca.database import NO_LONGER, open_engine
 from meshca.errors import StoreUnavailable
+from meshca.schema import migrate
 from tests.meshca.test_database import entries, entry, intent, serials
 from tests.stores import Postgresql, postgresql, writer_of
 

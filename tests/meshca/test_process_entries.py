@@ -14,9 +14,10 @@ from audit.milestones import MILESTONES, newest
 from authz.policy import PolicySet
 from authz.sources import PolicyLoader, PolicyOptions
 from authz.state import PolicyState
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.metrics import Metrics
 from meshca.process_entries import start_entries, stop_entry
+from meshca.schema import migrate
 from meshca.settings import Settings
 from tests.audit.test_log import entry
 from tests.fakes import FakeClock

@@ -17,7 +17,8 @@ from audit.entry import Entry
 from audit.log import Log
 from audit.note import Note, SigningKey
 from audit.retention.holds import Scope
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 from tests.audit.retention.world import NOW, append, holds_of, writer
 from tests.fakes import FakeClock
 

@@ -6,7 +6,8 @@ import sys
 
 from audit.entry import Entry
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 from tests.stores import writer_of
 
 IN_FLIGHT = 64

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from audit.log import Log, lock_log
 from audit.verify import verify
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 from tests.real_parts import ROOT, wait_until
 from tests.stores import Postgresql, postgresql
 

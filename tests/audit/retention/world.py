@@ -14,9 +14,10 @@ from audit.retention.hold_operations import LegalHolds
 from audit.retention.loop import LOOK_SECONDS, Retention
 from audit.retention.rules import Rules
 from audit.tree import audit_entries
-from meshca.database import GroupWriter, migrate, open_engine
+from meshca.database import GroupWriter, open_engine
 from meshca.metrics import Metrics
 from meshca.name_locks import open_name_locks
+from meshca.schema import migrate
 from tests.fakes import FakeClock
 from tests.stores import Postgresql, sqlite_engine, writer_of
 

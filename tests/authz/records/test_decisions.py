@@ -16,8 +16,9 @@ from authz.records.operation import OTHER, Operation
 from authz.records.tables import FullRecord, Gap, MinuteCount, Outcome
 from authz.request import Http, Request
 from authz.workload import Workload
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.errors import RequestRefused
+from meshca.schema import migrate
 from meshca.spiffe_id import SpiffeId
 from tests.fakes import FakeClock
 from tests.stores import postgresql, sqlite_engine, writer_of

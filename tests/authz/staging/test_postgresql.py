@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from authz.staging.events import read_events
 from meshca.clock import SystemClock
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.errors import Conflict, NotFound
+from meshca.schema import migrate
 from tests.authz.staging.test_replicas import running, until
 from tests.authz.staging.world import ALICE, BOB, CLOSED, ITEMS, OPEN, replica
 from tests.stores import postgresql

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
+from meshca.schema import migrate
 from tests.ca.revocation.world import clear
 from tests.stores import Postgresql, postgresql, sqlite_engine
 

@@ -14,8 +14,9 @@ from ca.revocation.selector import Selector
 from ca.revocation.state import KEPT_AFTER_END
 from ca.revocation.store import REVOCATIONS_CHANGED
 from meshca.change_feed import ChangeFeed
-from meshca.database import migrate, open_engine
+from meshca.database import open_engine
 from meshca.errors import IdentityForbidden, ProofRefused, StoreUnavailable
+from meshca.schema import migrate
 from tests.ca.revocation.world import (
     AUTHORITY,
     ORDERS,
