@@ -18,6 +18,8 @@ from starlette.responses import Response
 from meshca.errors import NotFound
 
 INDEX: Final = "index.html"
+PAGES: Final = ("/console", "/console/")
+"""Where the console is opened, also by a link from elsewhere (admin/cross_site.py)."""
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",

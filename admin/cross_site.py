@@ -5,6 +5,9 @@ it. Browsers say where a request comes from, and pages cannot change that: `Sec-
 `same-origin` for our own pages and `none` for what a person typed or opened (Fetch Metadata), and
 `Origin` is the origin of the page (RFC 6454 7). Programs send neither.
 
+A link to the console in a ticket or a chat may be followed: that opens a page which holds no data
+and changes nothing, in a tab of its own, and all that the page asks for is asked by us.
+
 Pure. What is there twice, or cannot be read, counts as another site's.
 """
 
@@ -18,7 +21,7 @@ PUBLIC_MESSAGE: Final = (
     "a page of another site asked the browser for this; if you followed a link, open the address "
     "yourself, from the address bar of a new tab"
 )
-_OURS: Final = (b"same-origin", b"none")
+_OURS: Final = ([b"same-origin"], [b"none"])
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(rb"([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?")
 
@@ -31,17 +34,28 @@ class CrossSite(IdentityForbidden):
     public_message = PUBLIC_MESSAGE
 
 
-def check_same_site(headers: Headers, scheme: str) -> None:
+def check_same_site(headers: Headers, scheme: str, *, opens_page: bool = False) -> None:
     """Raise CrossSite for a request that a page of another site makes.
 
     `headers` are those of an ASGI scope (names in lower case), `scheme` is what we are asked by.
+    With `opens_page`, what is asked for may be opened by a link from anywhere.
     """
     given = list(headers)
     fetched, origins = values(given, b"sec-fetch-site"), values(given, b"origin")
-    if fetched and (len(fetched) > 1 or fetched[0] not in _OURS):
+    is_link = opens_page and _is_link(fetched, given)
+    if fetched and fetched not in _OURS and not is_link:
         raise _refused("sec-fetch-site", fetched)
     if origins and not is_own(origins, values(given, b"host"), scheme):
         raise _refused("origin", origins)
+
+
+def _is_link(fetched: list[bytes], given: Headers) -> bool:
+    """Return whether a browser opens it as a page: in no frame, and for no other page to read."""
+    return (
+        fetched in ([b"cross-site"], [b"same-site"])
+        and values(given, b"sec-fetch-mode") == [b"navigate"]
+        and values(given, b"sec-fetch-dest") == [b"document"]
+    )
 
 
 def values(headers: Headers, wanted: bytes) -> list[bytes]:

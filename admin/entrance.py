@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from admin.console import PAGES
 from admin.cross_site import CrossSite, check_same_site
 from admin.errors import error_response
 from admin.logins import Logins
@@ -134,7 +135,8 @@ class Entrance:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
             return error_response(431, "too_large", "the request's headers are too large")
         try:
-            check_same_site(scope["headers"], scope.get("scheme", ""))
+            opens_page = scope["method"] == "GET" and scope["path"] in PAGES
+            check_same_site(scope["headers"], scope.get("scheme", ""), opens_page=opens_page)
             visitor = await access.proofs.attest(scope)
             if not visitor.roles:
                 raise IdentityForbidden("no_role", f"{visitor.actor} has no role here")

@@ -15,11 +15,11 @@ HOST = "mesh.example:8080"
 OWN = f"https://{HOST}"
 
 
-def allowed(*given: tuple[str, str], scheme: str = "https") -> bool:
+def allowed(*given: tuple[str, str], scheme: str = "https", opens_page: bool = False) -> bool:
     """Return whether a request with these headers is let in."""
     headers = [(name.encode(), value.encode("latin-1")) for name, value in given]
     try:
-        check_same_site(headers, scheme)
+        check_same_site(headers, scheme, opens_page=opens_page)
     except CrossSite:
         return False
     return True
@@ -123,6 +123,60 @@ def test_a_header_that_is_there_twice_is_refused() -> None:
     assert not allowed(("host", HOST), origin, origin)
     assert not allowed(("host", HOST), ("host", HOST), origin)
     assert not allowed(origin)
+
+
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_from_elsewhere_opens_a_page_and_nothing_else(site: str) -> None:
+    link = {"host": HOST, **LINK, "sec-fetch-site": site}
+    assert allowed(*link.items(), opens_page=True)
+    assert not allowed(*link.items())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sec-fetch-site": "something-new"},
+        {"sec-fetch-mode": "no-cors"},
+        {"sec-fetch-mode": "cors"},
+        {"sec-fetch-mode": ""},
+        {"sec-fetch-dest": "iframe"},
+        {"sec-fetch-dest": "embed"},
+        {"sec-fetch-dest": "empty"},
+        {"sec-fetch-dest": ""},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    ],
+)
+def test_what_another_site_frames_or_reads_is_not_opened(other: dict[str, str]) -> None:
+    assert not allowed(*{"host": HOST, **LINK, **other}.items(), opens_page=True)
+
+
+@pytest.mark.parametrize("name", sorted(LINK))
+def test_a_link_says_all_of_it_and_once(name: str) -> None:
+    given = [("host", HOST), *LINK.items()]
+    assert not allowed(*given, (name, LINK[name]), opens_page=True)
+    without = [each for each in given if each[0] != name]
+    assert allowed(*without, opens_page=True) is (name == "sec-fetch-site")
+
+
+def test_a_link_leads_to_the_console_and_not_into_the_api(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        ann = visitor(world, roles(auditor=["oidc:ann"]), headers=bearer(world, "ann"))
+        for method, path, status in (
+            ("GET", "/console", 307),
+            ("GET", "/console/", 200),
+            ("POST", "/console/", 403),
+            ("GET", "/console/main.js", 403),
+            ("GET", "/v1/whoami", 403),
+            ("GET", "/v1/audit/entries", 403),
+        ):
+            answer = await ann.request(method, f"http://meshca{path}", headers=LINK)
+            assert (path, answer.status_code) == (path, status)
+
+    play(tmp_path, story)
 
 
 def test_the_entrance_refuses_before_it_looks_at_a_proof_and_records_it(tmp_path: Path) -> None:
