@@ -134,8 +134,8 @@ class Entrance:
         access, visitor = self.access, None
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAXIMUM_HEAD_BYTES:
             return error_response(431, "too_large", "the request's headers are too large")
+        opens_page = scope["method"] == "GET" and scope["path"] in PAGES
         try:
-            opens_page = scope["method"] == "GET" and scope["path"] in PAGES
             check_same_site(scope["headers"], scope.get("scheme", ""), opens_page=opens_page)
             visitor = await access.proofs.attest(scope)
             if not visitor.roles:

@@ -387,7 +387,7 @@ def test_an_answer_that_goes_on_ends_with_the_proof(tmp_path: Path) -> None:
             if len(sent) == 4:
                 world.clock.advance(timedelta(hours=2))
 
-        scope: dict[str, Any] = {"type": "http", "headers": []}
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
         scope["state"] = {"tls": TlsPeer("192.0.2.1:1", chain)}
         with pytest.raises(OSError, match="the proof of whoever asked has ended"):
             await Entrance(endless, access)(scope, _nothing, send)
