@@ -7,11 +7,11 @@ that is marked later is built again. Rows of segments are changed under the lock
 redactions are: none falls between the mark and its commit, and nobody waits in a circle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import sqlalchemy as sa
@@ -241,22 +241,32 @@ def read_blocks(
     connection: sa.Connection, segments: Sequence[int], blocks: Sequence[int]
 ) -> dict[tuple[int, int], bytes]:
     """Return the blocks of these numbers in these segments, by segment and number."""
-    c = audit_postings.c
-    rows = connection.execute(
-        sa.select(c.segment, c.block, c.lists).where(c.segment.in_(segments), c.block.in_(blocks))
+    rows = connection.exec_driver_sql(
+        "SELECT segment, block, lists FROM audit_postings"  # noqa: S608  # numbers
+        f" WHERE segment IN ({numbers(segments)}) AND block IN ({numbers(blocks)})"
     )
-    return {(segment, block): bytes(lists) for segment, block, lists in rows}
+    return {(segment, block): bytes(lists) for segment, block, lists in rows.all()}
 
 
 def read_times(connection: sa.Connection, segments: Sequence[int]) -> dict[int, list[int]]:
     """Return the `times` of segments, by segment."""
-    c = audit_segments.c
-    rows = connection.execute(sa.select(c.id, c.times).where(c.id.in_(segments)))
-    return {number: orjson.loads(times) for number, times in rows}
+    return {number: orjson.loads(text) for number, text in _column(connection, "times", segments)}
 
 
 def read_values(connection: sa.Connection, segments: Sequence[int]) -> dict[int, Values]:
     """Return the `values` of segments, by segment."""
-    c = audit_segments.c
-    rows = connection.execute(sa.select(c.id, c.named).where(c.id.in_(segments)))
-    return {number: orjson.loads(values) for number, values in rows}
+    return {number: orjson.loads(text) for number, text in _column(connection, "named", segments)}
+
+
+def _column(connection: sa.Connection, name: str, segments: Sequence[int]) -> Sequence[Any]:
+    return connection.exec_driver_sql(
+        f"SELECT id, {name} FROM audit_segments WHERE id IN ({numbers(segments)})"  # noqa: S608
+    ).all()
+
+
+def numbers(values: Iterable[int]) -> str:
+    """Return `values` as they stand in the text of a statement; never empty.
+
+    As parameters, hundreds of them take longer on their way to PostgreSQL than what they ask for.
+    """
+    return ", ".join(str(int(value)) for value in values) or "NULL"
