@@ -2,8 +2,8 @@
 
 A filter that is not known is an error that names those that are. `follow` is one answer that ends
 with the server, with whoever asked, or with their proof: JSON Lines, each an entry as `entries`
-shows it, or `{"heartbeat": TIME, "size": ENTRIES}` when nothing came for a while; the last line is
-`{"end": REASON, "next": CURSOR}`.
+shows it, or `{"heartbeat": TIME, "size": ENTRIES, "next": CURSOR}` when nothing came for a while;
+the last line is `{"end": REASON, "next": CURSOR}`. Whoever goes on with that cursor misses nothing.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from starlette.responses import StreamingResponse
 from admin import views
 from admin.state import AdminState
 from audit import query as audit
+from audit.counting import MAXIMUM_READ
 from audit.query import MAXIMUM_LIMIT, Count, Groups, Page
 from ca.store import Filter
 from meshca.errors import NotFound, Unavailable
@@ -159,7 +160,9 @@ class Following:
     query: audit.Query
     size: int
     heartbeat_seconds: float = HEARTBEAT_SECONDS
+    maximum_read: int = MAXIMUM_READ
     _searched: int = 0
+    _has_more: bool = False
 
     @classmethod
     async def begin(cls, state: AdminState, query: audit.Query) -> Self:
@@ -172,21 +175,22 @@ class Following:
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Yield lines until the server stops."""
+        clock = asyncio.get_running_loop().time
         yield self._heartbeat()
-        silent = 0.0
+        told = clock()
         while not self.state.stopping.is_set():
             found = await self._look()
             for each in found:
                 yield orjson.dumps(views.entry_json(each)) + b"\n"
             if found:
-                silent = 0.0
-                continue
-            if silent >= self.heartbeat_seconds:
+                told = clock()
+            elif clock() - told >= self.heartbeat_seconds:
                 yield self._heartbeat()
-                silent = 0.0
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.state.stopping.wait(), POLL_SECONDS)
-            silent += POLL_SECONDS
+                told = clock()
+            if not found and not self._has_more:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self.state.stopping.wait()
         end = {"end": "the server is stopping", "next": self.query.cursor}
         yield orjson.dumps(end) + b"\n"
 
@@ -196,9 +200,13 @@ class Following:
             self.size = (await asyncio.to_thread(self.state.log.head)).size
             if self.size == self._searched:
                 return ()
-            page = await asyncio.to_thread(audit.find, self.state.engine, self.query)
+            page = await asyncio.to_thread(
+                audit.find, self.state.engine, self.query, maximum_read=self.maximum_read
+            )
         except Unavailable:
+            self._has_more = False  # look again in a while
             return ()
+        self._has_more = page.next is not None
         if page.next is None:
             self._searched = page.size
             self.query = _behind(self.query, page.size)
@@ -208,7 +216,8 @@ class Following:
 
     def _heartbeat(self) -> bytes:
         now = views.time_text(self.state.clock.now())
-        return orjson.dumps({"heartbeat": now, "size": self.size}) + b"\n"
+        told = {"heartbeat": now, "size": self.size, "next": self.query.cursor}
+        return orjson.dumps(told) + b"\n"
 
 
 def _behind(query: audit.Query, size: int) -> audit.Query:

@@ -22,7 +22,7 @@ _ROWS: Final = 512
 _FIRST_SEGMENTS: Final = 4
 _SEGMENTS: Final = 64
 _TRIED: Final = 32
-"""Values seen already that are looked for by name; of more, a segment's own list is read."""
+"""Values seen already that are looked for by name, if there are no more."""
 
 
 @dataclass(slots=True)
@@ -54,33 +54,44 @@ class Tally:
         at_once = _FIRST_SEGMENTS
         while self.is_exact and (some := list(islice(found, at_once))):
             at_once = _SEGMENTS
-            told = self._told(some)
-            self._count_read(
-                [
-                    replace(c, sure=0, unsure=c.unsure | t.untold)
+            tried = self._worth_trying()
+            told = self._told(some, tried)
+            unread = [
+                replace(c, sure=0, unsure=c.unsure | t.untold)
+                for c, t in zip(some, told, strict=True)
+            ]
+            self._count_read(unread)
+            if not self.is_exact:  # what is older than the last that was read is not counted
+                known = [
+                    replace(c, sure=c.sure & ~t.untold).within(self.reached, self.taken.size)
                     for c, t in zip(some, told, strict=True)
                 ]
-            )
-            if not self.is_exact:  # what is older than the last that was read is not counted
-                told = self._told([c.within(self.reached, self.taken.size) for c in some])
+                told = self._told(known, tried)
             for each in told:
                 self.counts.update(each.counts)
 
-    def _told(self, some: Sequence[Candidates]) -> list[_Told]:
+    def _worth_trying(self) -> Sequence[str]:
+        """Return values to look for first: a segment's own list is long to read."""
+        if self.by not in VALUED or len(self.counts) > _TRIED:
+            return ()
+        return [value for value, _ in self.counts.most_common() if value]
+
+    def _told(self, some: Sequence[Candidates], tried: Sequence[str]) -> list[_Told]:
         """Return what the index tells of the sure ones of each of `some`."""
         if self.wanted.text is not None:
             return [_Told(Counter(), c.sure) for c in some]
         if self.by is None:
             return [_Told(Counter({"": c.sure.bit_count()}), 0) for c in some]
-        told = self._by_value(self.by, {c.segment: c.sure for c in some if c.segment and c.sure})
+        held = {c.segment: c.sure for c in some if c.segment is not None and c.sure}
+        told = self._by_value(self.by, held, tried)
         nothing = _Told(Counter(), 0)
-        return [told.get(c.segment, nothing) if c.segment else nothing for c in some]
+        return [nothing if c.segment is None else told.get(c.segment, nothing) for c in some]
 
-    def _by_value(self, by: str, held: Mapping[Segment, int]) -> dict[Segment, _Told]:
+    def _by_value(
+        self, by: str, held: Mapping[Segment, int], tried: Sequence[str]
+    ) -> dict[Segment, _Told]:
         told = {segment: _Told(Counter(), bits) for segment, bits in held.items()}
-        if by in VALUED and len(self.counts) <= _TRIED:  # a segment's own list is long to read
-            tried = [value for value, _ in self.counts.most_common() if value]
-            self._look_for(by, tried, told)
+        self._look_for(by, tried, told)
         rest = [segment for segment, each in told.items() if each.untold]
         named = read_values(self.taken.connection, [s.id for s in rest]) if rest else {}
         values = {s: names for s in rest if (names := named[s.id].get(by)) is not None}

@@ -104,7 +104,11 @@ def _connecting(url: str) -> dict[str, Any]:
 
 
 def _binary_cursor(connection: Any, **options: Any) -> Any:
-    """Return a cursor that asks for values in binary: as text, bytes take five times as long."""
+    """Return a cursor that asks for values in binary: as text, bytes take five times as long.
+
+    So one call is one statement, and SQLAlchemy cannot read the schema of PostgreSQL's catalogue
+    (its lists of numbers come as bytes): `inspect` tells names, and nothing else.
+    """
     import psycopg
 
     cursor = psycopg.Cursor(connection, **options)

@@ -140,8 +140,8 @@ class Snapshot:
         for bits in (SMALL_BITS, LARGE_BITS):
             some = [s.id for s in segments if _bits(s) == bits]
             if some:
-                numbers = sorted({key >> (KEY_BITS - bits) for key in keys})
-                found |= read_blocks(self.connection, some, numbers)
+                wanted = sorted({key >> (KEY_BITS - bits) for key in keys})
+                found |= read_blocks(self.connection, some, wanted)
         return found
 
     def rows(
@@ -153,7 +153,7 @@ class Snapshot:
         if last - first + 1 != len(indexes):
             wanted = f"leaf_index IN ({numbers(indexes)})"
         if low is not None and high is not None:  # PostgreSQL looks into a partition or two
-            wanted += f" AND time BETWEEN {low} AND {high}"
+            wanted += f" AND time BETWEEN {int(low)} AND {int(high)}"
         return self.connection.exec_driver_sql(
             "SELECT leaf_index, time, kind, leaf_hash, body FROM audit_entries"  # noqa: S608  # numbers
             f" WHERE {wanted} ORDER BY leaf_index"
@@ -167,7 +167,7 @@ class Snapshot:
         Each entry is with the first key that it has; when none is left, no key is looked for. A
         segment of which something is not known is left out.
         """
-        blocks = self._blocks(list(held), keys)
+        blocks = self._blocks(list(held), keys) if keys else {}
         found = {segment: _split(segment, bits, keys, blocks) for segment, bits in held.items()}
         return {segment: parts for segment, parts in found.items() if parts is not None}
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import fields
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -185,6 +186,19 @@ def test_following_gives_a_sign_of_life(tmp_path: Path) -> None:
         following.heartbeat_seconds = 0.0
         lines = following.lines()
         beats = [json.loads(await anext(lines)) for _ in range(3)]
-        assert beats == [{"heartbeat": "2026-11-01T12:00:00Z", "size": KNOWN + 3}] * 3
+        beat = {"heartbeat": "2026-11-01T12:00:00Z", "size": KNOWN + 3, "next": KNOWN + 2}
+        assert beats == [beat] * 3
+
+    run(tmp_path, story)
+
+
+def test_following_that_has_to_search_says_how_far_it_is_and_goes_on(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        query = Query(text="nobody says this", since=datetime(2026, 1, 1, tzinfo=UTC))
+        following = await Following.begin(world.state, query)
+        following.heartbeat_seconds, following.maximum_read = 0.0, 1
+        lines = following.lines()
+        beats = [json.loads(await anext(lines)) for _ in range(4)]
+        assert [beat["next"] for beat in beats] == [None, 0, 1, 2]
 
     run(tmp_path, story)

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from audit.entry import Entry
-from audit.index.building import LARGE, SMALL
+from audit.index.building import LARGE, MAXIMUM_VALUE, SMALL
 from audit.index.search import snapshot
 from audit.index.tables import mark_for_rebuild
 from audit.index.terms import key_of
@@ -122,11 +122,19 @@ def test_groups_over_many_segments_are_those_of_reading_everything(
             assert all(expected[value] == count for value, count in grouped.counts), field
 
 
+LONG = "x" * (MAXIMUM_VALUE + 1)
+"""A value for which a segment does not name those of its field."""
+
+
 @pytest.mark.parametrize("maximum_read", [1, 700, 1_400])
 def test_a_count_that_stops_counts_what_is_newer_and_nothing_else(
     both_engines: sa.Engine, maximum_read: int
 ) -> None:
-    append(both_engines, entries(0, 4 * SMALL + 300))
+    for number in range(4):
+        start = number * SMALL
+        append(both_engines, entries(start, start + SMALL - 1))
+        append(both_engines, iter([Entry(START, "refusal", "done", reason=LONG)]))
+    append(both_engines, entries(4 * SMALL, 4 * SMALL + 300))
     index(both_engines)
     with (
         both_engines.connect().execution_options(meshca_writes=True) as connection,
@@ -134,17 +142,41 @@ def test_a_count_that_stops_counts_what_is_newer_and_nothing_else(
     ):  # of these segments the index is not sure; of the others it is
         mark_for_rebuild(connection, 0, 1)
         mark_for_rebuild(connection, 2 * SMALL, 1)
-    bodies = [stored.document() or {} for stored in Log(both_engines).entries()]
-    stopped = 0
-    for field in FIELDS:
-        grouped = group(both_engines, Query(outcome="done"), field, maximum_read=maximum_read)
-        asked = [b for b in bodies[grouped.total.reached :] if b["outcome"] == "done"]
-        expected = Counter(body[field] for body in asked)
-        assert (grouped.total.count, grouped.values) == (len(asked), len(expected)), field
-        assert all(expected[value] == count for value, count in grouped.counts), field
-        assert grouped.total.is_exact == (grouped.total.reached == 0)
-        stopped += not grouped.total.is_exact
-    assert stopped
+    asked: dict[str, Any] = {"outcome": "done"}
+    stopped = [compare_stopped(both_engines, asked, field, maximum_read) for field in FIELDS]
+    assert any(stopped)
+
+
+def test_a_count_that_stops_when_many_values_have_come_loses_none(both_engines: sa.Engine) -> None:
+    """What is tried in a segment that names nothing is not what is known once it was read."""
+    plain = Entry(START, "refusal", "done", reason="expired")
+    append(both_engines, (plain for _ in range(2 * SMALL)))
+    for number in range(2):
+        first = replace(plain, reason=LONG)
+        others = (replace(plain, reason=f"reason {n % 50}") for n in range(SMALL // 2))
+        rest = (plain for _ in range(SMALL // 2 - 1))
+        append(
+            both_engines, chain([first], others, rest) if number else chain(rest, others, [first])
+        )
+    append(both_engines, (plain for _ in range(4 * SMALL)))
+    index(both_engines)
+    for maximum_read in (1, 300, 600):
+        assert compare_stopped(both_engines, {}, "reason", maximum_read)
+
+
+def compare_stopped(
+    engine: sa.Engine, filters: dict[str, Any], field: str, maximum_read: int
+) -> bool:
+    """Compare a count with reading what it says that it has looked at; return if it stopped."""
+    bodies = [stored.document() or {} for stored in Log(engine).entries()]
+    grouped = group(engine, Query(**filters), field, maximum_read=maximum_read)
+    total = grouped.total
+    asked = [b for b in bodies[total.reached :] if filters.items() <= b.items()]
+    expected = Counter(body[field] for body in asked)
+    assert (total.count, grouped.values) == (len(asked), len(expected)), field
+    assert all(expected[value] == count for value, count in grouped.counts), field
+    assert total.is_exact == (total.reached == 0)
+    return not total.is_exact
 
 
 def test_times_of_a_clock_that_went_back_are_found_where_they_are(indexed: sa.Engine) -> None:

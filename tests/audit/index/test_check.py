@@ -45,6 +45,17 @@ def test_large_segments_are_well_too_and_lists_of_theirs_that_were_emptied_are_n
     assert problems(long_log) == [(0, "its lists are not those of its entries")]
 
 
+def test_text_where_a_segment_has_its_time_is_no_statement(tmp_path: Path) -> None:
+    """SQLite keeps text in a column of numbers."""
+    forged = "0 AND 0 UNION SELECT 0, 1, 'ban', x'00', 'forged' --"
+    with sqlite_engine(tmp_path) as engine:
+        append(engine, entries(0, SMALL))
+        index(engine)
+        execute(engine, "UPDATE audit_segments SET minimum_time = :forged", forged=forged)
+        with pytest.raises(ValueError, match="invalid literal"):
+            count(engine, Query(serial="1", text="number"))
+
+
 def without_an_identity(engine: sa.Engine) -> None:
     """Take every entry out of every list: nothing is found by anything."""
     execute(engine, "UPDATE audit_postings SET lists = :none", none=encode_block([], {}))
