@@ -2,11 +2,13 @@
 
 A token is read for each request, and a certificate again once its files change: both are renewed
 while the console is open. A client that is no longer current is closed when its last answer ends.
+What a server, or a balancer in front of it, would have us keep as a cookie is not kept.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Final
 
@@ -43,30 +45,23 @@ class Upstream:
 
         Raises CommandFailed for credentials that cannot be read, and httpx.HTTPError.
         """
-        held = await self._current()
-        held.users += 1
-        try:
-            request = held.client.build_request(
+        async with self._current() as client:
+            request = client.build_request(
                 method,
                 self._url(raw_path),
                 headers={**headers, b"accept-encoding": b"identity", **self._proof()},
                 content=body or None,
             )
-            response = await held.client.send(request, stream=True)
+            response = await client.send(request, stream=True)
             try:
                 yield response
             finally:
                 await response.aclose()
-        finally:
-            held.users -= 1
-            if held is not self._held and not held.users:
-                await held.client.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; nothing may be under way."""
+        """Close the connections; of what is still under way when it ends."""
         held, self._held = self._held, None
-        if held is not None:
-            await held.client.aclose()
+        await self._close_unused(held)
 
     def unreachable(self, error: Exception) -> str:
         """Return a sentence that says what went wrong, and what to do."""
@@ -92,14 +87,31 @@ class Upstream:
         given = server.credentials.headers() if isinstance(server, Remote) else {}
         return {name.encode("ascii"): value.encode("ascii") for name, value in given.items()}
 
-    async def _current(self) -> _Held:
-        before, stamp = self._held, self._stamp()
-        if before is not None and before.stamp == stamp:
-            return before
-        self._held = made = _Held(self._open(), stamp)
-        if before is not None and not before.users:
-            await before.client.aclose()
-        return made
+    @asynccontextmanager
+    async def _current(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Hold the client of the files as they are now: nobody closes it before we are done.
+
+        It has its user before anything is awaited. While the last one is closed another may come,
+        find other files again, and see no users of this one.
+        """
+        before, held = self._held, self._latest()
+        held.users += 1
+        try:
+            await self._close_unused(before)
+            yield held.client
+        finally:
+            held.users -= 1
+            await self._close_unused(held)
+
+    def _latest(self) -> _Held:
+        held, stamp = self._held, self._stamp()
+        if held is None or held.stamp != stamp:
+            self._held = held = _Held(self._open(), stamp)
+        return held
+
+    async def _close_unused(self, held: _Held | None) -> None:
+        if held is not None and held is not self._held and not held.users:
+            await held.client.aclose()
 
     def _stamp(self) -> _Stamp:
         """Return what changes when a file changes that a connection is made with."""
@@ -119,7 +131,10 @@ class Upstream:
         else:
             transport = httpx.AsyncHTTPTransport(uds=str(server), verify=False, limits=limits)
         waiting = httpx.Timeout(TIMEOUT_SECONDS, read=STREAM_TIMEOUT_SECONDS)
-        return httpx.AsyncClient(transport=transport, timeout=waiting, trust_env=False)
+        none = CookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
+        return httpx.AsyncClient(
+            transport=transport, timeout=waiting, cookies=none, trust_env=False
+        )
 
 
 def _version(path: Path | None) -> tuple[int, int, int]:
