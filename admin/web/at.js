@@ -28,7 +28,7 @@ export async function show(place, route, signal) {
   if (given === null) return;
   const asked = form.asked(given);
   if (asked === null) return;
-  await load(result, signal, () => post("../v1/audit/at", asked, signal), (answer) => [...then(answer, asked), commandLine(command(given, query))], { waiting: "Loading the policies of then …" });
+  await load(result, signal, (mine) => post("../v1/audit/at", asked, mine), (answer) => [...then(answer, asked), commandLine(command(given, query))], { waiting: "Loading the policies of then …" });
 }
 
 /** What is asked: a time, and of a workload, if one is named, who could call it. */

@@ -23,7 +23,7 @@ const PROOF = ["method", "cluster", "namespace", "service_account", "pod_name", 
  */
 export async function show(place, route, signal) {
   const result = h("div", { class: "result" });
-  const ask = (/** @type {object} */ asked) => load(result, signal, () => post("../v1/audit/certificate", asked, signal), known);
+  const ask = (/** @type {object} */ asked) => load(result, signal, (mine) => post("../v1/audit/certificate", asked, mine), known);
   fill(place, heading("Certificate"), asking(route.what, (pem) => ask({ certificate: pem })), result);
   if (route.what !== "") await ask({ serial: route.what });
 }
@@ -46,6 +46,7 @@ function asking(serial, judge) {
 function pemForm(judge) {
   const text = h("textarea", { id: "pem", rows: 2, placeholder: "-----BEGIN CERTIFICATE-----  Paste it, or drop the file here", spellcheck: false, maxLength: MAXIMUM_PEM });
   const wrong = h("span", { class: "why", role: "alert" });
+  let newest = /** @type {File | undefined} */ (undefined);
   const form = h("form", { class: "asking pem" }, field("The certificate itself, in PEM", text), h("button", { type: "submit", class: "primary" }, "Judge it"), wrong);
   form.addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
@@ -61,7 +62,10 @@ function pemForm(judge) {
       fill(wrong, "this file is longer than any certificate");
       return;
     }
-    text.value = await file.text();
+    newest = file;
+    const read = await file.text();
+    if (newest !== file) return;
+    text.value = read;
     form.requestSubmit();
   });
   return form;

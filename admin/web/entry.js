@@ -1,6 +1,6 @@
 /** One entry: everything that is recorded, where it leads, and the proof that it is in the log. */
 
-import { get } from "./api.js";
+import { ApiError, get } from "./api.js";
 import { commandLine } from "./command.js";
 import { fill, h } from "./dom.js";
 import { adding, outcome } from "./entries.js";
@@ -30,8 +30,20 @@ export async function show(place, route, signal) {
   const index = route.what;
   const result = h("div", { class: "result" });
   fill(place, heading(`Entry ${index}`, /^\d{1,15}$/.test(index) && neighbours(Number(index))), result);
-  const work = () => get(`../v1/audit/entries/${encodeURIComponent(index)}`, {}, signal);
-  await load(result, signal, work, (entry) => whole(entry, signal));
+  const work = async (/** @type {AbortSignal} */ mine) => asked(await get(`../v1/audit/entries/${encodeURIComponent(index)}`, {}, mine), Number(index));
+  await load(result, signal, work, (entry) => whole(entry, Number(index), signal));
+}
+
+/**
+ * Return `entry` if it is the one that was asked for.
+ *
+ * @param {Entry} entry
+ * @param {number} index
+ * @throws {ApiError}
+ */
+function asked(entry, index) {
+  if (entry.index === index) return entry;
+  throw new ApiError(-1, "wrong_entry", `entry ${index} was asked for, and the server answered with entry ${entry.index}`);
 }
 
 /** @param {number} index */
@@ -46,9 +58,10 @@ function neighbours(index) {
 
 /**
  * @param {Entry} entry
+ * @param {number} index that was asked for
  * @param {AbortSignal} signal
  */
-function whole(entry, signal) {
+function whole(entry, index, signal) {
   const nothing = new URLSearchParams();
   const named = new Set(["time", "kind", "outcome", "details", "redacted", ...FIELDS, ...REST]);
   const others = Object.fromEntries(Object.entries(entry).filter(([name]) => !named.has(name)));
@@ -57,7 +70,7 @@ function whole(entry, signal) {
     entry.redacted && notice("warn", h("strong", {}, "Redacted"), h("p", {}, "The rules of retention have removed the body of this entry. Its index, time, kind and leaf hash are left, and it can still be proven that it is in the log.")),
     h("div", { class: "columns" }, h("div", { class: "column" }, panel("Fields", fieldList(entry)), panel("In the tree", inTree(entry))), panel("Details", tree(entry.details ?? {}, linked))),
     Object.keys(others).length > 0 && panel("Other fields", tree(others)),
-    panel("Proof", prover(entry, signal)),
+    panel("Proof", prover(entry, index, signal)),
     commandLine(`meshca audit show ${entry.index}`),
   ];
 }

@@ -1,8 +1,9 @@
 /**
  * Entries as they come, over one answer that goes on (JSON Lines).
  *
- * After a break it goes on behind the last entry that came, so that none is missed; of a stream in
- * which none came yet, where it had begun. It waits longer each time, and ends when the view is left.
+ * After a break it goes on behind what was searched (`next` of a heartbeat) or came, so that nothing is
+ * missed and nothing searched twice. It waits longer each time, until a stream shows that it goes on: by
+ * an entry, or a second heartbeat. It ends when the view is left.
  */
 
 import { ApiError, lines } from "./api.js";
@@ -91,6 +92,7 @@ class Stream {
     this.complain = complain;
     this.cursor = /** @type {number | null} */ (null);
     this.failures = 0;
+    this.beats = 0;
     this.isStopped = false;
     this.connection = new AbortController();
     this.wake = () => {};
@@ -116,6 +118,7 @@ class Stream {
     this.connection = new AbortController();
     const { signal } = this.connection;
     let watch = this.watch();
+    this.beats = 0;
     try {
       for await (const told of lines("../v1/audit/follow", { ...this.filters, cursor: this.cursor }, signal)) {
         clearTimeout(watch);
@@ -142,14 +145,15 @@ class Stream {
 
   /** @param {any} told */
   take(told) {
-    this.failures = 0;
     if ("heartbeat" in told) {
+      this.beats += 1;
+      if (this.beats > 1) this.failures = 0;
       this.screen.say("live", "Following");
       this.screen.beat(told);
-      const isFromNow = this.cursor === null && this.filters.since === undefined;
-      if (isFromNow && told.size > 0) this.cursor = told.size - 1;
+      this.cursor = told.next ?? this.cursor;
       return;
     }
+    this.failures = 0;
     this.cursor = told.index;
     this.screen.add(told);
   }

@@ -22,7 +22,7 @@ export async function groups(place, query, filters, bar, signal) {
   const field = query.get("group_by") ?? "";
   const sent = { ...filters.sent, group_by: field, limit: MOST };
   const command = commandLine(queryCommand({ ...filters.typed, group_by: field, limit: MOST }));
-  const work = () => get("../v1/audit/count", sent, signal);
+  const work = (/** @type {AbortSignal} */ mine) => get("../v1/audit/count", sent, mine);
   await load(place, signal, work, (answer) => [...counts(answer, field, query), command], { onError: complaint(bar) });
 }
 

@@ -22,7 +22,7 @@ export async function show(place, route, signal) {
   fill(place, heading("Identity"), asking(route.what), result);
   if (route.what === "") return;
   const cursor = route.query.get("cursor");
-  const work = () => get("../v1/audit/identity", { spiffe_id: route.what, cursor }, signal);
+  const work = (/** @type {AbortSignal} */ mine) => get("../v1/audit/identity", { spiffe_id: route.what, cursor }, mine);
   await load(result, signal, work, (answer) => life(answer, cursor));
 }
 

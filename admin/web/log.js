@@ -52,7 +52,7 @@ async function page(place, query, filters, bar, signal) {
   const limit = sizeOf(query);
   const sent = { ...filters.sent, ...asked(at), limit };
   const command = commandLine(queryCommand({ ...filters.typed, ...asked(at), limit }));
-  const work = () => get("../v1/audit/entries", sent, signal);
+  const work = (/** @type {AbortSignal} */ mine) => get("../v1/audit/entries", sent, mine);
   await load(place, signal, work, (answer) => found(answer, at, limit, query, filters, command, signal), { onError: complaint(bar) });
 }
 
@@ -69,11 +69,12 @@ function found(answer, at, limit, query, filters, command, signal) {
   const entries = at.isBack ? [...answer.entries].reverse() : answer.entries;
   const { before, after } = around(at, answer.next);
   const isCut = answer.next !== null && answer.entries.length < limit;
+  const [way, next] = asked(at).order === "newest" ? ["down", "Older"] : ["up", "Newer"];
   const turns = () => pager(query, at, before, after);
   return [
     h("div", { class: "tools" }, range(entries, answer.size), counter(filters, signal), sizes(query, limit), turns()),
     entries.length ? entryTable(entries, query, "Entries of the audit log") : nothing(filters, answer, isCut),
-    isCut && h("p", { class: "notice warn", role: "status" }, `Searched so far, down to entry ${number(answer.next)}: what is asked for has to be read, and one answer reads 100,000 entries at most. Go on with “${at.order === "newest" ? "Older" : "Newer"}”.`),
+    isCut && h("p", { class: "notice warn", role: "status" }, `Searched so far, ${way} to entry ${number(answer.next)}: what is asked for has to be read, and one answer reads 100,000 entries at most. Go on with “${next}”.`),
     entries.length > 20 && h("div", { class: "tools" }, turns()),
     command,
   ];
@@ -99,7 +100,7 @@ function counter(filters, signal) {
   const place = h("span", { class: "count", id: "count", "aria-live": "polite" });
   const button = h("button", { type: "button", class: "quiet" }, "Count all");
   button.addEventListener("click", () => {
-    load(place, signal, () => get("../v1/audit/count", filters.sent, signal), (answer) => h("span", {}, countWords(answer)));
+    load(place, signal, (mine) => get("../v1/audit/count", filters.sent, mine), (answer) => h("span", {}, countWords(answer)));
   });
   place.append(button);
   return place;

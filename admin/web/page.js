@@ -15,6 +15,7 @@ const ADVICE = /** @type {Record<string, string>} */ ({
   overloaded: "The server is doing as much of this as it takes at once. Wait a moment, then try again.",
   unavailable: "Something that the server needs does not answer. Try again; “meshca status” says what is wrong.",
   evidence_broken: "Somebody has changed the log. Run “meshca audit verify”, and follow docs/runbooks/audit-log.md.",
+  wrong_entry: "What answers is not the log that was asked. Run “meshca audit verify”, and follow docs/runbooks/audit-log.md.",
   cross_site: "Open the console from its own address, not from a link on another site.",
 });
 
@@ -29,36 +30,58 @@ export function heading(title, ...beside) {
   return h("div", { class: "heading" }, h("h1", { id: "title", tabIndex: -1 }, title), beside);
 }
 
+/** What is being asked for each place. @type {WeakMap<Element, AbortController>} */
+const asking = new WeakMap();
+
+/**
+ * Return the signal of a new question for `place`, which ends the one before; `signal` ends both.
+ *
+ * @param {Element} place
+ * @param {AbortSignal} signal
+ */
+function begin(place, signal) {
+  asking.get(place)?.abort();
+  const mine = new AbortController();
+  asking.set(place, mine);
+  signal.addEventListener("abort", () => mine.abort(), { signal: mine.signal });
+  if (signal.aborted) mine.abort();
+  return mine.signal;
+}
+
 /**
  * Fill `place` with what `work` makes; say that it takes long, or what went wrong.
  *
- * `onError` may say it elsewhere, and then returns what stands here instead.
+ * What stood there goes away at once, and an answer to an earlier question never comes. `onError` may
+ * say an error elsewhere, and then returns what stands here instead.
  *
  * @template Answer
  * @param {Element} place
  * @param {AbortSignal} signal
- * @param {() => Promise<Answer>} work
+ * @param {(signal: AbortSignal) => Promise<Answer>} work ends with its signal
  * @param {(answer: Answer) => import("./dom.js").Child} show
  * @param {{onError?: (error: ApiError) => import("./dom.js").Child, waiting?: string}} [options]
  */
 export async function load(place, signal, work, show, { onError, waiting = "" } = {}) {
+  const mine = begin(place, signal);
   let done = () => {};
+  fill(place);
   const late = setTimeout(() => {
+    if (mine.aborted) return;
     done = busy();
-    if (!place.hasChildNodes() || waiting) fill(place, h("p", { class: "waiting", role: "status" }, waiting || "Asking the server …"));
+    fill(place, h("p", { class: "waiting", role: "status" }, waiting || "Asking the server …"));
   }, PATIENCE_MILLISECONDS);
   place.setAttribute("aria-busy", "true");
   try {
-    const answer = await work();
-    if (!signal.aborted) fill(place, show(answer));
+    const answer = await work(mine);
+    if (!mine.aborted) fill(place, show(answer));
   } catch (error) {
-    if (signal.aborted) return;
+    if (mine.aborted) return;
     const said = error instanceof ApiError ? error : new ApiError(-1, "page", String(/** @type {Error} */ (error)?.message ?? error));
     fill(place, onError?.(said) || problem(said, () => load(place, signal, work, show, { onError, waiting })));
   } finally {
     clearTimeout(late);
     done();
-    place.removeAttribute("aria-busy");
+    if (asking.get(place)?.signal === mine) place.removeAttribute("aria-busy");
   }
 }
 

@@ -28,7 +28,7 @@ export async function show(place, route, signal) {
     const asked = period(since.value, until.value, wrong);
     if (asked === null) return;
     button.disabled = true;
-    await load(result, signal, () => post("../v1/audit/report", asked, signal), (made) => written(made, signal), { waiting: "The server reads every entry of the period; that takes minutes for millions of them. The report ends when this view is left." });
+    await load(result, signal, (mine) => post("../v1/audit/report", asked, mine), (made) => written(made, signal), { waiting: "The server reads every entry of the period; that takes minutes for millions of them. Whoever leaves this view loses the report, and the server still makes it to its end, for up to 30 minutes; the next one waits for that." });
     button.disabled = false;
   });
   fill(

@@ -27,7 +27,7 @@ export async function show(place, _route, signal) {
   ]);
   const places = parts.map(() => h("div", {}));
   fill(place, heading("State"), h("div", { class: "stack" }, places), commandLine("meshca status"));
-  await Promise.all(parts.map(([path, show], at) => load(places[at], signal, () => get(path, {}, signal), show)));
+  await Promise.all(parts.map(([path, show], at) => load(places[at], signal, (mine) => get(path, {}, mine), show)));
 }
 
 /** @param {any} status */

@@ -187,6 +187,28 @@ def test_what_was_not_looked_at_is_said(look: Watched) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("view", "way", "turn"),
+    [
+        ("cursor=900", "down", "Older"),
+        ("cursor=100&back=1", "up", "Newer"),
+        ("cursor=100&order=oldest", "up", "Newer"),
+        ("cursor=900&order=oldest&back=1", "down", "Older"),
+    ],
+)
+def test_the_advice_to_go_on_points_the_way_that_was_searched(
+    look: Watched, view: str, way: str, turn: str
+) -> None:
+    cut = {"entries": [], "next": 500, "size": 2000}
+    look.page.route("**/v1/audit/entries?**", lambda route: route.fulfill(json=cut))
+    page = look.open(f"#/log?text=zzz&{view}")
+    said = page.locator("p.notice.warn")
+    expect(said).to_contain_text(f"{way} to entry 500")
+    expect(said).to_contain_text(f"Go on with “{turn}”")
+    link = page.get_by_role("link", name=turn).first
+    expect(link).to_have_attribute("href", re.compile("cursor=500"))
+
+
 def test_an_empty_result_says_what_was_searched_for(look: Watched) -> None:
     page = look.open("#/log?kind=ban&namespace=nowhere")
     expect(page.locator(".empty")).to_contain_text("No entry matches")
@@ -247,11 +269,14 @@ def test_entries_are_followed_over_a_stop_of_the_server_and_none_is_missed(look:
     expect(page.locator(".command code")).to_have_text(command)
 
 
-def test_after_a_break_it_goes_on_behind_the_last_that_came(look: Watched) -> None:
+def test_after_a_break_it_goes_on_behind_what_was_searched_or_came(look: Watched) -> None:
     page, asked = look.page, list[str]()
-    beat = json.dumps({"heartbeat": "2026-11-01T12:10:00Z", "size": 40})
+    first, beat = (
+        json.dumps({"heartbeat": "2026-11-01T12:10:00Z", "size": 90, "next": next_})
+        for next_ in (None, 39)
+    )
     entry = json.dumps(look.console.do(look.console.world.get("/audit/entries/50")))
-    answers = [[], [beat], [beat, entry], ["no JSON"]]
+    answers = [[], [first], [first, beat], [beat, entry], ["no JSON"]]
 
     def answer(route: Route) -> None:
         asked.append(urlsplit(route.request.url).query)
@@ -265,8 +290,9 @@ def test_after_a_break_it_goes_on_behind_the_last_that_came(look: Watched) -> No
     for _ in answers:
         expect(page.locator("#follow-state")).to_contain_text("Going on in")
         page.get_by_role("button", name="Now").click()
-    wait_until(lambda: len(asked) == 5, within_seconds=20, what="it goes on")
+    wait_until(lambda: len(asked) == 6, within_seconds=20, what="it goes on")
     assert asked == [
+        "outcome=done",
         "outcome=done",
         "outcome=done",
         "outcome=done&cursor=39",

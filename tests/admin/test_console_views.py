@@ -145,6 +145,37 @@ def test_a_proof_that_leads_elsewhere_is_said(look: Watched) -> None:
     expect(page.locator("#proof li.broken")).to_contain_text("From there the proof leads to")
 
 
+def test_another_entry_than_the_one_asked_for_is_an_error(look: Watched) -> None:
+    def fifth(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/4", "/5")))
+
+    look.page.route(re.compile("/entries/4$"), fifth)
+    page = look.open("#/entry/4")
+    said = "entry 4 was asked for, and the server answered with entry 5"
+    expect(page.get_by_role("alert")).to_contain_text(said)
+    expect(page.get_by_role("button", name="Prove it")).to_have_count(0)
+
+
+def test_the_proof_of_another_entry_is_said(look: Watched) -> None:
+    changed(look.page, "/proof/entry", lambda text: text.replace("\nindex 4\n", "\nindex 5\n"))
+    page = look.open("#/entry/4")
+    prove(page)
+    expect(page.locator("#proof li.broken")).to_contain_text("and the proof is of entry 5")
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b'"\xff"', b"[" * 100_000])
+def test_a_proof_of_what_is_no_json_does_not_hold(look: Watched, body: bytes) -> None:
+    def other(text: str) -> str:
+        return re.sub(r"extra \S+", f"extra {b64encode(body).decode()}", text, count=1)
+
+    changed(look.page, "/proof/entry", other)
+    page = look.open("#/entry/4")
+    prove(page)
+    expect(page.locator("#proof .notice.bad strong")).to_have_text("The proof does not hold")
+    expect(page.locator("#proof li.broken").first).to_contain_text("is not what is in the proof")
+    expect(page.locator("#proof li")).to_have_count(4)
+
+
 def test_a_checkpoint_that_was_not_signed_is_said(look: Watched) -> None:
     def other(text: str) -> str:
         return text.replace("\n162\n", "\n163\n") if "\n162\n" in text else _other_size(text)
