@@ -7,41 +7,59 @@ import { fill, h } from "./dom.js";
 import * as entry from "./entry.js";
 import * as identity from "./identity.js";
 import * as log from "./log.js";
+import { offer } from "./offer.js";
 import { heading, notice } from "./page.js";
 import * as report from "./report.js";
-import { link, parseRoute } from "./route.js";
+import { follow, link, parseRoute } from "./route.js";
 import * as state from "./state.js";
 import { shown } from "./text.js";
 
-/** @typedef {(place: HTMLElement, route: import("./route.js").Route, signal: AbortSignal) => Promise<void>} Show */
+/** @typedef {import("./route.js").Route} Route */
+/** @typedef {(place: HTMLElement, route: Route, signal: AbortSignal) => Promise<void>} Show */
 
-/** @type {Record<string, {label: string, show: Show, isHidden?: boolean}>} */
+const never = () => false;
+const ofSomething = (/** @type {Route} */ { what }) => what !== "";
+
+/**
+ * `asks` says whether a view asks, as soon as it is there, what its link chose.
+ *
+ * @type {Record<string, {label: string, show: Show, asks: (route: Route) => boolean, isHidden?: boolean}>}
+ */
 const VIEWS = {
-  log: { label: "Log", show: log.show },
-  entry: { label: "Entry", show: entry.show, isHidden: true },
-  identity: { label: "Identity", show: identity.show },
-  certificate: { label: "Certificate", show: certificate.show },
-  at: { label: "At a time", show: at.show },
-  report: { label: "Report", show: report.show },
-  state: { label: "State", show: state.show },
+  log: { label: "Log", show: log.show, asks: ({ query }) => query.toString() !== "" },
+  entry: { label: "Entry", show: entry.show, asks: ofSomething, isHidden: true },
+  identity: { label: "Identity", show: identity.show, asks: ofSomething },
+  certificate: { label: "Certificate", show: certificate.show, asks: ofSomething },
+  at: { label: "At a time", show: at.show, asks: ({ query }) => query.has("time") },
+  report: { label: "Report", show: report.show, asks: never },
+  state: { label: "State", show: state.show, asks: never },
 };
 
 /** How long the view before stays while the next one has nothing to show. */
 const SWAP_MILLISECONDS = 250;
 
+/** What the browser's history keeps of a view that was chosen here: a reload, or going back, asks again. */
+const CHOSEN = "chosen";
+
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 let leaving = new AbortController();
 let view = "";
 
-/** Show what the address says; the view before is left at once. */
-async function open() {
+/**
+ * Show what the address says; the view before is left at once.
+ *
+ * @param {boolean} isChosen here: what a link from elsewhere may have chosen is not asked by itself
+ */
+async function open(isChosen) {
   const route = parseRoute(location.hash);
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const place = h("div", { class: `view ${route.view in VIEWS ? route.view : "unknown"}` });
+  const found = Object.hasOwn(VIEWS, route.view) ? VIEWS[route.view] : null;
+  const place = h("div", { class: `view ${found ? route.view : "unknown"}` });
   nav(route.view);
-  const shown = route.view in VIEWS ? VIEWS[route.view].show(place, route, signal) : unknown(place);
+  if (isChosen) history.replaceState(CHOSEN, "");
+  const shown = found === null ? unknown(place) : isChosen || !found.asks(route) ? found.show(place, route, signal) : offer(place, found.label, route, () => open(true));
   await Promise.race([shown, new Promise((resolve) => setTimeout(resolve, SWAP_MILLISECONDS))]);
   if (!signal.aborted) swap(place, route.view);
   await shown;
@@ -62,7 +80,7 @@ function swap(place, name) {
   fill(main, place);
   const again = id ? document.getElementById(id) : null;
   if (again !== null && !isOther) again.focus();
-  else if (wasInside || isOther) document.getElementById("title")?.focus({ preventScroll: !isOther });
+  else if (wasInside || isOther) (document.getElementById("ask") ?? document.getElementById("title"))?.focus({ preventScroll: !isOther });
   if (isOther) window.scrollTo(0, 0);
 }
 
@@ -74,7 +92,7 @@ async function unknown(place) {
 /** @param {string} current */
 function nav(current) {
   const offered = Object.entries(VIEWS).filter(([, { isHidden }]) => !isHidden);
-  const here = VIEWS[current]?.isHidden ? "log" : current;
+  const here = Object.hasOwn(VIEWS, current) && VIEWS[current].isHidden ? "log" : current;
   fill(/** @type {Element} */ (document.getElementById("nav")), offered.map(([name, { label }]) => h("a", { href: link(name), "aria-current": name === here ? "page" : null }, label)));
 }
 
@@ -95,6 +113,7 @@ document.getElementById("skip")?.addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("title")?.focus();
 });
-window.addEventListener("hashchange", open);
+document.addEventListener("click", follow);
+window.addEventListener("hashchange", () => open(true));
 void introduce();
-void open();
+void open(history.state === CHOSEN);

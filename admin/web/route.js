@@ -50,7 +50,24 @@ function wellFormed(value) {
   return String(value).replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
-/** @param {string} to */
+/**
+ * Go to a view; to be where one goes is to ask again.
+ *
+ * @param {string} to as `link` returns it
+ */
 export function go(to) {
-  location.hash = to;
+  if (location.hash === to) dispatchEvent(new HashChangeEvent("hashchange"));
+  else location.hash = to;
+}
+
+/**
+ * Let a link to where one is ask again, as `go` does: a browser does nothing there.
+ *
+ * @param {MouseEvent} event
+ */
+export function follow(event) {
+  const to = event.target instanceof Element ? event.target.closest("a")?.getAttribute("href") : null;
+  if (to !== location.hash || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  go(to);
 }

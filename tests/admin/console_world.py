@@ -159,8 +159,13 @@ class Watched:
         self.page.clock.set_fixed_time(self.console.world.clock.now())
 
     def open(self, view: str) -> Page:
-        """Go to `view`, such as `#/log?kind=ban`; the page is loaded only once for all of them."""
+        """Go to `view`, such as `#/log?kind=ban`; the page is loaded only once for all of them.
+
+        It is loaded with a view that asks nothing, so that none waits for a click.
+        """
         address = self.console.url + view
+        if not self.page.url.startswith(self.console.url):
+            self.page.goto(self.console.url + "#/nothing-yet")
         if self.page.url == address:
             self.page.reload()
         else:
