@@ -130,8 +130,10 @@ def test_the_same_question_again_is_asked_again(look: Watched) -> None:
 
 @pytest.mark.parametrize("view", ["constructor", "__proto__", "toString/x", "nothing"])
 def test_what_is_no_view_is_said(look: Watched, view: str) -> None:
-    page = look.open(f"#/{view}")
-    expect(page.get_by_role("heading", level=1)).to_have_text("No such view")
+    title = look.open("#/report").get_by_role("heading", level=1)
+    expect(title).to_have_text("Report")
+    look.open(f"#/{view}")
+    expect(title).to_have_text("No such view")
     assert questions(look) == []
 
 
@@ -163,6 +165,27 @@ def test_a_verdict_goes_away_when_something_else_is_asked(look: Watched) -> None
     await_requests(look, held)
     held[0].continue_()
     expect(page.locator("#verdict strong")).to_have_text("issued")
+
+
+def test_of_two_files_dropped_the_newer_is_judged_however_long_each_is_read(look: Watched) -> None:
+    page = look.open("#/certificate")
+    page.evaluate(
+        """async () => {
+            const form = document.querySelector("form.pem");
+            const drop = text => form.dispatchEvent(Object.assign(
+                new Event("drop", { cancelable: true }),
+                { dataTransfer: { files: [{ size: 5, text: () => text }] } }));
+            let read;
+            drop(new Promise(done => (read = done)));
+            drop(Promise.resolve("newer"));
+            await new Promise(done => setTimeout(done));
+            read("older");
+            await new Promise(done => setTimeout(done));
+        }"""
+    )
+    expect(page.get_by_label("The certificate itself")).to_have_value("newer")
+    expect(page.get_by_role("alert").last).to_contain_text("not a certificate in PEM")
+    await_requests(look)
 
 
 def test_a_stream_that_always_breaks_is_waited_for_longer_each_time(look: Watched) -> None:
