@@ -6,7 +6,9 @@ it. Browsers say where a request comes from, and pages cannot change that: `Sec-
 `Origin` is the origin of the page (RFC 6454 7). Programs send neither.
 
 A link to the console in a ticket or a chat may be followed: that opens a page which holds no data
-and changes nothing, in a tab of its own, and all that the page asks for is asked by us.
+and changes nothing, in a tab of its own. The link chooses the view, which asks at once what it asks
+of itself: who one is, the state, or the newest entries, a read in the name of whoever follows it.
+What else the link would ask is in its fragment; the page shows it, and asks after a click.
 
 Pure. What is there twice, or cannot be read, counts as another site's.
 """
