@@ -22,7 +22,6 @@ export async function offer(place, label, route, ask) {
     place,
     heading(label),
     h("p", { class: "lede" }, "The address of this page asks a question. It may have come from somebody else, and the answer is recorded as read by you: it is asked when you say so."),
-    panel("What is asked", h("dl", { class: "facts" }, asked.map(([name, value]) => h("div", {}, h("dt", {}, shown(name)), h("dd", {}, shown(value, { most: LONG })))))),
-    h("p", {}, button),
+    h("div", { class: "stack" }, panel("What is asked", h("dl", { class: "facts" }, asked.map(([name, value]) => h("div", {}, h("dt", {}, shown(name)), h("dd", {}, shown(value, { most: LONG })))))), h("p", {}, button)),
   );
 }
