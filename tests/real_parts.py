@@ -29,6 +29,10 @@ def envoy() -> str:
     return found
 
 
+CHROMIUM_OPTIONS = ("--no-sandbox", "--disable-dev-shm-usage")
+"""For root, and for machines whose shared memory is too small for a page."""
+
+
 def chromium() -> str:
     """Return the path of the browser."""
     found = shutil.which("chromium")

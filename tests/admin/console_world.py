@@ -38,7 +38,7 @@ from ca.profile import Profile
 from meshca.metrics import Metrics
 from tests.admin.world import POLICY, TRUST_DOMAIN, World, running
 from tests.builders import make_caller, make_request
-from tests.real_parts import chromium
+from tests.real_parts import CHROMIUM_OPTIONS, chromium
 
 HOSTILE = (
     "<script>alert(1)</script><img src=//evil.example/x onerror=alert(2)> javascript:alert(3) "
@@ -137,7 +137,7 @@ def browser() -> Iterator[Browser]:
     path = chromium()
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
         yield opened
         opened.close()
 

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.end_to_end.server import MESHCA, RunningServer
-from tests.real_parts import chromium
+from tests.real_parts import CHROMIUM_OPTIONS, chromium
 
 pytestmark = pytest.mark.end_to_end
 BAN = {"selector": {"namespace": "shop"}, "why": "because another page said so"}
@@ -49,7 +49,7 @@ def address(server: RunningServer) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_OPTIONS)
         yield opened
         opened.close()
 
