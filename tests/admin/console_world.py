@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,10 +33,7 @@ from admin.peer import Peer
 from admin.serve import serve_tcp
 from audit.entry import Entry
 from authz.history import PolicyHistory
-from ca.issuance import Issuance
-from ca.profile import Profile
-from meshca.metrics import Metrics
-from tests.admin.world import POLICY, TRUST_DOMAIN, World, running
+from tests.admin.world import POLICY, TRUST_DOMAIN, World, issuance_of, running
 from tests.builders import make_caller, make_request
 from tests.real_parts import CHROMIUM_OPTIONS, chromium
 
@@ -212,14 +209,7 @@ def watched(browser: Browser, console: Console, **context: Any) -> Iterator[Watc
 async def _history(console: Console) -> None:
     """Make a mesh of some services, a day's worth of what happens to them, and a certificate."""
     world = console.world
-    profile = Profile(TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60))
-    issuance = Issuance(
-        authorities=world.state.authorities,
-        profile=profile,
-        writer=world.writer,
-        clock=world.clock,
-        metrics=Metrics(),
-    )
+    issuance = issuance_of(world.state.authorities, world.writer, world.clock)
     loader = world.state.loader
     await PolicyHistory(loader=loader, writer=world.writer, clock=world.clock).note()
     expires = world.clock.now() + timedelta(hours=2)
@@ -233,12 +223,28 @@ async def _history(console: Console) -> None:
     await world.state.signer.step()
 
 
+class _Story:
+    """Entries as they are told, each so many seconds before `now`."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now, self.entries = now, list[Entry]()
+
+    def say(self, ago: int, kind: str, outcome: str = "done", **said: Any) -> None:
+        """Tell of one entry."""
+        at = self.now - timedelta(seconds=ago)
+        self.entries.append(Entry(time=at, kind=kind, outcome=outcome, **said))
+
+
 def _entries(world: World) -> list[Entry]:
     """Return what happened in the last two hours."""
-    now, made = world.clock.now(), list[Entry]()
-    say: Callable[..., None] = lambda ago, kind, outcome="done", **said: made.append(  # noqa: E731  # one line an entry
-        Entry(time=now - timedelta(seconds=ago), kind=kind, outcome=outcome, **said)
-    )
+    story = _Story(world.clock.now())
+    _tell_of_services(story.say)
+    _tell_of_people(story.say)
+    return story.entries
+
+
+def _tell_of_services(say: Callable[..., None]) -> None:
+    """Tell what was issued and refused to workloads."""
     services = ("shop/orders", "shop/frontend", "shop/cart", "bank/ledger", "bank/payments")
     for number in range(150):
         namespace, _, account = services[number % 5].partition("/")
@@ -271,6 +277,10 @@ def _entries(world: World) -> list[Entry]:
             serial = f"{0xA295D3A31F9F8F8AE80729FB31AC8400 + number:x}"
             said = {"spiffe_id": name, "actor": name, "serial": serial, "details": details}
             say(ago, "issuance", **said, **where)
+
+
+def _tell_of_people(say: Callable[..., None]) -> None:
+    """Tell of single events: a decision, changes, what a stranger claimed."""
     caller = f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/cart"
     denied = {"method": "DELETE", "path": "/ledger/accounts/17", "rule": "", "labels": {"app": "l"}}
     say(
@@ -309,4 +319,3 @@ def _entries(world: World) -> list[Entry]:
         details=hostile,
     )
     say(60, "server_start", actor="meshca", details={"version": "0.1.0", "replica": "meshca-0"})
-    return made

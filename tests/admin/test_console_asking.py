@@ -1,39 +1,15 @@
 """The console in a browser: what is asked when, again, and one question after the other."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.admin.console_world import Console, Watched, browser, console, watched
+from tests.admin.console_world import Watched
 from tests.real_parts import wait_until
 
 CERTIFICATE = "**/v1/audit/certificate"
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    with console(tmp_path_factory.mktemp("console")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def page_of_all(chrome: Browser, served: Console) -> Iterator[Watched]:
-    with watched(chrome, served) as page:
-        yield page
-
-
-@pytest.fixture
-def look(page_of_all: Watched) -> Iterator[Watched]:
-    with page_of_all.for_a_test():
-        yield page_of_all
 
 
 def follow_link(look: Watched, view: str) -> Page:

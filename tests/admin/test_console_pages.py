@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,33 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from audit.entry import Entry
-from tests.admin.console_world import Console, Watched, browser, console, watched
+from tests.admin.console_world import Console, Watched, watched
 from tests.audit.tampering import execute
 from tests.real_parts import wait_until
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    with console(tmp_path_factory.mktemp("console")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def page_of_all(chrome: Browser, served: Console) -> Iterator[Watched]:
-    with watched(chrome, served) as page:
-        yield page
-
-
-@pytest.fixture
-def look(page_of_all: Watched) -> Iterator[Watched]:
-    with page_of_all.for_a_test():
-        yield page_of_all
 
 
 def query(page: Page) -> dict[str, list[str]]:

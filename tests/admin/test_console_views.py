@@ -3,7 +3,6 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,10 @@ from playwright.sync_api import Browser, Page, Route, expect
 from audit.entry import Entry
 from audit.log_keys import read_log_keys
 from meshca.cli import main
-from tests.admin.console_world import HOSTILE, Console, Watched, browser, console, watched
+from tests.admin.console_world import HOSTILE, Console, Watched, watched
 from tests.admin.world import ORDERS
 
 HOSTILE_KIND = "refusal"
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    with console(tmp_path_factory.mktemp("console")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def page_of_all(chrome: Browser, served: Console) -> Iterator[Watched]:
-    with watched(chrome, served) as page:
-        yield page
-
-
-@pytest.fixture
-def look(page_of_all: Watched) -> Iterator[Watched]:
-    with page_of_all.for_a_test():
-        yield page_of_all
 
 
 def index_of(served: Console, kind: str) -> int:

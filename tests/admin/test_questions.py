@@ -29,10 +29,9 @@ from ca.issuance import Issuance
 from ca.issuer import Svid
 from ca.keys import PrivateKeySigner, public_key_der
 from ca.ocsp.signers import OcspSigners
-from ca.profile import Profile
 from ca.store import certificates
 from meshca.metrics import Metrics
-from tests.admin.world import ORDERS, POLICY, TRUST_DOMAIN, World, running
+from tests.admin.world import ORDERS, POLICY, TRUST_DOMAIN, World, issuance_of, running
 from tests.builders import make_caller, make_request
 
 FROM = "2026-11-01T00:00:00Z"
@@ -78,16 +77,7 @@ class Asked:
 def ask(tmp_path: Path, story: Callable[[Asked], Awaitable[None]], **given: Any) -> None:
     async def run() -> None:
         async with running(tmp_path, **given) as world:
-            profile = Profile(
-                TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60)
-            )
-            issuance = Issuance(
-                authorities=world.state.authorities,
-                profile=profile,
-                writer=world.writer,
-                clock=world.clock,
-                metrics=Metrics(),
-            )
+            issuance = issuance_of(world.state.authorities, world.writer, world.clock)
             await story(Asked(world, issuance))
 
     asyncio.run(run())

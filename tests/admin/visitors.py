@@ -13,15 +13,12 @@ from starlette.types import ASGIApp
 from admin.api import create_app
 from admin.peer import TlsPeer
 from admin.roles import Roles, build_roles
-from ca.issuance import Issuance
-from ca.profile import Profile
 from ca.request import generate
 from identity.caller import Caller, Evidence
 from identity.oidc import build_oidc
-from meshca.metrics import Metrics
 from meshca.settings_admin import AdminConfig, Jwks, Oidc, RoleConfig
 from meshca.spiffe_id import SpiffeId
-from tests.admin.world import TRUST_DOMAIN, World
+from tests.admin.world import World, issuance_of
 from tests.identity.builders import EC_KEY, jwk, jwks
 from tests.identity.test_oidc import AUDIENCE, ISSUER, claims, token
 from tests.stores import documents
@@ -39,14 +36,7 @@ def roles(*, wide: dict[str, list[str]] | None = None, **named: Any) -> Roles:
 
 async def svid(world: World, spiffe_id: str, **evidence: str) -> tuple[x509.Certificate, ...]:
     """Return the chain of a fresh SVID, issued on this evidence and on record."""
-    profile = Profile(TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60))
-    issuance = Issuance(
-        authorities=world.state.authorities,
-        profile=profile,
-        writer=world.writer,
-        clock=world.clock,
-        metrics=Metrics(),
-    )
+    issuance = issuance_of(world.state.authorities, world.writer, world.clock)
     attested = Evidence(method="test", **evidence)
     caller = Caller(SpiffeId.parse(spiffe_id), attested, world.clock.now() + timedelta(hours=2))
     return (await issuance.issue(caller, generate().request)).chain

@@ -107,16 +107,21 @@ class World:
         return response.json()
 
 
+def issuance_of(authorities: Authorities, writer: GroupWriter, clock: FakeClock) -> Issuance:
+    """Return what issues for an hour."""
+    profile = Profile(TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60))
+    return Issuance(
+        authorities=authorities, profile=profile, writer=writer, clock=clock, metrics=Metrics()
+    )
+
+
 async def intermediates(
     directory: Path, engine: sa.Engine, writer: GroupWriter, clock: FakeClock, proxies: FakeProxies
 ) -> Intermediates:
     """Return what keeps a development authority, loaded."""
     self_signed.create(directory, trust_domain=TRUST_DOMAIN, now=clock.now())
     held, metrics = Authorities(TRUST_DOMAIN), Metrics()
-    profile = Profile(TRUST_DOMAIN, timedelta(hours=1), timedelta(hours=24), timedelta(seconds=60))
-    issuance = Issuance(
-        authorities=held, profile=profile, writer=writer, clock=clock, metrics=metrics
-    )
+    issuance = issuance_of(held, writer, clock)
     made = make_intermediates(
         development_upstream(directory, TRUST_DOMAIN),
         engine=engine,

@@ -178,6 +178,13 @@ class Open(TlsProtocol):
         Open.now -= 1
 
 
+async def closed_but(most: int) -> None:
+    """Return when at most so many connections are open: before the door gives up waiting."""
+    async with asyncio.timeout(5):
+        while Open.now > most:
+            await asyncio.sleep(0.01)
+
+
 @dataclass
 class Whose:
     """Answers with the serial of the client's certificate, and how often it was asked."""
@@ -230,9 +237,7 @@ def test_a_certificate_is_shown_as_it_is_now_and_what_is_followed_goes_on(tmp_pa
                     while await anext(lines) != f"{first} 5":  # made after the renewal
                         pass
                 assert Open.now == 3
-            async with asyncio.timeout(5):  # less than the door waits for another request
-                while Open.now > 1:
-                    await asyncio.sleep(0.01)
+            await closed_but(1)
 
     asyncio.run(scene())
 
@@ -256,9 +261,7 @@ def test_a_client_is_not_closed_before_it_is_used(tmp_path: Path) -> None:
             asking = (asyncio.create_task(asked_after_renewal()) for _ in range(3))
             # Each comes, and renews, while the one before it waits for that connection's end.
             assert await asyncio.gather(*asking) == [True, True, True]
-            async with asyncio.timeout(5):  # less than the door waits for another request
-                while Open.now > 1:
-                    await asyncio.sleep(0.01)
+            await closed_but(1)
 
     asyncio.run(scene())
 
@@ -275,8 +278,6 @@ def test_what_is_under_way_outlives_the_closing_of_its_client(tmp_path: Path) ->
             async with upstream.stream("GET", b"/v1/follow", {}, b"") as answer:
                 await upstream.aclose()
                 assert await anext(answer.aiter_lines()) == f"{serial} 1"
-            async with asyncio.timeout(5):  # less than the door waits for another request
-                while Open.now:
-                    await asyncio.sleep(0.01)
+            await closed_but(0)
 
     asyncio.run(scene())
