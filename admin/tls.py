@@ -54,7 +54,8 @@ class ServerTls:
         """Complete chains with these, which are not trusted: each has to lead to a root.
 
         Browsers show a certificate without them when the server does not name its roots, which
-        Python's TLS cannot do.
+        Python's TLS cannot do. As roots, they stay until a restart: one more each time that the
+        authority is renewed.
         """
         self.context.load_verify_locations(cadata=intermediates_pem.decode("ascii"))
 
